@@ -1,0 +1,470 @@
+"""The way of a request: lookup -> judge -> join or lead a load -> answer.
+
+Knows neither ASGI, Redis nor OpenTelemetry: its stores, clock and telemetry are handed in. `answer` is the slow path; a fresh
+hit in the near tier can be found by a front without it (`near.peek`), at the cost of a dictionary lookup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from glasscache._entry import Entry, Key
+from glasscache._events import (
+    Acquired,
+    Answered,
+    Cause,
+    Counters,
+    Event,
+    Invalidation,
+    Outcome,
+    Removed,
+    Result,
+    ServedStale,
+    Source,
+    SpanRef,
+    StaleReason,
+    TierGauge,
+    WaitOutcome,
+    Work,
+)
+from glasscache._flight import Chain, Flight, Reader, ReaderGone, Sight
+from glasscache._gate import Gate
+from glasscache._run import Ask, Run, State, loading, variant_tag
+from glasscache._wait import Commons
+from glasscache.errors import LoadStoppedError, LoadTimeoutError, RecursiveLoadError
+from glasscache.interfaces import Clock, NearStore, Observable, Store, Telemetry
+from glasscache.policy import Limits, Verdict, judge, may_stand_in
+
+_MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
+_REMOVALS_PER_SAMPLE = 16
+
+
+def _may_carry(flight: Flight, tag: str) -> bool:
+    """Whether the answer of a running load carries the tag; before its head is known, any may."""
+    head = flight.head
+    return head is None or head.terms is None or tag in head.terms.tags
+
+
+def _copy_of(error: BaseException) -> BaseException:
+    """Each waiter raises a copy of its own: a shared one would collect the tracebacks of them all."""
+    try:
+        copied = copy(error)
+    except Exception:  # an exception class whose constructor takes other arguments than it keeps
+        return LoadStoppedError(f"the load failed: {error!r}")
+    return copied if type(copied) is type(error) else LoadStoppedError(f"the load failed: {error!r}")
+
+
+class NullTelemetry:
+    """Tells nobody."""
+
+    annotates = False
+    _NOTHING: AbstractContextManager[object] = nullcontext()
+
+    def observe(self, source: Observable) -> None:
+        """Do nothing."""
+
+    def span(self, work: Work) -> AbstractContextManager[object]:
+        """Do nothing."""
+        return self._NOTHING
+
+    def emit(self, event: Event) -> None:
+        """Do nothing."""
+
+    def annotate(self, outcome: Outcome) -> None:
+        """Do nothing."""
+
+    def current(self) -> SpanRef | None:
+        """There is none."""
+        return None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Answer:
+    """How a request is answered: from `entry`, or by reading `reader` (which the caller must leave)."""
+
+    result: Result
+    tier: str
+    entry: Entry | None = None
+    reader: Reader | None = None
+    detail: StaleReason | None = None
+    bypass: str | None = None
+
+
+class Engine:
+    """One cache's requests."""
+
+    def __init__(
+        self, near: NearStore, far: Store, *, limits: Limits, clock: Clock, telemetry: Telemetry, has_far: bool, random: Random
+    ) -> None:
+        self.counters = Counters()
+        self.commons = Commons(limits, clock, telemetry)
+        self.near = near
+        self.clock = clock
+        self.telemetry = telemetry
+        self._has_far = has_far
+        self._random = random
+        self._state = State(near, far, self.commons, self.counters, random)
+        self.flights = self._state.flights
+        self._slots: dict[Key, Gate] = {}
+        self._removals = 0
+        near.watch(self._removed)
+
+    # --- a request --------------------------------------------------------------------------------------------------
+
+    async def answer(self, ask: Ask) -> Answer:
+        """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
+        begun = self.clock.now()
+        try:
+            answer = await self._answer(ask)
+        except ReaderGone:
+            raise
+        except Exception as error:
+            ask.counters.others["error", "none"] += 1
+            self.telemetry.emit(Answered(result="error", duration=self.clock.now() - begun, error=error))
+            raise
+        finally:
+            self._end_wait(ask, "cancelled")
+        self._count(ask, answer)
+        return answer
+
+    async def _answer(self, ask: Ask) -> Answer:
+        for _ in range(_MAX_TURNS):
+            answer = self._look(ask)
+            if answer is not None:
+                self._end_wait(ask, "served")
+                return answer
+            if ask.at in self._state.uncacheable:
+                return await self._alone(ask, "uncacheable")
+            flight = self._joinable(ask.at)
+            if not self._has_room(flight):
+                return await self._alone(ask, "overload")
+            answer = await self._share(ask, flight)
+            if answer is not None:
+                return answer
+        return await self._alone(ask, None)
+
+    def _look(self, ask: Ask) -> Answer | None:
+        """What the near tier has."""
+        ask.stand_in = None
+        entry = self.near.peek(ask.at)
+        if entry is not None and entry.vary:
+            if self.clock.now() >= entry.dead_from:
+                return None
+            ask.select(entry)
+            entry = self.near.peek(ask.at)
+        return None if entry is None else self._judge(ask, entry, self.near.name)
+
+    def peek(self, ask: Ask) -> Answer | None:
+        """A fresh answer from the near tier, if there is one; nothing is loaded or refreshed."""
+        entry = self.near.peek(ask.at)
+        if entry is not None and entry.vary:
+            ask.select(entry)
+            entry = self.near.peek(ask.at)
+        if entry is None or self.clock.now() >= entry.fresh_until:
+            return None
+        answer = Answer(result="hit", tier=self.near.name, entry=entry)
+        self._count(ask, answer)
+        return answer
+
+    def _judge(self, ask: Ask, entry: Entry, tier: str) -> Answer | None:
+        now = self.clock.now()
+        verdict = judge(entry, now, beta=ask.policy.early_refresh, chance=1.0 - self._random.random())
+        if verdict is Verdict.FRESH:
+            return Answer(result="hit", tier=tier, entry=entry)
+        if verdict is Verdict.EARLY:
+            self._refresh(ask)
+            return Answer(result="hit", tier=tier, entry=entry)
+        if verdict is Verdict.STALE:
+            self._refresh(ask)
+            return self._stale(entry, tier, "revalidating")
+        if verdict is Verdict.STAND_IN:
+            ask.stand_in = entry
+            return self._stale(entry, tier, "error") if ask.gate.paused_until > now else None
+        if tier == self.near.name:
+            self.near.drop(ask.at, "expired")
+        return None
+
+    def _joinable(self, key: Key) -> Flight | None:
+        flight = self.flights.get(key)
+        if flight is not None and flight.loop.is_closed():
+            del self.flights[key]  # its event loop was closed under it: nobody will ever land it
+            return None
+        return flight
+
+    def _has_room(self, flight: Flight | None) -> bool:
+        limits = self.commons.limits
+        if flight is None:
+            return len(self._state.running) < limits.max_flights
+        return len(flight.readers) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
+
+    async def _share(self, ask: Ask, flight: Flight | None) -> Answer | None:
+        """Join the flight, or lead one; None: look again."""
+        leads = flight is None
+        inside = loading.get()
+        if flight is None:
+            self.telemetry.emit(Acquired(scope="process", result="contended" if ask.waiting else "immediate"))
+            self._end_wait(ask, "promoted")
+            flight = self._launch(ask).flight
+        else:
+            self._end_wait(ask, "holder_failed")
+            if inside and flight.chain.leads_to(inside):
+                raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
+        reader = flight.join(leader=leads, group=ask.counters.name)
+        ask.joined(reader)
+        answer: Answer | None = None
+        try:
+            sight = await self._sight(ask, reader, inside)
+            if sight is Sight.TIMEOUT and not self._can_stand_in(ask):
+                self.telemetry.emit(Acquired(scope="process", result="timeout"))
+                reader.wait_over("timeout")
+                reader.leave()
+                return await self._alone(ask, None)
+            answer = self._settle(ask, reader, sight)
+            return answer
+        finally:
+            if answer is None or answer.reader is None:
+                reader.leave()
+
+    async def _sight(self, ask: Ask, reader: Reader, inside: tuple[Chain, ...]) -> Sight:
+        if inside:
+            inside[-1].awaits.append(reader.flight.chain)
+        try:
+            sight = await reader.sight(self._patience(ask, leads=reader.leader))
+            if sight is Sight.TIMEOUT and not self._can_stand_in(ask) and (reader.leader or self._is_crowded(ask)):
+                sight = await reader.sight(None)
+            return sight
+        finally:
+            if inside:
+                inside[-1].awaits.remove(reader.flight.chain)
+
+    def _patience(self, ask: Ask, *, leads: bool) -> float | None:
+        soft = ask.policy.soft_timeout if self._can_stand_in(ask) else None
+        if leads:
+            return soft
+        wait = self.commons.limits.wait_timeout
+        return wait if soft is None else min(soft, wait)
+
+    def _is_crowded(self, ask: Ask) -> bool:
+        slots = self._slots.get(ask.at)
+        return slots is not None and slots.is_full
+
+    def _settle(self, ask: Ask, reader: Reader, sight: Sight) -> Answer | None:
+        """What a reader's sight means for its request; None: look again."""
+        flight = reader.flight
+        if ask.stand_in is None:
+            ask.stand_in = flight.stand_in
+        if sight is Sight.PLAY:
+            return self._play(ask, reader)
+        if sight is Sight.FOUND:
+            assert flight.entry is not None
+            if not flight.entry.vary:
+                reader.wait_over("served")
+                return self._judge(ask, flight.entry, flight.tier)
+            ask.select(flight.entry)
+        elif sight is Sight.TIMEOUT:
+            return self._stand_in(ask, reader, "wait_timeout")
+        elif sight is Sight.FAILED:
+            return self._failed(ask, reader)
+        elif sight is Sight.GONE:
+            raise ReaderGone
+        elif sight is Sight.REFUSED:
+            ask.generation = 1
+        ask.waiting, reader.waiting = reader.waiting, None  # the request goes on waiting
+        return None
+
+    def _play(self, ask: Ask, reader: Reader) -> Answer | None:
+        flight = reader.flight
+        if flight.marker is not None and not reader.leader:
+            ask.select(flight.marker)
+            if ask.at != flight.variant:
+                ask.waiting, reader.waiting = reader.waiting, None
+                return None
+        assert flight.head is not None
+        if flight.head.status >= 500 and self._can_stand_in(ask):
+            return self._stand_in(ask, reader, "error")
+        return Answer(result="miss" if reader.leader else "collapsed", tier="origin", reader=reader)
+
+    def _failed(self, ask: Ask, reader: Reader) -> Answer | None:
+        error = reader.flight.error
+        assert error is not None
+        if self._can_stand_in(ask):
+            return self._stand_in(ask, reader, "error")
+        if reader.leader:
+            raise error
+        reader.wait_over("holder_failed")
+        if isinstance(error, LoadStoppedError) and not ask.generation:
+            ask.generation = 1  # the origin never had its say: one of those who waited leads again
+            return None
+        raise _copy_of(error) from error
+
+    def _can_stand_in(self, ask: Ask) -> bool:
+        return may_stand_in(ask.stand_in, self.clock.now())
+
+    def _stand_in(self, ask: Ask, reader: Reader, reason: StaleReason) -> Answer:
+        assert ask.stand_in is not None
+        reader.wait_over("stale_served")
+        tier = self.near.name if ask.stand_in is not reader.flight.stand_in else self._state.far.name
+        return self._stale(ask.stand_in, tier, reason)
+
+    def _stale(self, entry: Entry, tier: str, reason: StaleReason) -> Answer:
+        self.telemetry.emit(ServedStale(reason=reason, age=self.clock.now() - entry.fresh_until))
+        return Answer(result="stale", tier=tier, entry=entry, detail=reason)
+
+    async def _alone(self, ask: Ask, bypass: str | None) -> Answer:
+        """Load for this request alone, at most `max_parallel_loads` at once for its key."""
+        if not await self._enter(ask.at):
+            return self._never_entered(ask)
+        self._end_wait(ask, "acquired")
+        run = self._launch(ask, shared=False)
+        run.when_landed(partial(self._leave, ask.at))
+        reader = run.flight.join(leader=True, group=ask.counters.name)
+        ask.joined(reader)
+        answer: Answer | None = None
+        try:
+            answer = self._settle(ask, reader, await reader.sight(None))
+            assert answer is not None  # a leader without a far tier plays, or fails
+            if bypass is not None and answer.reader is not None:
+                answer.result, answer.tier, answer.bypass = "bypass", "none", bypass
+            return answer
+        finally:
+            if answer is None or answer.reader is None:
+                reader.leave()
+
+    async def _enter(self, key: Key) -> bool:
+        slots = self._slots.setdefault(key, Gate(self.commons.limits.max_parallel_loads))
+        try:
+            async with asyncio.timeout(self.commons.limits.load_timeout):
+                await slots.enter()
+        except TimeoutError:
+            return False
+        finally:
+            if not slots.users:
+                self._slots.pop(key, None)
+        return True
+
+    def _leave(self, key: Key) -> None:
+        slots = self._slots[key]
+        slots.leave()
+        if not slots.users:
+            del self._slots[key]
+
+    def _never_entered(self, ask: Ask) -> Answer:
+        if self._can_stand_in(ask):
+            assert ask.stand_in is not None
+            return self._stale(ask.stand_in, self.near.name, "wait_timeout")
+        timeout = self.commons.limits.load_timeout
+        raise LoadTimeoutError(f"no load for this key ended within {timeout:g} s (Limits.load_timeout)")
+
+    def _launch(self, ask: Ask, *, shared: bool = True) -> Run:
+        return Run(self._state, ask, "miss", shared=shared, has_far=self._has_far and shared)
+
+    def _refresh(self, ask: Ask) -> None:
+        """Load anew behind the answer that is being served, unless somebody does already."""
+        if ask.at in self.flights or not self._has_room(None) or ask.gate.paused_until > self.clock.now():
+            return
+        Run(self._state, ask, "refresh", shared=True, has_far=False)
+
+    # --- counting ---------------------------------------------------------------------------------------------------
+
+    def _end_wait(self, ask: Ask, outcome: WaitOutcome) -> None:
+        if ask.waiting is not None:
+            ask.waiting.over(outcome)
+            ask.waiting = None
+
+    def _count(self, ask: Ask, answer: Answer) -> None:
+        counters = ask.counters
+        counters.others[answer.result, answer.tier] += 1
+        if answer.bypass is not None:
+            self.counters.bypasses[answer.bypass] += 1
+        if answer.entry is not None:
+            counters.save(answer.entry.cost, answer.entry.price, answer.entry.size)
+
+    def finished(self, ask: Ask, answer: Answer, seconds: float) -> None:
+        """The answer has been passed on to its end, `seconds` after the request came."""
+        counters = ask.counters
+        if answer.result == "collapsed":
+            assert answer.reader is not None
+            entry = answer.reader.flight.entry
+            if entry is not None:
+                counters.save(entry.cost, entry.price, entry.size)
+        elif answer.result == "miss":
+            counters.miss_seconds += seconds
+            counters.misses_timed += 1
+        if answer.result != "hit":
+            self.telemetry.emit(Answered(result=answer.result, duration=seconds))
+
+    def _removed(self, key: Key, entry: Entry, cause: Cause) -> None:
+        self.counters.removals[self.near.name, cause] += 1
+        self._removals += 1
+        if self._removals % _REMOVALS_PER_SAMPLE == 1:
+            self.telemetry.emit(Removed(tier=self.near.name, cause=cause, age=self.clock.now() - entry.born))
+
+    @property
+    def waiters(self) -> int:
+        """Requests that wait for another request's load, now."""
+        return self.commons.waiters
+
+    @property
+    def holders(self) -> int:
+        """Loads under way, now."""
+        return len(self._state.running)
+
+    def gauges(self) -> Iterable[TierGauge]:
+        """How full the near tier is."""
+        return (self.near.gauge(),)
+
+    # --- removal and the end ----------------------------------------------------------------------------------------
+
+    async def invalidate(
+        self, *, key: Key | None = None, tag: str | None = None, everything: bool = False, source: Source = "api"
+    ) -> int:
+        """Remove on demand; how many entries left this machine's memory. Loads under way are not stored."""
+        work = Invalidation(source=source)
+        with self.telemetry.span(work):
+            if key is not None:
+                work.count += self.near.drop(key) + self._drop_tag(variant_tag(key))
+                self._void(flight for flight, run in self._state.running.items() if run.key == key)
+                if self._has_far:
+                    await self._state.drop_far(key)
+            if tag is not None:
+                work.count += self._drop_tag(tag)
+                self._void(flight for flight in self._state.running if _may_carry(flight, tag))
+            if everything:
+                self._state.markers.mark_all()
+                work.count += self.near.clear()
+                self._void(self._state.running)
+        return work.count
+
+    def _drop_tag(self, tag: str) -> int:
+        self._state.markers.mark_tag(tag)
+        return self.near.drop_tag(tag)
+
+    def _void(self, flights: Iterable[Flight]) -> None:
+        for flight in tuple(flights):
+            flight.void = True
+            self._state.running[flight].closed(flight)
+
+    async def drain(self) -> None:
+        """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
+        self._state.stop_sweeping()
+        if self._state.tasks:
+            await asyncio.wait(tuple(self._state.tasks), timeout=self.commons.limits.drain)
+        for flight in tuple(self._state.running):
+            flight.stop(LoadStoppedError("the application is shutting down"))
+        left = tuple(self._state.tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+    async def aclose(self) -> None:
+        """Drain, then close the stores."""
+        await self.drain()
+        await self.near.aclose()
+        await self._state.far.aclose()

@@ -1,0 +1,64 @@
+"""What is stored: one complete answer, or the marker that says which request headers select among variants.
+
+An entry is immutable by agreement once it is stored: many requests read it at the same time, none may write to it.
+All times are seconds of `Clock.now`, so an entry never leaves the process as it is (a codec turns its times into
+remaining lifetimes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Key: TypeAlias = bytes
+"""A digest that names one answer (see `keys.py`); never clear text."""
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Header fields in order, names in lower case, repeated fields repeated."""
+
+_PER_HEADER = 4  # ": " and CRLF, as on the wire
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Entry:
+    """One stored answer.
+
+    `chunks` keep the message boundaries of the origin, so that an event stream is replayed event by event.
+    An entry with `vary` names is a marker: it has no answer of its own, and its single chunk is the salt under which
+    its variants are kept (a new marker has a new salt, so no variant outlives it).
+    """
+
+    chunks: tuple[bytes, ...]
+    status: int = 0
+    headers: Headers = ()
+    vary: tuple[bytes, ...] = ()
+    tags: tuple[str, ...] = ()
+    born: float
+    """When its age was 0."""
+    fresh_until: float
+    settled_until: float
+    """Until here a hit needs no second thought; from here on to `fresh_until` it may be refreshed early."""
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    cost: float = 0.0
+    """Seconds that its load took: what a hit saves, ..."""
+    price: float = 0.0
+    """... and what it cost beside time, in the user's own unit of money."""
+    number: int = 0
+    """The highest invalidation number known when its load began."""
+    size: int = field(init=False)
+    """Bytes of body and headers."""
+
+    def __post_init__(self) -> None:
+        body = sum(map(len, self.chunks))
+        self.size = body + sum(len(name) + len(value) + _PER_HEADER for name, value in self.headers)
+
+    @property
+    def dead_from(self) -> float:
+        """The time from which nobody may be served this entry any more, stale or not."""
+        return self.fresh_until + max(self.stale_while_revalidate, self.stale_if_error)
+
+    @property
+    def body(self) -> bytes:
+        """The whole body in one piece (copied if it has several chunks)."""
+        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)

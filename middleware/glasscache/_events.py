@@ -1,0 +1,221 @@
+"""What the engine counts and tells: words, integers and records. Ground floor, stdlib only.
+
+Names that leave the process are not decided here but in `otel.py`. Counting is plain integers, because a hit may pay
+for nothing more; `Work` records are filled while the work goes on and read when it is over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+Result: TypeAlias = Literal["hit", "stale", "revalidated", "collapsed", "miss", "bypass", "error"]
+Cause: TypeAlias = Literal["evicted", "expired", "invalidated", "replaced", "rejected"]
+"""Why an entry left a store: no room, its age, told so, a newer answer; `rejected` never came in (too large)."""
+Scope: TypeAlias = Literal["process", "cluster"]
+WaitOutcome: TypeAlias = Literal[
+    "served", "promoted", "acquired", "timeout", "holder_failed", "stale_served", "cancelled", "error"
+]
+Trigger: TypeAlias = Literal["miss", "refresh", "revalidate", "warm"]
+StaleReason: TypeAlias = Literal["revalidating", "error", "wait_timeout"]
+Source: TypeAlias = Literal["api", "tag", "unsafe_method", "backplane"]
+
+
+class SpanRef(NamedTuple):
+    """Enough of a span to link to it: W3C trace id, span id and the sampled flag."""
+
+    trace_id: int
+    span_id: int
+    sampled: bool
+
+
+# --- work: handed to Telemetry.span() before it begins, read when it is over ----------------------------------------
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Load:
+    """One run of the origin, and the right to it."""
+
+    group: str
+    key: bytes
+    trigger: Trigger
+    cause: SpanRef | None = None
+    """A background refresh: the span of the request that set it off."""
+    ref: SpanRef | None = None
+    """Filled by Telemetry when the span opens."""
+    begun: float = 0.0
+    ended: float = 0.0
+    waiters: list[SpanRef] = field(default_factory=list)
+    """The waits that this load may link to; the first 16."""
+    queue_length: int = 0
+    """Followers that waited for it, counted at release."""
+    error: BaseException | None = None
+    fencing_token: int | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Wait:
+    """One follower's wait: from joining a flight until its first body bytes, or the end of an empty body."""
+
+    group: str
+    key: bytes
+    scope: Scope
+    holder: Load
+    position: int
+    """1 is the first follower."""
+    begun: float = 0.0
+    ended: float = 0.0
+    outcome: WaitOutcome = "error"
+    ref: SpanRef | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class TierCall:
+    """One operation on a tier that has to be awaited."""
+
+    tier: str
+    operation: Literal["get", "set", "delete", "lease", "publish"]
+    size: int = 0
+    ttl: float = 0.0
+    begun: float = 0.0
+    ended: float = 0.0
+    found: bool | None = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Invalidation:
+    """One removal on demand."""
+
+    source: Source
+    count: int = 0
+    """Entries that it removed on this machine."""
+
+
+Work: TypeAlias = Load | Wait | TierCall | Invalidation
+
+
+# --- events: told once, after the fact ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Answered:
+    """A request was answered (hits are told only when sampled)."""
+
+    result: Result
+    duration: float
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Acquired:
+    """Somebody asked for the right to load."""
+
+    scope: Scope
+    result: Literal["immediate", "contended", "timeout", "error"]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ServedStale:
+    """A stored answer past its freshness was served on purpose; `age` is seconds past the freshness."""
+
+    reason: StaleReason
+    age: float
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Removed:
+    """An entry left a tier (a sample of all removals); `age` is its age in seconds."""
+
+    tier: str
+    cause: Cause
+    age: float
+
+
+Event: TypeAlias = Answered | Acquired | ServedStale | Removed
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Outcome:
+    """How one request was answered, for its server span. `ttl` is the remaining freshness in seconds (negative: stale)."""
+
+    result: Result
+    tier: str
+    group: str
+    key: bytes | None = None
+    age: float | None = None
+    ttl: float | None = None
+    bypass: str | None = None
+
+
+# --- integers -------------------------------------------------------------------------------------------------------
+
+
+class GroupCounters:
+    """The integers of one key group (a rule, or a cached function). `hits` are fresh answers from memory."""
+
+    __slots__ = ("hit_samples", "hit_seconds", "hits", "miss_seconds", "misses_timed", "name", "others", "saved_bytes", "saved_price", "saved_seconds")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.zero()
+
+    def zero(self) -> None:
+        """Start from nothing (also after a fork: the parent goes on counting its own)."""
+        self.hits = 0
+        self.others: Counter[tuple[Result, str]] = Counter()
+        self.saved_seconds = 0.0
+        self.saved_bytes = 0
+        self.saved_price = 0.0
+        self.hit_seconds = 0.0
+        self.hit_samples = 0
+        self.miss_seconds = 0.0
+        self.misses_timed = 0
+
+    def save(self, cost: float, price: float, size: int) -> None:
+        """A stored answer of this cost, price and size was served in place of a load."""
+        self.saved_seconds += cost
+        self.saved_price += price
+        self.saved_bytes += size
+
+    def requests(self) -> Mapping[tuple[Result, str], int]:
+        """(result, tier) -> number of requests."""
+        counts = Counter(self.others)
+        if self.hits:
+            counts["hit", "memory"] += self.hits
+        return counts
+
+
+class Counters:
+    """Everything one cache counts; read at collection time by Telemetry and by the stats page."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, GroupCounters] = {}
+        self.zero()
+
+    def zero(self) -> None:
+        """Start from nothing, keeping the groups that others already hold."""
+        for group in self.groups.values():
+            group.zero()
+        self.bypasses: Counter[str] = Counter()
+        self.removals: Counter[tuple[str, Cause]] = Counter()
+        """(tier, cause) -> entries."""
+
+    def group(self, name: str) -> GroupCounters:
+        """The integers of a key group, made on first use."""
+        found = self.groups.get(name)
+        if found is None:
+            found = self.groups[name] = GroupCounters(name)
+        return found
+
+
+class TierGauge(NamedTuple):
+    """How full a tier is, and how full it may be. 0 as a limit: not bounded that way."""
+
+    tier: str
+    entries: int
+    entry_limit: int
+    size: int
+    size_limit: int

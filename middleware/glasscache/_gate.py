@@ -1,0 +1,51 @@
+"""How many loads may run at once: for one rule, or for one key whose loads cannot be shared.
+
+A gate also knows the origin's own word (429 or 503 with Retry-After). While it is paused it holds back refreshes and every load for
+which something stale can stand in. A miss with nothing to stand in still goes to the origin: no request fails because
+the cache refused to ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from glasscache.errors import ConfigurationError
+
+
+class Gate:
+    """At most `limit` loads at once; None: any number."""
+
+    __slots__ = ("_slots", "paused_until", "users")
+
+    def __init__(self, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ConfigurationError(f"max_loads={limit!r}: give a number of loads of at least 1, or None")
+        self._slots = None if limit is None else asyncio.Semaphore(limit)
+        self.users = 0
+        """Loads inside and waiting."""
+        self.paused_until = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next load would have to wait."""
+        return self._slots is not None and self._slots.locked()
+
+    async def enter(self) -> None:
+        """Wait for a slot; `leave` gives it back."""
+        if self._slots is not None:
+            self.users += 1
+            try:
+                await self._slots.acquire()
+            except BaseException:
+                self.users -= 1
+                raise
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        if self._slots is not None:
+            self.users -= 1
+            self._slots.release()
+
+    def pause(self, until: float) -> None:
+        """Load nothing that can be avoided before `until` (seconds of `Clock.now`)."""
+        self.paused_until = max(self.paused_until, until)

@@ -1,0 +1,67 @@
+"""What telemetry says through stdlib `logging`: its events, and its own failures, each at most once a second.
+
+Decides how often. Must never raise: `Quiet` is the one place where an error of telemetry ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from glasscache._otel_names import EVENT_NAME, SCOPE
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from glasscache.interfaces import Clock
+
+_logger = logging.getLogger(SCOPE)
+_INTERVAL = 1.0  # seconds between two records of one name
+
+
+class EventLog:
+    """Writes log records, at most one a second for each event name."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def _is_due(self, name: str) -> bool:
+        now = self._clock.now()
+        last = self._last.get(name)
+        if last is not None and now - last < _INTERVAL:
+            return False
+        self._last[name] = now
+        return True
+
+    def tell(self, level: int, name: str, message: str, attributes: dict[str, object]) -> None:
+        """Log the event. Its attributes become the record's; their dots keep them clear of logging's own."""
+        if self._is_due(name):
+            _logger.log(level, message, extra={EVENT_NAME: name, **attributes})
+
+    def failed(self, error: Exception) -> None:
+        """Log that telemetry itself failed."""
+        if self._is_due(""):
+            _logger.warning("telemetry failed, requests are not affected", exc_info=error)
+
+
+class Quiet:
+    """`with quiet:` around everything that must not fail a request. Ends every `Exception` and reports it."""
+
+    __slots__ = ("_log",)
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        with suppress(Exception):  # a logging filter of the user's may throw as well
+            self._log.failed(error)
+        return True

@@ -1,0 +1,324 @@
+"""One run of one load: far tier -> gate -> origin -> store -> tell.
+
+A run owns its flight: it decides what of it is stored and where, takes it out of the table, and closes its span. It must
+never wait for a reader, and nothing here may fail a request: a store that cannot answer is a miss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from cachetools import TTLCache
+
+from glasscache._entry import Entry, Key
+from glasscache._events import Counters, GroupCounters, Load, TierCall, Trigger
+from glasscache._flight import Chain, Flight, Reader
+from glasscache._gate import Gate
+from glasscache._markers import Markers
+from glasscache._wait import Commons, Waiting
+from glasscache.errors import LoadStoppedError
+from glasscache.interfaces import NearStore, Store
+from glasscache.policy import Policy, Share, Verdict, judge, make_entry, make_marker
+
+log = logging.getLogger("glasscache")
+
+_UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
+_UNCACHEABLE_KEYS = 10_000
+
+loading: ContextVar[tuple[Chain, ...]] = ContextVar("glasscache_loading", default=())
+"""The loads that we are inside of, outermost first."""
+
+
+def variant_tag(key: Key) -> str:
+    """The tag that all variants of a key carry, so that they go with it."""
+    return f"\0{key.hex()}"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ask:
+    """What one request wants: the key, the terms, and how to load it."""
+
+    key: Key
+    counters: GroupCounters
+    policy: Policy
+    load: Callable[[Flight], Awaitable[None]]
+    """Runs the origin and feeds the flight; may go on after the flight has ended."""
+    variant: Callable[[Entry], Key] = lambda marker: marker.chunks[0]
+    """The key of this request's variant under a marker."""
+    gate: Gate = field(default_factory=Gate)
+    joined: Callable[[Reader], None] = lambda reader: None
+    """Told every time this request joins a flight."""
+    at: Key = b""
+    """Where the answer is looked for: `key`, or its variant once the marker is known."""
+    marker: Entry | None = None
+    stand_in: Entry | None = None
+    """A stale answer that may be served if the load fails or takes too long."""
+    generation: int = 0
+    waiting: Waiting | None = None
+    """A wait that goes on although its flight is over."""
+
+    def __post_init__(self) -> None:
+        self.at = self.key
+
+    def select(self, marker: Entry) -> None:
+        """Look under this marker from now on."""
+        self.marker = marker
+        self.at = self.variant(marker)
+
+
+class State:
+    """What the runs of one engine share."""
+
+    def __init__(self, near: NearStore, far: Store, commons: Commons, counters: Counters, random: Random) -> None:
+        self.near = near
+        self.far = far
+        self.commons = commons
+        self.counters = counters
+        self.random = random
+        self.markers = Markers()
+        self.flights: dict[Key, Flight] = {}
+        """Flights that take followers."""
+        self.running: dict[Flight, Run] = {}
+        """Every load under way, shared or not."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.uncacheable: TTLCache[Key, bool] = TTLCache(_UNCACHEABLE_KEYS, _UNCACHEABLE_FOR, commons.clock.now)
+        self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run something behind; `drain` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def keep_near(self, key: Key, entry: Entry) -> None:
+        """Store in the near tier, and see to it that it leaves again when it is dead."""
+        self.near.put(key, entry)
+        loop = asyncio.get_running_loop()
+        if self._sweeper is None or self._sweeper[0] is not loop:
+            self._sweep_in(loop, entry.dead_from - self.commons.clock.now())
+
+    def stop_sweeping(self) -> None:
+        """No timer is left behind."""
+        if self._sweeper is not None:
+            self._sweeper[1].cancel()
+            self._sweeper = None
+
+    def _sweep_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        # at most every second, at least every half minute: a later entry may die before the one this timer was set for
+        self._sweeper = loop, loop.call_later(min(max(seconds, 1.0), 30.0), self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._sweeper = None
+        now = self.commons.clock.now()
+        due = self.near.sweep(now)
+        if due is not None:
+            self._sweep_in(loop, due - now)
+
+    async def fetch_far(self, key: Key) -> Entry | None:
+        """The far tier's answer; None if it has none, or cannot answer."""
+        call = TierCall(tier=self.far.name, operation="get")
+        entry: Entry | None = None
+        with self.commons.telemetry.span(call):
+            call.begun = self.commons.clock.now()
+            try:
+                entry = await self.far.get(key)
+            except Exception as error:
+                call.error = error
+            call.found = entry is not None
+            call.ended = self.commons.clock.now()
+        return None if entry is None or self.markers.is_dead(entry) else entry
+
+    async def keep_far(self, key: Key, entry: Entry) -> None:
+        """Store in the far tier."""
+        ttl = entry.dead_from - self.commons.clock.now()
+        call = TierCall(tier=self.far.name, operation="set", size=entry.size, ttl=ttl)
+        await self._tell(call, self.far.set(key, entry))
+
+    async def drop_far(self, key: Key) -> None:
+        """Remove from the far tier."""
+        await self._tell(TierCall(tier=self.far.name, operation="delete"), self.far.delete(key))
+
+    async def _tell(self, call: TierCall, work: Awaitable[None]) -> None:
+        with self.commons.telemetry.span(call):
+            call.begun = self.commons.clock.now()
+            try:
+                await work
+            except Exception as error:
+                call.error = error
+            call.ended = self.commons.clock.now()
+
+
+class Run:
+    """One load: the flight's owner (see `FlightOwner`)."""
+
+    __slots__ = ("_ask", "_at", "_has_far", "_origin_begun", "_releases", "_shared", "_span", "_state", "flight")
+
+    def __init__(self, state: State, ask: Ask, trigger: Trigger, *, shared: bool, has_far: bool) -> None:
+        self._state = state
+        self._ask = ask
+        self._at = ask.at
+        self._shared = shared
+        self._has_far = has_far
+        self._releases: list[Callable[[], None]] = []
+        commons = state.commons
+        behind = trigger == "refresh"
+        cause = commons.telemetry.current() if behind else None
+        work = Load(group=ask.counters.name, key=ask.at, trigger=trigger, cause=cause)
+        work.begun = self._origin_begun = commons.clock.now()
+        context = copy_context()
+        self._span = commons.telemetry.span(work)
+        context.run(self._span.__enter__)  # open before the task exists: a follower may link to it at once
+        self.flight = flight = Flight(
+            ask.at, work, self, commons, number=state.markers.number, generation=ask.generation
+        )
+        flight.context = context
+        # nobody waits for a refresh, so a load inside of it may ask for what the refresh was set off by
+        context.run(loading.set, (flight.chain,) if behind else (*loading.get(), flight.chain))
+        state.running[flight] = self
+        if shared:
+            state.flights[ask.at] = flight
+        flight.task = task = flight.loop.create_task(self._run(), context=context)
+        state.tasks.add(task)
+        task.add_done_callback(state.tasks.discard)
+
+    @property
+    def key(self) -> Key:
+        """The key that was asked for, whatever the variant."""
+        return self._ask.key
+
+    def when_landed(self, release: Callable[[], None]) -> None:
+        """Call this when the load is over."""
+        self._releases.append(release)
+
+    async def _run(self) -> None:
+        flight = self.flight
+        try:
+            if not (self._has_far and await self._find_far()):
+                await self._ask_origin()
+        except Exception as error:
+            if flight.ended:
+                if not flight.stopping:
+                    log.exception("the origin failed after its answer was complete", exc_info=error)
+            else:
+                flight.fail(error)
+        except BaseException as error:
+            flight.fail(LoadStoppedError(f"the load was stopped: {type(error).__name__}"))
+            raise
+
+    async def _ask_origin(self) -> None:
+        await self._ask.gate.enter()
+        if self.flight.ended:  # stopped while it waited for its turn
+            self._ask.gate.leave()
+            return
+        self._releases.append(self._ask.gate.leave)
+        self._origin_begun = self._state.commons.clock.now()
+        await self._ask.load(self.flight)
+        self.flight.fail(LoadStoppedError("the origin returned before it had answered"))
+
+    async def _find_far(self) -> bool:
+        flight, state = self.flight, self._state
+        entry = await state.fetch_far(self._at)
+        if entry is None or flight.ended:
+            return flight.ended
+        now = state.commons.clock.now()
+        verdict = judge(entry, now, beta=0.0, chance=1.0)
+        if verdict is Verdict.DEAD:
+            return False
+        if verdict is Verdict.STAND_IN:
+            flight.stand_in = entry
+            return False
+        if not flight.void:
+            state.keep_near(self._at, entry)
+        flight.found(entry, state.far.name)
+        return True
+
+    # --- as the flight's owner --------------------------------------------------------------------------------------
+
+    def headed(self, flight: Flight) -> None:
+        """Remember what the head says about others: uncacheable, or which headers select."""
+        assert flight.head is not None
+        uncacheable = self._state.uncacheable
+        if flight.share is Share.NONE:
+            uncacheable[self._at] = True
+        elif flight.share is Share.ALL:
+            if uncacheable:
+                uncacheable.pop(self._at, None)
+            if flight.head.vary:
+                self._open_variants(flight, flight.head.vary)
+
+    def _open_variants(self, flight: Flight, names: tuple[bytes, ...]) -> None:
+        marker = self._ask.marker
+        if marker is None or not set(names) <= set(marker.vary):
+            # a new salt: no variant that was kept under fewer names can be found any more
+            known = marker.vary if marker is not None else ()
+            marker = make_marker(
+                tuple(sorted({*names, *known})),
+                secrets.token_bytes(16),
+                now=self._state.commons.clock.now(),
+                lifetime=self._state.commons.limits.load_timeout,
+                number=flight.number,
+            )
+            if not flight.void:
+                self._state.keep_near(self._ask.key, marker)
+        flight.marker = marker
+        flight.variant = self._ask.variant(marker)
+        if self._shared and not flight.void:
+            self._state.flights.setdefault(flight.variant, flight)
+
+    def complete(self, flight: Flight) -> Entry | None:
+        """Store the answer, if it may be: near at once, far behind."""
+        head, state = flight.head, self._state
+        if head is None or head.terms is None or flight.share is not Share.ALL or flight.buffer.paced or flight.void:
+            return None
+        terms = head.terms
+        if self._ask.marker is not None or flight.marker is not None:
+            terms = replace(terms, tags=(*terms.tags, variant_tag(self._ask.key)))
+        entry = make_entry(
+            chunks=tuple(flight.buffer.chunks),
+            status=head.status,
+            headers=head.headers,
+            terms=terms,
+            policy=self._ask.policy,
+            begun=self._origin_begun,
+            now=state.commons.clock.now(),
+            chance=state.random.random(),
+            number=flight.number,
+        )
+        self._keep(flight.variant or self._at, entry)
+        if flight.marker is not None and flight.marker.dead_from < entry.dead_from:
+            marker = flight.marker
+            lifetime = entry.dead_from - entry.born
+            longer = make_marker(
+                marker.vary, marker.chunks[0], now=entry.born, lifetime=lifetime, number=flight.number
+            )
+            self._keep(self._ask.key, longer)
+        return entry
+
+    def _keep(self, key: Key, entry: Entry) -> None:
+        self._state.keep_near(key, entry)
+        if self._has_far:
+            self._state.spawn(self._state.keep_far(key, entry))
+
+    def closed(self, flight: Flight) -> None:
+        """Out of the table: later requests start anew."""
+        flights = self._state.flights
+        for key in (flight.key, flight.variant):
+            if key is not None and flights.get(key) is flight:
+                del flights[key]
+
+    def landed(self, flight: Flight) -> None:
+        """The load is over: close its span, give back what it held."""
+        del self._state.running[flight]
+        work = flight.work
+        work.ended = self._state.commons.clock.now()
+        work.error = flight.error
+        self._span.__exit__(None, None, None)
+        for release in self._releases:
+            release()
+        self._releases.clear()

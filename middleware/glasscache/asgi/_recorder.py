@@ -1,0 +1,165 @@
+"""Runs the app for one load: what it receives, and how what it sends becomes a flight.
+
+Decides (with `http.assess`) what may be done with the answer when its head is known. Must never touch the client: the
+app runs detached from every request, and readers take what they need from the flight.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from glasscache._entry import Headers
+from glasscache._flight import Flight, Head
+from glasscache._gate import Gate
+from glasscache.asgi import http
+from glasscache.asgi.handler import AnswerNotes, open_notes
+from glasscache.asgi.rules import Rule
+from glasscache.asgi.types import ASGIApp, Message, Scope
+from glasscache.interfaces import Clock
+from glasscache.policy import Policy, Share, Terms
+
+_CONDITIONAL = http.CONDITIONALS
+_HIDDEN = frozenset(
+    {
+        "http.response.pathsend",
+        "http.response.zerocopysend",
+        "http.response.push",
+        "http.response.early_hint",
+        "http.response.debug",
+    }
+)
+"""Extensions that would bypass the recorder, or speak to one client of many."""
+
+_NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
+
+
+def load_scope(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> Scope:
+    """The scope that the app sees: without conditions (we answer them), hidden extensions, and what a shared rule hides."""
+    hidden = _CONDITIONAL | credentials if rule.shared else _CONDITIONAL
+    extensions = {name: value for name, value in (scope.get("extensions") or {}).items() if name not in _HIDDEN}
+    headers = [(name, value) for name, value in scope["headers"] if name not in hidden]
+    return {**scope, "headers": headers, "extensions": extensions}
+
+
+class AppLoad:
+    """How to load the answer to one request: called with the flight to feed."""
+
+    __slots__ = ("_app", "_clock", "_gate", "_messages", "_policy", "_rule", "_scope")
+
+    def __init__(
+        self, app: ASGIApp, scope: Scope, body: Sequence[Message], rule: Rule, policy: Policy, gate: Gate, clock: Clock
+    ) -> None:
+        self._app = app
+        self._scope = scope
+        self._messages = body or _NO_BODY
+        self._rule = rule
+        self._policy = policy
+        self._gate = gate
+        self._clock = clock
+
+    async def __call__(self, flight: Flight) -> None:
+        """Run the app to its end; its background tasks may outlast the answer."""
+        messages = deque(self._messages)
+        recorder = Recorder(flight, self, open_notes())
+
+        async def receive() -> Message:
+            if messages:
+                return messages.popleft()
+            await flight.until_over()
+            return {"type": "http.disconnect"}
+
+        await self._app(dict(self._scope), receive, recorder.send)
+
+    def assess(self, status: int, headers: Headers) -> http.Assessment:
+        """What may be done with this answer."""
+        found = http.assess(
+            status,
+            headers,
+            ttl=self._rule.ttl,
+            policy=self._policy,
+            statuses=frozenset(self._rule.statuses),
+            now_wall=self._clock.wall(),
+        )
+        if found.retry_after is not None:
+            self._gate.pause(self._clock.now() + found.retry_after)
+        store_if = self._rule.store_if
+        if found.share is Share.ALL and store_if is not None and not store_if(status, headers):
+            return replace(found, share=Share.WHEN_COMPLETE, terms=None, reason="store_if")
+        return found
+
+    def tags(self) -> tuple[str, ...]:
+        """The rule's own tags for this request."""
+        tags = self._rule.tags
+        found: Iterable[str] = tags(self._scope) if callable(tags) else tags
+        return tuple(found)
+
+
+class Recorder:
+    """The app's `send`: feeds the flight."""
+
+    __slots__ = ("_flight", "_length", "_load", "_notes", "_received", "_terms")
+
+    def __init__(self, flight: Flight, load: AppLoad, notes: AnswerNotes) -> None:
+        self._flight = flight
+        self._load = load
+        self._notes = notes
+        self._length: int | None = None
+        self._received = 0
+        self._terms: Terms | None = None
+
+    async def send(self, message: Message) -> None:
+        """Take one message. OSError when nobody reads any more, RuntimeError for a message that is out of order."""
+        flight = self._flight
+        if flight.stopping:
+            raise OSError("nobody reads this answer any more")
+        kind = message["type"]
+        if flight.ended:
+            raise RuntimeError(f"unexpected ASGI message {kind!r}: the response is complete")
+        if kind == "http.response.start":
+            self._start(message)
+        elif flight.head is None:
+            raise RuntimeError(f"unexpected ASGI message {kind!r} before 'http.response.start'")
+        elif kind == "http.response.body":
+            await self._body(message, flight.head)
+        elif kind == "http.response.trailers" and flight.head.has_trailers:
+            flight.trailers.append(dict(message))
+            if not message.get("more_trailers", False):
+                self._finish(flight.head)
+        else:
+            raise RuntimeError(f"unexpected ASGI message {kind!r}: the extension is not offered on a cached route")
+
+    def _start(self, message: Message) -> None:
+        if self._flight.head is not None:
+            raise RuntimeError("unexpected ASGI message 'http.response.start': the response has started")
+        status = message["status"]
+        headers = http.normalise(message.get("headers", ()))
+        has_trailers = bool(message.get("trailers", False))
+        found = self._load.assess(status, headers)
+        self._length = http.content_length(headers)
+        share, terms = found.share, found.terms
+        if (has_trailers or not self._notes.is_stored) and share is Share.ALL:
+            share, terms = Share.NONE, None
+        if terms is not None:
+            self._terms = terms = replace(terms, tags=terms.tags + self._load.tags())
+            terms = self._notes.apply(terms)
+            headers = http.storable_headers(headers)
+        self._flight.begin(
+            Head(status=status, headers=headers, share=share, terms=terms, vary=found.vary, has_trailers=has_trailers)
+        )
+
+    async def _body(self, message: Message, head: Head) -> None:
+        chunk = message.get("body", b"")
+        self._received += len(chunk)
+        await self._flight.write(bytes(chunk))
+        if not message.get("more_body", False) and not head.has_trailers:
+            self._finish(head)
+
+    def _finish(self, head: Head) -> None:
+        flight = self._flight
+        if self._length not in (None, self._received) or not self._notes.is_stored:
+            flight.void = True  # cut short, too long, or taken back by the handler: nothing to keep
+        elif self._terms is not None:
+            flight.head = replace(head, terms=self._notes.apply(self._terms))
+        flight.finish()

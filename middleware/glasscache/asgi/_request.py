@@ -1,0 +1,166 @@
+"""From a request to its key, or to the reason why it has none.
+
+Decides what of a request is keyed, and who may share (design: "Private data"). Reads the body, up to a limit and a deadline,
+before anything is locked; what was read is kept, so that the app gets it exactly as it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from urllib.parse import unquote_plus
+
+from glasscache._entry import Key
+from glasscache.asgi import http
+from glasscache.asgi.rules import QueryKey, Rule
+from glasscache.asgi.types import Message, Receive, Scope
+from glasscache.keys import Keyring
+
+log = logging.getLogger("glasscache")
+
+BODY_METHODS = frozenset({"POST", "QUERY"})
+_Fields = Iterable[tuple[bytes, bytes]]
+
+
+class BypassError(Exception):
+    """The cache is not asked; `reason` is one word (`cache.bypass.reason`)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Body:
+    """A request's content, as far as it was read."""
+
+    __slots__ = ("content", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.content = b""
+
+    async def read(self, receive: Receive, rule: Rule) -> None:
+        """Read all of it. BypassError when it is too long, too slow, or its client has left."""
+        size = 0
+        try:
+            async with asyncio.timeout(rule.body_timeout):
+                while True:
+                    message = await receive()
+                    self.messages.append(message)
+                    if message["type"] != "http.request":
+                        raise BypassError("disconnect")
+                    size += len(message.get("body", b""))
+                    if size > rule.max_body:
+                        raise BypassError("body_size")
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise BypassError("body_timeout") from None
+        self.content = b"".join(message.get("body", b"") for message in self.messages)
+
+
+def refuse(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> None:
+    """BypassError for a request that the cache must not answer, before its body is read."""
+    method = scope["method"]
+    for name, value in scope["headers"]:
+        if name == b"range":
+            raise BypassError("range")
+        if method not in BODY_METHODS and (
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
+        ):
+            raise BypassError("body")
+        if name in credentials and rule.tenant is None and not rule.shared:
+            raise BypassError("credentials")
+    if http.precondition(scope["headers"]):
+        raise BypassError("precondition")
+    if rule.tenant is None and not rule.shared and _client_certificate(scope):
+        raise BypassError("credentials")
+    if rule.when is not None and not _ask(rule.when, scope):
+        raise BypassError("when")
+
+
+def _ask(question: object, scope: Scope) -> object:
+    """What a user's callable says; an exception is logged and says nothing."""
+    try:
+        return question(scope)  # type: ignore[operator]
+    except Exception:
+        log.exception("a rule's callable failed: the request is bypassed")
+        return None
+
+
+def _client_certificate(scope: Scope) -> bool:
+    tls = (scope.get("extensions") or {}).get("tls") or {}
+    return bool(tls.get("client_cert_name") or tls.get("client_cert_chain"))
+
+
+def key_of(scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
+    """The key of a request. BypassError if it has none.
+
+    Everything that the app can see and that is not known to be without influence is in it; a HEAD has the key of its GET.
+    """
+    method = scope["method"]
+    headers: _Fields = scope["headers"]
+    tenant = b""
+    if rule.tenant is not None:
+        name = _ask(rule.tenant, scope)
+        if not isinstance(name, str) or not name:
+            raise BypassError("unscoped")
+        tenant = b"=" + name.encode("utf-8", "surrogatepass")
+    parts = [
+        b"http",
+        b"GET" if method == "HEAD" else method.encode(),
+        scope.get("scheme", "http").encode(),
+        *_host(headers, rule),
+        scope.get("root_path", "").encode("utf-8", "surrogatepass"),
+        scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass"),
+        _query(scope.get("query_string", b""), rule.query),
+        tenant,
+        *_chosen(headers, rule.headers),
+        *http.routing_parts(headers),
+    ]
+    if method in BODY_METHODS:
+        parts += _chosen(headers, ("content-type", "content-encoding"))
+        part = content if rule.key is None else rule.key(scope, content)
+        if part is None:
+            raise BypassError(rule.key.bypass_reason if rule.key is not None else "no_key")
+        parts.append(part)
+    elif rule.key is not None:
+        part = rule.key(scope, b"")
+        if part is None:
+            raise BypassError(rule.key.bypass_reason)
+        parts.append(part)
+    return keyring.digest(*parts)
+
+
+def _host(headers: _Fields, rule: Rule) -> list[bytes]:
+    if not rule.host:
+        return [b"any"]
+    return [b"host", *(value.lower() for name, value in headers if name == b"host"), b""]
+
+
+def _chosen(headers: _Fields, names: Iterable[str]) -> list[bytes]:
+    parts = []
+    for name in names:
+        wanted = name.lower().encode("latin-1")
+        values = [value for name, value in headers if name == wanted]
+        parts += [wanted, b"%d" % len(values), *values]
+    return parts
+
+
+def _query(raw: bytes, wanted: QueryKey) -> bytes:
+    """The query string as it is sent, unless the rule names parameters."""
+    if wanted == _AS_SENT or not raw:
+        return raw
+    pairs = raw.split(b"&")
+    if wanted.only or wanted.ignore:
+        named = set(wanted.only or wanted.ignore)
+        pairs = [pair for pair in pairs if (_name(pair) in named) == bool(wanted.only)]
+    return b"&".join(sorted(pairs) if wanted.sort else pairs)
+
+
+_AS_SENT = QueryKey()
+
+
+def _name(pair: bytes) -> str:
+    return unquote_plus(pair.split(b"=", 1)[0].decode("latin-1"), "utf-8", "surrogateescape")

@@ -1,0 +1,111 @@
+"""Passes an answer on to one client: a stored one, or a flight that is read while it is produced.
+
+Decides how an outcome is shown (`Age`, `Cache-Status`, a 304 for a client that has the answer already). Must never
+change what is stored: every message and header list is made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from glasscache._engine import Answer
+from glasscache._entry import Entry, Headers
+from glasscache._flight import Reader
+from glasscache.asgi import http
+from glasscache.asgi.http import cache_status
+from glasscache.asgi.types import Message, Receive, Scope, Send
+from glasscache.policy import Share
+
+_END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def send_entry(entry: Entry, status_field: bytes, now: float, scope: Scope, send: Send) -> None:
+    """Send a stored answer, or a 304 if the client has it already."""
+    own: Headers = ((b"age", b"%d" % max(0, now - entry.born)), (http.cache_status.HEADER, status_field))
+    status, headers = entry.status, entry.headers
+    if http.not_modified(scope["headers"], status, headers):
+        status, headers = 304, http.not_modified_headers(headers)
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *own]})
+    await send_chunks(() if scope["method"] == "HEAD" or status == 304 else entry.chunks, send)
+
+
+async def send_chunks(chunks: Sequence[bytes], send: Send) -> None:
+    """Send a stored body, message by message as the origin sent it."""
+    last = len(chunks) - 1
+    for index, chunk in enumerate(chunks):
+        await send({"type": "http.response.body", "body": chunk, "more_body": index < last})
+    if not chunks:
+        await send(dict(_END))
+
+
+def status_of(answer: Answer, now: float) -> bytes:
+    """The Cache-Status of an answer (RFC 9211)."""
+    if answer.bypass is not None:
+        return cache_status.bypass(answer.bypass)
+    if answer.entry is not None:
+        left = answer.entry.fresh_until - now
+        return cache_status.hit(left) if answer.detail is None else cache_status.stale(left, answer.detail)
+    if answer.result == "collapsed":
+        return cache_status.collapsed()
+    assert answer.reader is not None
+    return cache_status.miss(stored=answer.reader.flight.share is Share.ALL)
+
+
+class Watcher:
+    """Watches one client for its disconnect, from when that is worth a task."""
+
+    __slots__ = ("_reader", "_receive", "_task")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._reader: Reader | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def joined(self, reader: Reader) -> None:
+        """The request reads this flight from now on."""
+        self._reader = reader
+        reader.watch = self._start
+        if reader.flight.is_watched:
+            self._start()
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._reader is not None:
+            self._reader.gone()
+
+    def stop(self) -> None:
+        """The answer is over."""
+        self._reader = None
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def play(reader: Reader, status_field: bytes, send: Send) -> None:
+    """Pass a flight on from byte 0, as it is produced. Raises what cut it short."""
+    head = reader.flight.head
+    assert head is not None
+    try:
+        start: Message = {
+            "type": "http.response.start",
+            "status": head.status,
+            "headers": [*head.headers, (http.cache_status.HEADER, status_field)],
+        }
+        if head.has_trailers:
+            start["trailers"] = True
+        await send(start)
+        at_end = False
+        while (chunk := await reader.next()) is not None:
+            at_end = reader.at_end
+            await send({"type": "http.response.body", "body": chunk, "more_body": not at_end})
+        if not at_end:
+            await send(dict(_END))
+        for trailers in reader.flight.trailers:
+            await send(trailers)
+    finally:
+        reader.leave()

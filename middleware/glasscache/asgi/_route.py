@@ -1,0 +1,271 @@
+"""One rule at work: the short way of a hit, and the slow way of everything else.
+
+The short way answers a request without body, credentials or conditions from memory: no task, no future, no lock, no
+span. It only ever does what the slow way would do; whatever it is not sure of, it leaves to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from glasscache._engine import Answer
+from glasscache._entry import Entry, Key
+from glasscache._events import Outcome
+from glasscache._flight import ReaderGone
+from glasscache._gate import Gate
+from glasscache._run import Ask
+from glasscache.asgi import _request, http
+from glasscache.asgi._recorder import AppLoad, load_scope
+from glasscache.asgi._request import BODY_METHODS, Body, BypassError
+from glasscache.asgi._responder import Watcher, play, send_chunks, send_entry, status_of
+from glasscache.asgi.http import cache_status
+from glasscache.asgi.rules import Rule
+from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from glasscache.cache import Cache
+from glasscache.errors import ConfigurationError
+
+_MEMO = 4096  # raw requests whose key is remembered; anyone can send new ones, so the memo is bounded
+_MEMO_BYTES = 2048
+_SAMPLE = 64  # one hit in so many is timed
+
+
+class Route:
+    """One rule of one middleware."""
+
+    def __init__(self, rule: Rule, cache: Cache, app: ASGIApp, credentials: frozenset[bytes]) -> None:
+        self._rule = rule
+        self._cache = cache
+        self._app = app
+        self._credentials = credentials
+        self._engine = cache.engine
+        self._near = cache.engine.near
+        self._clock = cache.clock
+        self._telemetry = cache.telemetry
+        self._policy = rule.terms(cache.policy)
+        self._gate = Gate(rule.max_loads)
+        self._counters = cache.engine.counters.group(rule.group)
+        self.authorities: set[tuple[str, bytes]] = set()
+        # --- the short way
+        self._memo: dict[tuple[object, ...], Key] = {}
+        self._has_short_way = not (rule.tenant or rule.when or rule.headers or rule.key)
+        # shared=True changes nothing here: a request with credentials takes the slow way, to the same key
+        self._wary_of = (
+            credentials
+            | http.CONDITIONALS
+            | http.ROUTING
+            | {b"host", b"range", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"}
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] == "GET" and self._has_short_way:
+            token = self._recognise(scope)
+            key = self._memo.get(token) if token is not None else None
+            if key is not None:
+                now = self._clock.now()
+                entry = self._near.peek(key)
+                if entry is not None and now < entry.settled_until and not entry.vary:
+                    await self._hit(entry, key, now, send)
+                    return
+        else:
+            token = None
+        await Exchange(self, scope, receive, send).run(token)
+
+    def _recognise(self, scope: Scope) -> tuple[object, ...] | None:
+        """What tells this request from others as it stands, if the short way can handle it."""
+        host = None
+        wary_of = self._wary_of
+        for name, value in scope["headers"]:
+            if name in wary_of:
+                if name != b"host" or host is not None:
+                    return None
+                host = value
+        if (scope.get("extensions") or {}).get("tls"):
+            return None
+        query = scope.get("query_string", b"")
+        path = scope["path"]
+        if len(path) + len(query) > _MEMO_BYTES:
+            return None
+        return (path, query, host, scope.get("raw_path"), scope.get("scheme"), scope.get("root_path"))
+
+    def remember(self, token: tuple[object, ...] | None, key: Key) -> None:
+        """The request that looks like this has this key."""
+        if token is not None:
+            if len(self._memo) >= _MEMO:
+                self._memo.clear()
+            self._memo[token] = key
+
+    async def _hit(self, entry: Entry, key: Key, now: float, send: Send) -> None:
+        counters = self._counters
+        counters.hits += 1
+        counters.saved_seconds += entry.cost
+        counters.saved_price += entry.price
+        counters.saved_bytes += entry.size
+        if self._telemetry.annotates:
+            self._telemetry.annotate(Outcome(result="hit", tier="memory", group=counters.name, key=key))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": entry.status,
+                "headers": [
+                    *entry.headers,
+                    (b"age", b"%d" % (now - entry.born)),
+                    (b"cache-status", b"glasscache; hit; ttl=%d" % (entry.fresh_until - now)),
+                ],
+            }
+        )
+        if len(entry.chunks) == 1:
+            await send({"type": "http.response.body", "body": entry.chunks[0], "more_body": False})
+        else:
+            await send_chunks(entry.chunks, send)
+        if counters.hits % _SAMPLE == 1:
+            counters.hit_seconds += self._clock.now() - now
+            counters.hit_samples += 1
+
+    def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
+        """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""
+        rule = self._rule if tenant is None else replace(self._rule, tenant=lambda _: tenant, shared=False)
+        return _request.key_of(scope, content, rule, self._cache.keyring)
+
+    def authority(self, scheme: str | None, host: str | None) -> tuple[str, str]:
+        """The one scheme and host that requests came with, as far as they are not given."""
+        if host is None and not self._rule.host:
+            host = ""
+        seen = {
+            (known_scheme, known_host.decode("latin-1"))
+            for known_scheme, known_host in self.authorities
+            if scheme in (None, known_scheme) and host in (None, "", known_host.decode("latin-1"))
+        }
+        if len(seen) != 1:
+            raise ConfigurationError(
+                f"key_for(): requests came under {len(seen)} schemes and hosts; say which with scheme= and host="
+            )
+        return seen.pop()
+
+
+class Exchange:
+    """One request that takes the slow way."""
+
+    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        self._route = route
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._body = Body()
+        self._begun = route._clock.now()
+
+    async def run(self, token: tuple[object, ...] | None) -> None:
+        """Answer the request; `token` is how the short way would recognise it."""
+        route, scope = self._route, self._scope
+        try:
+            _request.refuse(scope, route._rule, route._credentials)
+            if scope["method"] in BODY_METHODS:
+                await self._body.read(self._receive, route._rule)
+            key = route.key_of(scope, self._body.content)
+        except BypassError as bypass:
+            await self._bypass(bypass.reason)
+            return
+        route.remember(token, key)
+        self._note_authority()
+        watcher = Watcher(self._receive)
+        try:
+            await self._answer(key, watcher)
+        except ReaderGone:
+            pass  # the client has left: there is nobody to answer
+        finally:
+            watcher.stop()
+
+    def _note_authority(self) -> None:
+        known = self._route.authorities
+        if len(known) < 64:
+            host = b"".join(value for name, value in self._scope["headers"] if name == b"host")
+            known.add((self._scope.get("scheme", "http"), host if self._route._rule.host else b""))
+
+    def _ask(self, key: Key, joined: Callable[[Any], None]) -> Ask:
+        route, scope = self._route, self._scope
+
+        def variant(marker: Entry) -> Key:
+            values = (http.vary_value(name, scope["headers"]) for name in marker.vary)
+            return route._cache.keyring.digest(b"vary", key, marker.chunks[0], *values)
+
+        load = AppLoad(
+            route._app,
+            load_scope(scope, route._rule, route._credentials),
+            self._body.messages,
+            route._rule,
+            route._policy,
+            route._gate,
+            route._clock,
+        )
+        return Ask(
+            key=key,
+            counters=route._counters,
+            policy=route._policy,
+            load=load,
+            variant=variant,
+            gate=route._gate,
+            joined=joined,
+        )
+
+    async def _answer(self, key: Key, watcher: Watcher) -> None:
+        route, engine = self._route, self._route._engine
+        ask = self._ask(key, watcher.joined)
+        if self._scope["method"] == "HEAD":
+            found = engine.peek(ask)
+            if found is None:
+                await self._bypass("method")
+                return
+            answer = found
+        else:
+            answer = await engine.answer(ask)
+        self._annotate(ask.at, answer)
+        now = route._clock.now()
+        status_field = status_of(answer, now)
+        if answer.entry is not None:
+            await send_entry(answer.entry, status_field, now, self._scope, self._send)
+        else:
+            assert answer.reader is not None
+            await play(answer.reader, status_field, self._send)
+        engine.finished(ask, answer, route._clock.now() - self._begun)
+
+    def _annotate(self, key: Key, answer: Answer) -> None:
+        route = self._route
+        if route._telemetry.annotates:
+            now, entry = route._clock.now(), answer.entry
+            route._telemetry.annotate(
+                Outcome(
+                    result=answer.result,
+                    tier=answer.tier,
+                    group=route._counters.name,
+                    key=key,
+                    age=None if entry is None else now - entry.born,
+                    ttl=None if entry is None else entry.fresh_until - now,
+                    bypass=answer.bypass,
+                )
+            )
+
+    async def _bypass(self, reason: str) -> None:
+        """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`."""
+        route = self._route
+        route._counters.others["bypass", "none"] += 1
+        route._engine.counters.bypasses[reason] += 1
+        if route._telemetry.annotates:
+            route._telemetry.annotate(
+                Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason)
+            )
+        replay = iter(self._body.messages)
+
+        async def receive() -> Message:
+            message = next(replay, None)
+            return await self._receive() if message is None else message
+
+        field = cache_status.HEADER, cache_status.bypass(reason, "method" if reason == "method" else "bypass")
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), field]}
+            await self._send(message)
+
+        await route._app(self._scope, receive, send)

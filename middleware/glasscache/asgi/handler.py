@@ -1,0 +1,70 @@
+"""What an app's handler may say about the answer it is producing: tags, lifetime, price, or that it must not be stored.
+
+The words are kept per load, in a context variable that the load's task (and every thread or task it starts) sees.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import replace
+
+from glasscache.errors import ConfigurationError
+from glasscache.policy import Terms
+
+
+class AnswerNotes:
+    """What the handler of one load said; each method returns the notes, so that they chain."""
+
+    __slots__ = ("_price", "_tags", "_ttl", "is_stored")
+
+    def __init__(self) -> None:
+        self._tags: tuple[str, ...] = ()
+        self._ttl: float | None = None
+        self._price = 0.0
+        self.is_stored = True
+
+    def tag(self, *tags: str) -> AnswerNotes:
+        """Let `cache.invalidate(tag=...)` remove this answer."""
+        self._tags += tags
+        return self
+
+    def ttl(self, seconds: float) -> AnswerNotes:
+        """Keep this answer fresh for `seconds`, whatever its rule says."""
+        if not 0 <= seconds < float("inf"):
+            raise ConfigurationError(f"answer().ttl({seconds!r}): give a finite number of seconds, 0 or more")
+        self._ttl = seconds
+        return self
+
+    def no_store(self) -> AnswerNotes:
+        """Do not store this answer. Said before the response starts, it is not shared with anybody either."""
+        self.is_stored = False
+        return self
+
+    def cost(self, price: float) -> AnswerNotes:
+        """What this answer cost beside time, in a unit of your own; the stats sum up what was saved."""
+        self._price = price
+        return self
+
+    def apply(self, terms: Terms) -> Terms:
+        """The terms with what was said so far."""
+        return replace(
+            terms,
+            ttl=terms.ttl if self._ttl is None else self._ttl,
+            tags=tuple(dict.fromkeys(terms.tags + self._tags)),
+            price=self._price,
+        )
+
+
+_notes: ContextVar[AnswerNotes] = ContextVar("glasscache_answer")
+
+
+def answer() -> AnswerNotes:
+    """The notes on the answer that is being produced here. Outside of a cached load they are read by nobody."""
+    return _notes.get(None) or AnswerNotes()
+
+
+def open_notes() -> AnswerNotes:
+    """New notes, for the load that begins in this context."""
+    notes = AnswerNotes()
+    _notes.set(notes)
+    return notes

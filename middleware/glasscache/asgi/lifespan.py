@@ -1,0 +1,38 @@
+"""Watches an app's lifespan: loads are drained before the app shuts down, stores are closed after it has.
+
+The messages themselves pass through unchanged. Where a server sends no lifespan, nothing here runs and nothing else depends on it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from glasscache.cache import Cache
+
+log = logging.getLogger("glasscache")
+
+_OVER = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+
+
+async def watch_lifespan(app: ASGIApp, caches: Iterable[Cache], scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the app's lifespan; telemetry is not shut down here (a dead collector would hold up the server)."""
+
+    async def watched_receive() -> Message:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            for cache in caches:
+                await cache.engine.drain()  # what the loads use, the app is about to close
+        return message
+
+    async def watched_send(message: Message) -> None:
+        if message["type"] in _OVER:
+            for cache in caches:
+                try:
+                    await cache.aclose()
+                except Exception:
+                    log.exception("a store failed to close")
+        await send(message)
+
+    await app(scope, watched_receive, watched_send)

@@ -1,0 +1,114 @@
+"""The middleware: finds the rule of a request and hands it to its route. Everything else passes untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import unquote
+
+from glasscache._entry import Key
+from glasscache.asgi import http
+from glasscache.asgi._request import BypassError
+from glasscache.asgi._route import Route
+from glasscache.asgi._stats_route import StatsRoute
+from glasscache.asgi.lifespan import watch_lifespan
+from glasscache.asgi.rules import Routes, Rule
+from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
+from glasscache.cache import Cache
+from glasscache.errors import ConfigurationError
+from glasscache.settings import Settings
+
+
+class CacheMiddleware:
+    """Caches the answers of any ASGI 3 app.
+
+    `cache`: by default one made from the environment (see `Settings`). `rules`: what is cached, first match wins; by
+    default everything that GET answers' own headers allow. `stats_path`: where JSON figures are served (default:
+    `GLASSCACHE_STATS_PATH`, else nowhere); `stats_token`: who sends it as a bearer token also sees the figures per rule
+    (default: `GLASSCACHE_STATS_TOKEN`). `credentials`: names of request headers that say who asks.
+
+    Mount it inside authentication: a hit skips what the app would have done inside.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        cache: Cache | None = None,
+        rules: Sequence[Rule] | None = None,
+        stats_path: str | None = None,
+        stats_token: str | None = None,
+        credentials: Iterable[str] | None = None,
+    ) -> None:
+        settings = Settings.from_env()
+        self.app = app
+        self.cache = cache or settings.cache()
+        named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
+        rules = (Rule("/*"),) if rules is None else rules
+        targets = [(rule, Route(rule, self.cache, app, named)) for rule in rules]
+        self._routes = Routes([*self._stats(settings, stats_path, stats_token), *targets])
+
+    def _stats(
+        self, settings: Settings, path: str | None, token: str | None
+    ) -> list[tuple[Rule, StatsRoute]]:
+        path = path or settings.stats_path
+        if not path:
+            return []
+        return [(Rule(path), StatsRoute(self.cache, token or settings.stats_token))]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http":
+            path = scope["path"]
+            root = scope.get("root_path")
+            if root and path.startswith(root):
+                path = path[len(root) :] or "/"
+            route = self._routes[path].get(scope["method"])
+            await (self.app if route is None else route)(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await watch_lifespan(self.app, (self.cache,), scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def key_for(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        tenant: str | None = None,
+        query: str = "",
+        headers: Iterable[tuple[str, str]] = (),
+        host: str | None = None,
+        scheme: str | None = None,
+        root_path: str = "",
+    ) -> Key:
+        """The key of a request, for `cache.invalidate(key=...)`.
+
+        `path`: as a client sends it, percent-encoded. `headers`: those that are part of the key (a rule's `headers`, a body's
+        Content-Type: by default `application/json`). `tenant`: what the rule's tenant would say. `host` and `scheme`:
+        by default the ones that this middleware has seen, if there is just one pair.
+        ConfigurationError if no rule matches, or if the request would be bypassed.
+        """
+        plain = unquote(path)
+        route = self._routes[plain].get(method)
+        if not isinstance(route, Route):
+            raise ConfigurationError(f"key_for({method!r}, {path!r}): no rule matches it")
+        fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        if body and all(name != b"content-type" for name, _ in fields):
+            fields.append((b"content-type", b"application/json"))
+        if host is None or scheme is None:
+            scheme, host = route.authority(scheme, host)
+        scope: Scope = {
+            "type": "http",
+            "method": method,
+            "scheme": scheme,
+            "path": root_path + plain,
+            "raw_path": (root_path + path).encode(),
+            "root_path": root_path,
+            "query_string": query.encode(),
+            "headers": [(b"host", host.encode("latin-1")), *fields],
+        }
+        try:
+            return route.key_of(scope, body, tenant=tenant)
+        except BypassError as bypass:
+            raise ConfigurationError(f"key_for({method!r}, {path!r}): it is bypassed ({bypass.reason})") from None

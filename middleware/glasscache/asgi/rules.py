@@ -1,0 +1,169 @@
+"""Which requests are cached, and on what terms: rules, and how a path finds its rule.
+
+A rule is checked when it is made: one that cannot work is refused with its remedy. Nothing here reads a request's body
+or decides about an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from glasscache._entry import Headers
+from glasscache.errors import ConfigurationError
+from glasscache.interfaces import KeyBuilder
+from glasscache.policy import Policy
+
+_PARAM = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+_MEMO = 4096  # paths remembered for templates and prefixes; anyone can send new ones, so the memo is bounded
+
+Tenant: TypeAlias = Callable[[Any], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryKey:
+    """Which query parameters are part of the key; by default the query string as it was sent.
+
+    `only`: just these. `ignore`: all but these. `sort`: their order does not matter. Naming parameters is a promise that the
+    app does not look at the others.
+    """
+
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    sort: bool = False
+
+    def __post_init__(self) -> None:
+        if self.only and self.ignore:
+            raise ConfigurationError("QueryKey(only=..., ignore=...): give one of the two")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of request, and on what terms its answers are kept. Times in seconds, sizes in bytes.
+
+    `path`: exact (`/ask`), with parameters (`/docs/{id}`), or a prefix (`/api/*`). `methods`: of GET (which
+    includes HEAD), POST, QUERY. `key`: what of the content is keyed (see `json_body`); by default all of it. `ttl`: freshness; None
+    follows the origin's own Cache-Control and Expires. `stale_while_revalidate`, `stale_if_error`, `policy`: see `Policy`.
+
+    Who shares: a request with credentials is bypassed unless `tenant` (a callable of the scope; None, "" or an exception
+    bypass; or `credential("authorization")`) says whose answer it is, or `shared=True` says that credentials do not matter, which hides
+    them from the load. `host`: False where all names answer alike. `headers`: request headers that are part of the key.
+    `query`: see `QueryKey`.
+
+    `tags`: names for `invalidate(tag=)`, or a callable of the scope. `when`: a callable of the scope; False
+    bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored (errors only for
+    `policy.negative_ttl`). `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a request is bypassed. `name`:
+    `cache.key_group` in telemetry (default: the path).
+    """
+
+    path: str
+    methods: Sequence[str] = ("GET", "HEAD")
+    key: KeyBuilder | None = None
+    ttl: float | None = None
+    stale_while_revalidate: float | None = None
+    stale_if_error: float | None = None
+    policy: Policy | None = None
+    tenant: Tenant | None = None
+    shared: bool = False
+    host: bool = True
+    headers: Sequence[str] = ()
+    query: QueryKey = QueryKey()
+    tags: Sequence[str] | Callable[[Any], Iterable[str]] = ()
+    when: Callable[[Any], bool] | None = None
+    store_if: Callable[[int, Headers], bool] | None = None
+    statuses: Sequence[int] = (200,)
+    max_loads: int | None = None
+    max_body: int = 1024**2
+    body_timeout: float = 10.0
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/"):
+            raise ConfigurationError(f"Rule({self.path!r}): a path starts with '/'")
+        if "*" in self.path[:-1] or (self.path.endswith("*") and not self.path.endswith("/*")):
+            raise ConfigurationError(f"Rule({self.path!r}): '*' stands only at the end, as in '/api/*'")
+        if re.search(r"[{}]", _PARAM.sub("", self.path)):
+            raise ConfigurationError(f"Rule({self.path!r}): write a parameter as {{name}}, one path segment or part of it")
+        for name in ("methods", "headers", "tags", "statuses"):
+            if isinstance(getattr(self, name), str | bytes):
+                raise ConfigurationError(f"Rule({self.path!r}, {name}=...): give a tuple, not one string")
+        unknown = set(self.methods) - {"GET", "HEAD", "POST", "QUERY"}
+        if unknown or not self.methods:
+            raise ConfigurationError(
+                f"Rule({self.path!r}, methods={tuple(self.methods)!r}): only GET, HEAD, POST and QUERY can be cached"
+            )
+        if self.tenant is not None and self.shared:
+            raise ConfigurationError(f"Rule({self.path!r}): give tenant= or shared=True, not both")
+        if self.max_body < 0 or self.body_timeout <= 0:
+            raise ConfigurationError(f"Rule({self.path!r}): max_body must be 0 or more and body_timeout above 0")
+        self.terms(Policy())
+
+    @property
+    def group(self) -> str:
+        """`cache.key_group` in telemetry."""
+        return self.name or self.path
+
+    def terms(self, default: Policy) -> Policy:
+        """The policy of this rule, where it says nothing the cache's (a ttl only if the rule has one)."""
+        return (self.policy or default).but(
+            ttl=self.ttl,
+            stale_while_revalidate=self.stale_while_revalidate,
+            stale_if_error=self.stale_if_error,
+        )
+
+    def matches(self) -> re.Pattern[str] | None:
+        """What a path must look like; None: exactly like `path`."""
+        if self.path.endswith("/*"):
+            prefix, rest = self.path[:-2], "(?:/.*)?"
+        elif "{" in self.path:
+            prefix, rest = self.path, ""
+        else:
+            return None
+        literals = map(re.escape, _PARAM.split(prefix))
+        return re.compile("[^/]+".join(literals) + rest, re.DOTALL)
+
+
+class Routes(dict[str, Any]):
+    """From a path to whatever was registered for it: the first that matches, by method.
+
+    A dict of exact paths, so that a path without a rule costs one lookup. Paths of templates and prefixes are
+    remembered in it, found or not.
+    """
+
+    def __init__(self, targets: Sequence[tuple[Rule, Any]]) -> None:
+        super().__init__()
+        self._targets = [(rule.matches(), rule.path, _methods(rule), target) for rule, target in targets]
+        self._has_patterns = any(pattern for pattern, *_ in self._targets)
+        for rule, _ in targets:
+            self[rule.path] = self._find(rule.path)
+        self._known = len(self)
+
+    def _find(self, path: str) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        for pattern, exact, methods, target in self._targets:
+            if pattern.fullmatch(path) if pattern else path == exact:
+                for method in methods:
+                    found.setdefault(method, target)
+        return found
+
+    def __missing__(self, path: str) -> Mapping[str, Any]:
+        if not self._has_patterns:
+            return _NOTHING
+        found = self._find(path)
+        if len(self) - self._known >= _MEMO:
+            for old in list(self)[self._known :]:
+                del self[old]
+        self[path] = found
+        return found
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _methods(rule: Rule) -> set[str]:
+    """GET includes HEAD: a HEAD is answered from what a GET stored."""
+    return set(rule.methods) | ({"HEAD"} if "GET" in rule.methods else set())
+
+

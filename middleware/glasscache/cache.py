@@ -1,0 +1,280 @@
+"""The public Cache: the engine with its defaults, and the ways to use it in code.
+
+Decides which tier is near and which is far, what a value's key is, and how values become bytes. Everything about requests,
+flights and staleness is the engine's.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import typing
+from collections.abc import Awaitable, Callable, Iterable
+from random import Random
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from glasscache._clock import SystemClock
+from glasscache._engine import Engine
+from glasscache._entry import Key
+from glasscache._flight import Flight, Head, Reader
+from glasscache._run import Ask
+from glasscache.codecs import MsgspecCodec
+from glasscache.errors import ConfigurationError
+from glasscache.interfaces import NearStore
+from glasscache.keys import Keyring, call_key
+from glasscache.otel import OtelTelemetry
+from glasscache.policy import Limits, Policy, Share, Terms
+from glasscache.stores._null import NullNear, NullStore
+from glasscache.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from glasscache._events import Counters, TierGauge
+    from glasscache.interfaces import Clock, Codec, Store, Telemetry
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Cache:
+    """A cache for answers and for values, with one load per key however many ask.
+
+    `store`: where answers are kept; a `MemoryStore` by default. `policy`: how long values live unless a call says
+    otherwise. `name`: `cache.name` in telemetry. `limits`: bounds on sizes and waiting. `telemetry`: by default
+    OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones. `key_secret`: at least 32 characters, the secret of
+    all keys; by default `GLASSCACHE_KEY`, else random for this process. `codec`: how values become bytes.
+
+    One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        policy: Policy | None = None,
+        name: str = "default",
+        limits: Limits | None = None,
+        telemetry: Telemetry | None = None,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        clock: Clock | None = None,
+        key_secret: str | bytes | None = None,
+        codec: Codec | None = None,
+        random: Random | None = None,
+    ) -> None:
+        if not name:
+            raise ConfigurationError("Cache(name=''): give the cache a name; telemetry tells caches apart by it")
+        store = MemoryStore() if store is None else store
+        near, far = (store, NullStore()) if isinstance(store, NearStore) else (NullNear(), store)
+        self.name = name
+        self.policy = policy or Policy()
+        self.limits = limits or Limits()
+        self.clock = clock or SystemClock()
+        self.keyring = Keyring(key_secret or os.environ.get("GLASSCACHE_KEY") or None)
+        if telemetry is None:
+            telemetry = OtelTelemetry(
+                name=name,
+                label=self.keyring.label,
+                tracer_provider=tracer_provider,
+                meter_provider=meter_provider,
+            )
+        self.telemetry = telemetry
+        self.engine = Engine(
+            near,
+            far,
+            limits=self.limits,
+            clock=self.clock,
+            telemetry=telemetry,
+            has_far=far is store,
+            random=random or Random(),
+        )
+        self._codec = codec or MsgspecCodec()
+        telemetry.observe(self)
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+        type: Any = None,  # noqa: A002 - msgspec's own word for it
+        policy: Policy | None = None,
+        group: str = "get_or_load",
+    ) -> T:
+        """The value under `key`, loaded by `loader` if it is not there; concurrent callers share one load.
+
+        `ttl`: seconds (default: the policy's). `tags`: names for `invalidate(tag=)`. `type`: what the value is decoded
+        to; by default the loader's annotated return type, else plain JSON-like values. Each call gets a copy of its own.
+        `group`: `cache.key_group` in telemetry (not the key). Raises what the loader raised, CodecError for a value that
+        cannot be encoded, LoadTimeoutError, RecursiveLoadError.
+        """
+        if not isinstance(key, str):
+            raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
+        wanted = _return_type(loader) if type is None else type
+        value: T = await self._value(
+            self.keyring.digest(b"value", key.encode()), loader, wanted, group, (policy or self.policy).but(ttl=ttl), tuple(tags)
+        )
+        return value
+
+    def cached(
+        self,
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] | Callable[P, Iterable[str]] = (),
+        policy: Policy | None = None,
+        name: str | None = None,
+    ) -> Callable[[Callable[P, Awaitable[T]]], CachedFunction[P, T]]:
+        """Decorate an async function: equal arguments get the stored value.
+
+        `tags`: names, or a function of the arguments that gives them. `name`: stands for the function in keys and telemetry
+        (default: its module and qualified name). Arguments must be JSON-like or msgspec-encodable.
+        """
+        terms = (policy or self.policy).but(ttl=ttl)
+
+        def decorate(function: Callable[P, Awaitable[T]]) -> CachedFunction[P, T]:
+            if not inspect.iscoroutinefunction(function):
+                raise ConfigurationError(f"cached: {function!r} is not an async function; declare it with `async def`")
+            return CachedFunction(self, function, name, terms, tags)
+
+        return decorate
+
+    async def _value(
+        self, key: Key, loader: Callable[[], Awaitable[Any]], wanted: Any, group: str, policy: Policy, tags: tuple[str, ...]
+    ) -> Any:
+        engine = self.engine
+        counters = engine.counters.group(group)
+        entry = engine.near.peek(key)
+        if entry is not None and self.clock.now() < entry.settled_until:
+            counters.hits += 1
+            counters.save(entry.cost, entry.price, entry.size)
+            return self._codec.decode(entry.body, wanted)
+        ask = Ask(key=key, counters=counters, policy=policy, load=functools.partial(self._load, loader, policy, tags))
+        begun = self.clock.now()
+        answer = await engine.answer(ask)
+        if answer.entry is not None:
+            body = answer.entry.body
+        else:
+            assert answer.reader is not None
+            body = await _whole(answer.reader)
+        engine.finished(ask, answer, self.clock.now() - begun)
+        return self._codec.decode(body, wanted)
+
+    async def _load(
+        self, loader: Callable[[], Awaitable[Any]], policy: Policy, tags: tuple[str, ...], flight: Flight
+    ) -> None:
+        data = self._codec.encode(await loader())
+        terms = Terms(
+            ttl=policy.ttl,
+            stale_while_revalidate=policy.stale_while_revalidate,
+            stale_if_error=policy.stale_if_error,
+            tags=tags,
+        )
+        flight.begin(Head(status=200, headers=(), share=Share.ALL, terms=terms))
+        await flight.write(data)
+        flight.finish()
+
+    # --- removal and the end ----------------------------------------------------------------------------------------
+
+    async def invalidate(
+        self, *, key: str | Key | None = None, tag: str | None = None, all: bool = False  # noqa: A002 - the public name
+    ) -> int:
+        """Remove what is stored; how many entries left this machine's memory.
+
+        `key`: the string given to `get_or_load`, or a digest from `CacheMiddleware.key_for` or `CachedFunction.key_for`. `tag`: everything
+        that carries it. `all`: everything. Loads that are under way are not stored, and later requests do not join them.
+        """
+        if key is None and tag is None and not all:
+            raise ConfigurationError("invalidate(): say what: key=, tag= or all=True")
+        digest = self.keyring.digest(b"value", key.encode()) if isinstance(key, str) else key
+        return await self.engine.invalidate(key=digest, tag=tag, everything=all)
+
+    async def aclose(self) -> None:
+        """Let running loads end (`Limits.drain`), then close the stores. The cache may be used again."""
+        await self.engine.aclose()
+
+    # --- what telemetry and the stats page read ---------------------------------------------------------------------
+
+    @property
+    def counters(self) -> Counters:
+        """The integers behind all figures."""
+        return self.engine.counters
+
+    @property
+    def waiters(self) -> int:
+        """Requests that wait for another request's load, now."""
+        return self.engine.waiters
+
+    @property
+    def holders(self) -> int:
+        """Loads under way, now."""
+        return self.engine.holders
+
+    def gauges(self) -> Iterable[TierGauge]:
+        """How full each tier is."""
+        return self.engine.gauges()
+
+
+class CachedFunction(Generic[P, T]):
+    """An async function whose values are cached; made by `Cache.cached`."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        function: Callable[P, Awaitable[T]],
+        name: str | None,
+        policy: Policy,
+        tags: Iterable[str] | Callable[P, Iterable[str]],
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self._cache = cache
+        self._function = function
+        self._name = name or f"{function.__module__}.{function.__qualname__}"
+        self._policy = policy
+        self._tags = tags if callable(tags) else tuple(tags)
+        self._signature = inspect.signature(function)
+        self._returns = functools.cache(functools.partial(_return_type, function))
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The stored value for these arguments, or a new one."""
+        tags = tuple(self._tags(*args, **kwargs)) if callable(self._tags) else self._tags
+        load = functools.partial(self._function, *args, **kwargs)
+        value = await self._cache._value(
+            self.key_for(*args, **kwargs), load, self._returns(), self._name, self._policy, tags
+        )
+        return cast("T", value)
+
+    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
+        """The key of these arguments, for `Cache.invalidate`."""
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return self._cache.keyring.digest(b"call", call_key(self._name, bound.arguments))
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Remove the value for these arguments; how many entries left this machine's memory."""
+        return await self._cache.invalidate(key=self.key_for(*args, **kwargs))
+
+
+async def _whole(reader: Reader) -> bytes:
+    chunks = []
+    try:
+        while (chunk := await reader.next()) is not None:
+            chunks.append(chunk)
+    finally:
+        reader.leave()
+    return b"".join(chunks)
+
+
+def _return_type(function: Callable[..., Any]) -> Any:
+    """What an async function says it returns; Any if it does not say, or not in a way that can be resolved here."""
+    if isinstance(function, functools.partial):
+        function = function.func
+    try:
+        return typing.get_type_hints(function).get("return", Any)
+    except (NameError, TypeError):
+        return Any

@@ -1,0 +1,348 @@
+"""What two requests, or two calls, must have in common to share an answer; and how that becomes a key.
+
+Decides what is the same. Must never let two different things meet in one key (a doubt costs a hit, never a
+wrong answer), never let clear text out, and never depend on a machine, a process or the order of a dict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import hashlib
+import json
+import os
+import re
+import secrets
+import unicodedata
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from glasscache.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from glasscache._entry import Key
+
+_SECRET_LENGTH = 32
+_MAX_DEPTH = 64
+_MAX_CANONICAL = 1024**2
+"""Bytes of a body beyond which it is not parsed but keyed as it is."""
+
+# A msgpack array of byte strings is a length-prefixed list of parts, made in one call of C.
+_pack = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+class Keyring:
+    """Turns parts into keys under one secret.
+
+    `secret`: None makes a random one (keys then mean something in this process only); otherwise at least 32
+    characters, the same on every machine that shares a tier.
+    """
+
+    __slots__ = ("_keyed", "_label_key")
+
+    def __init__(self, secret: str | bytes | None = None) -> None:
+        if secret is None:
+            secret = secrets.token_bytes(_SECRET_LENGTH)
+        elif len(secret) < _SECRET_LENGTH:
+            raise ConfigurationError(
+                f"the key secret has {len(secret)} characters and needs {_SECRET_LENGTH} or more: "
+                "make one with python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        raw = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+        # BLAKE2 takes keys of at most 64 bytes, and neither purpose may tell anything about the other.
+        key = hashlib.blake2b(raw, digest_size=32, person=b"glasscache.key").digest()
+        self._keyed = hashlib.blake2b(key=key, digest_size=16)
+        self._label_key = hashlib.blake2b(raw, digest_size=32, person=b"glasscache.label").digest()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Keyring:
+        """Under `GLASSCACHE_KEY`; without one (or an empty one) under a random secret."""
+        try:
+            return cls(environ.get("GLASSCACHE_KEY") or None)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"GLASSCACHE_KEY: {error}") from None
+
+    def digest(self, *parts: bytes) -> Key:
+        """The key of these parts, 16 bytes: ("ab", "c"), ("a", "bc") and ("abc", "") are three keys."""
+        state = self._keyed.copy()  # faster than to begin a keyed hash
+        state.update(_pack(parts))
+        return state.digest()
+
+    def label(self, key: Key) -> str:
+        """What may be shown of a key (`cache.key_hash`): 16 hexadecimal characters that do not lead back."""
+        return hashlib.blake2b(key, key=self._label_key, digest_size=8).hexdigest()
+
+
+# --- JSON bodies ------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """What is overlooked in the string values of a body, at any depth: nothing unless asked for.
+
+    `nfc`: how an accented letter is composed (Unicode NFC). `whitespace`: runs of white space count as one
+    space, and none at the ends. `case`: upper and lower case, in every script (Unicode case folding).
+    Names of fields are never changed.
+    """
+
+    nfc: bool = False
+    whitespace: bool = False
+    case: bool = False
+
+    def normalise(self, text: str) -> str:
+        """The text as it is keyed."""
+        if self.case:  # Unicode, definition D145: decompose before folding
+            text = (unicodedata.normalize("NFD", text) if self.nfc else text).casefold()
+        if self.nfc:
+            text = unicodedata.normalize("NFC", text)
+        return " ".join(text.split()) if self.whitespace else text
+
+    def within(self, value: object) -> object:
+        """A parsed JSON value with all its texts as they are keyed."""
+        if isinstance(value, str):
+            return self.normalise(value)
+        if isinstance(value, list):
+            return [self.within(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self.within(item) for name, item in value.items()}
+        return value
+
+
+_AS_SENT = Text()
+_RAW = b"raw:"
+
+
+def json_body(*fields: str, ignore: Iterable[str] = (), text: Text = _AS_SENT) -> JsonBody:
+    """Key a request by its JSON body.
+
+    Without `fields`: by the whole body, less the top-level fields in `ignore`. With `fields`: by these alone;
+    a body with a top-level field that is neither listed nor ignored bypasses the cache (`unkeyed_field`),
+    because the app may look at it. `text` says what to overlook in the keyed strings.
+    """
+    ignored = frozenset(ignore)
+    if isinstance(ignore, str) or not all(isinstance(name, str) for name in (*fields, *ignored)):
+        raise ConfigurationError(
+            f"json_body(*{fields!r}, ignore={ignore!r}): "
+            "give names of fields, such as json_body('question', ignore=('user',))"
+        )
+    if both := sorted(ignored.intersection(fields)):
+        raise ConfigurationError(f"json_body: {both!r} both keyed and ignored: name each field once")
+    settings = (sorted(set(fields)), sorted(ignored), text.nfc, text.whitespace, text.case)
+    # In the key: an answer kept under other settings (in a shared tier, by another release) is not found.
+    mark = hashlib.blake2b(_pack(settings), digest_size=8, person=b"glasscache.body").digest()
+    return JsonBody(fields=frozenset(fields), ignored=ignored, text=text, mark=b"json:" + mark)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JsonBody:
+    """A `KeyBuilder`, made by `json_body()`.
+
+    A body that parses strictly is keyed by what it says: the order of names, white space between tokens and
+    the spelling of strings do not matter; numbers count as written (1, 1.0 and 1e0 differ), but -0 is 0.
+    Anything else, and a body that is no object where fields are named, is keyed by its bytes, under another
+    mark: the app might see something else in it than we do.
+    """
+
+    fields: frozenset[str]
+    ignored: frozenset[str]
+    text: Text
+    mark: bytes
+
+    @property
+    def bypass_reason(self) -> str:
+        """Why a body has no key."""
+        return "unkeyed_field"
+
+    def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None:
+        """What stands for the body in the key; None: it has a field that is neither keyed nor ignored."""
+        try:
+            value = parse_strictly(body)
+            if isinstance(value, dict):
+                value = {name: item for name, item in value.items() if name not in self.ignored}
+                if self.fields and not value.keys() <= self.fields:
+                    return None
+            elif self.fields:
+                return _RAW + body
+            return self.mark + _write(value if self.text is _AS_SENT else self.text.within(value))
+        except (ValueError, RecursionError):  # not strict, or half a surrogate pair
+            return _RAW + body
+
+
+# Numbers with a point or an exponent stay as written: as floats, two that some app tells apart could meet.
+_read = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+_write = msgspec.json.Encoder(order="deterministic").encode
+_rewrite = msgspec.json.Encoder().encode
+
+
+def parse_strictly(body: bytes) -> object:
+    """The value of a JSON text that all readers understand alike; ValueError or RecursionError for any other.
+
+    Strict: at most 1 MiB of UTF-8, no name twice in an object, no NaN or Infinity, at most 64 levels.
+    """
+    if len(body) > _MAX_CANONICAL:
+        raise ValueError("too long")
+    value = _parse_fast(body)
+    if value is None:  # not proven strict, or null
+        value = parse_slowly(body)
+    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _deeper_than(_MAX_DEPTH, value):
+        raise ValueError("too deep")
+    return value
+
+
+def _parse_fast(body: bytes) -> object:
+    """The value, if it is proven that no name comes twice; None if not.
+
+    The decoder keeps the last of two equal names. Without a backslash every quote delimits a string, so a
+    name that was dropped shows as quotes that are missing when the value is written again.
+    """
+    if b"\\" in body:
+        return None
+    try:
+        value = _read(body)
+        return value if _rewrite(value).count(b'"') == body.count(b'"') else None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def parse_slowly(body: bytes) -> object:
+    """What strict means, but for length and depth: the standard library, told to refuse what is loose."""
+    return _reader.decode(body.decode("utf-8"))
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _integer(digits: str) -> object:
+    return 0 if digits == "-0" else msgspec.Raw(digits)  # not int(): it refuses thousands of digits
+
+
+_reader = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=msgspec.Raw, parse_int=_integer, parse_constant=_refuse
+)
+
+
+def _deeper_than(limit: int, value: object) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        level = [item for outer in level for item in _items(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+# --- tenants ----------------------------------------------------------------------------------------------
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Credential:
+    """A rule's `tenant`, made by `credential()`. `header`: the field's name in lower case."""
+
+    header: bytes
+
+    def __call__(self, scope: Mapping[str, Any]) -> str | None:
+        """A digest of the request's credential; None if it has none, or only empty ones."""
+        values = [bytes(value) for name, value in scope["headers"] if name.lower() == self.header]
+        if not any(values):
+            return None
+        return hashlib.blake2b(
+            _pack((self.header, *values)), digest_size=32, person=b"glasscache.cred"
+        ).hexdigest()
+
+
+def credential(header: str) -> Credential:
+    """Tell tenants apart by the whole value of a request header (of all of them, if it comes several times).
+
+    The digest has no key: it must be the same on all machines, and it goes nowhere but into the keyed digest
+    of the rule. Do not log it: a weak credential could be guessed from it.
+    """
+    if not _HEADER_NAME.fullmatch(header):
+        raise ConfigurationError(f"credential({header!r}): give a header's name, such as 'authorization'")
+    return Credential(header.lower().encode("ascii"))
+
+
+# --- calls ------------------------------------------------------------------------------------------------
+
+
+def call_key(name: str, arguments: Mapping[str, object]) -> bytes:
+    """What stands for a call in the key: `name` of the function and its bound arguments, by parameter.
+
+    Types count (1, 1.0, True, "1" and b"1" are five calls), except list and tuple, set and frozenset; the
+    order of dicts and sets does not. ConfigurationError names the parameter whose value has no stable form.
+    """
+    stable = []
+    for parameter in sorted(arguments):
+        try:
+            stable.append((parameter, _pack(_stable(arguments[parameter]))))
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ConfigurationError(
+                f"{name}: parameter {parameter!r} cannot be part of a key ({error}): "
+                "pass JSON-like values, dataclasses, msgspec Structs or pydantic models"
+            ) from error
+    return _pack((name, stable))
+
+
+_PLAIN = frozenset({str, bytes, bool, float, type(None)})
+_TEXTUAL = frozenset(
+    {datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID}
+)
+
+
+def _stable(value: Any) -> object:
+    """The value in types of msgpack; what msgpack lacks becomes an extension, which equals no plain value."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is int:
+        return value if -(2**63) <= value < 2**64 else _tagged("int", hex(value))
+    if kind is list or kind is tuple:
+        return [_stable(item) for item in value]
+    if kind is dict:
+        return _tagged("dict", sorted((_pack(_stable(name)), _pack(_stable(value[name]))) for name in value))
+    if kind is set or kind is frozenset:
+        return _tagged("set", sorted(_pack(_stable(item)) for item in value))
+    return _tagged(f"{kind.__module__}.{kind.__qualname__}", _inside(value, kind))
+
+
+def _inside(value: Any, kind: Any) -> object:
+    """The content of a value of a named type. Never its repr or id: they differ between equal values."""
+    if isinstance(value, enum.Enum):
+        return _stable(value.value)
+    if kind in _TEXTUAL:
+        return (str(value), getattr(value, "fold", 0))
+    if dataclasses.is_dataclass(kind):
+        names: Iterable[str] = [field.name for field in dataclasses.fields(kind)]
+    elif isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+    elif isinstance(value, tuple) and hasattr(kind, "_fields"):
+        names = kind._fields
+    elif hasattr(kind, "model_fields"):  # pydantic, which need not be installed
+        names = (*kind.model_fields, "model_extra", "__pydantic_private__")
+    else:
+        raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no stable form")
+    return [(name, _stable(getattr(value, name))) for name in names]
+
+
+def _tagged(kind: str, content: object) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(1, _pack((kind, content)))

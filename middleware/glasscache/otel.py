@@ -1,0 +1,167 @@
+"""Telemetry -> OpenTelemetry: the public door to all that glasscache tells.
+
+Decides what becomes a span, an attribute or a measurement; the names are in `_otel_names.py`, known here too.
+Depends on opentelemetry-api only. Must never raise, never block, never flush or shut a provider down, and do
+nothing for a hit beyond four attributes on a span that is recording anyway.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import NoOpTracerProvider, get_current_span
+
+from glasscache import _otel_names as names
+from glasscache._clock import SystemClock
+from glasscache._events import (
+    Acquired,
+    Answered,
+    Event,
+    Load,
+    Outcome,
+    ServedStale,
+    SpanRef,
+    TierCall,
+    Wait,
+    Work,
+)
+from glasscache._otel_log import EventLog, Quiet
+from glasscache._otel_metrics import RELEASE, Instruments
+from glasscache._otel_names import METRICS, SPANS, Metric
+from glasscache._otel_spans import (
+    InvalidationSection,
+    LoadSection,
+    Outlet,
+    TierSection,
+    WaitSection,
+    error_attributes,
+    ref_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Tracer, TracerProvider
+
+    from glasscache.interfaces import Clock, Observable
+
+__all__ = ["METRICS", "SPANS", "Metric", "OtelTelemetry", "names"]
+
+_SYSTEM_CLOCK = SystemClock()
+
+
+class OtelTelemetry:
+    """Tells one cache's doings to OpenTelemetry.
+
+    `name` is its `cache.name`; `label` turns a key into its `cache.key_hash`. Without providers the global
+    ones are used, even if they are set up later. A wait of more than `contention_threshold` seconds is
+    logged. `clock` limits log records to one a second for each event. Never raises: failures are logged
+    once a second.
+    """
+
+    annotates: bool = True
+    """Whether a span is recording is known only at the moment of the request."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        label: Callable[[bytes], str],
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        contention_threshold: float = 1.0,
+        clock: Clock = _SYSTEM_CLOCK,
+    ) -> None:
+        log = EventLog(clock)
+        quiet = self._quiet = Quiet(log)
+        self._name = name
+        self._label = label
+        self._out = Outlet(
+            name=name,
+            label=label,
+            contention_threshold=contention_threshold,
+            tracer=_tracer(tracer_provider, quiet),
+            instruments=_instruments(meter_provider, quiet),
+            log=log,
+            quiet=quiet,
+        )
+
+    def observe(self, source: Observable) -> None:
+        """Read this cache's integers at every collection; zero them in the child of a fork. Held weakly."""
+        with self._quiet:
+            self._out.instruments.observe(source)
+
+    def span(self, work: Work) -> AbstractContextManager[object]:
+        """Around the work; reads its record when the work is over. See `interfaces.Telemetry`."""
+        match work:
+            case Load():
+                return LoadSection(self._out, work)
+            case Wait():
+                return WaitSection(self._out, work)
+            case TierCall():
+                return TierSection(self._out, work)
+            case _:
+                return InvalidationSection(self._out, work)
+
+    def emit(self, event: Event) -> None:
+        """Measure or count what happened, in the current context (where an exemplar leads to)."""
+        out = self._out
+        match event:
+            case Answered():
+                answered = {names.RESULT: event.result, **error_attributes(event.error)}
+                out.record(names.REQUEST_DURATION, event.duration, answered)
+            case Acquired():
+                asked: dict[str, str] = {names.LOCK_SCOPE: event.scope, names.LOCK_RESULT: event.result}
+                out.add(names.LOCK_ACQUISITIONS, 1, asked)
+            case ServedStale():
+                out.record(names.STALE_AGE, event.age, {names.STALE_REASON: event.reason})
+            case _:
+                removed = {names.TIER: event.tier, names.EVICTION_REASON: event.cause}
+                out.record(names.EVICTION_AGE, event.age, removed)
+
+    def annotate(self, outcome: Outcome) -> None:
+        """Set the outcome on the current (server) span, if it is recording; of a hit only four attributes."""
+        with self._quiet:
+            span = get_current_span()
+            if span.is_recording():
+                span.set_attributes(self._described(outcome))
+
+    def current(self) -> SpanRef | None:
+        """The current span, to be linked to; None outside of any trace."""
+        with self._quiet:
+            return ref_of(get_current_span())
+        return None
+
+    def _described(self, outcome: Outcome) -> dict[str, str | float]:
+        attributes: dict[str, str | float] = {
+            names.RESULT: outcome.result,
+            names.TIER: outcome.tier,
+            names.GROUP: outcome.group,
+        }
+        if outcome.key is not None:
+            attributes[names.KEY_HASH] = self._label(outcome.key)
+        if outcome.result != "hit":
+            attributes[names.NAME] = self._name
+            if outcome.age is not None:
+                attributes[names.AGE] = outcome.age
+            if outcome.ttl is not None:
+                attributes[names.TTL] = outcome.ttl
+            if outcome.bypass is not None:
+                attributes[names.BYPASS_REASON] = outcome.bypass
+        return attributes
+
+
+def _tracer(provider: TracerProvider | None, quiet: Quiet) -> Tracer:
+    with quiet:
+        return trace.get_tracer(names.SCOPE, RELEASE, provider)
+    return NoOpTracerProvider().get_tracer(names.SCOPE)
+
+
+def _instruments(provider: MeterProvider | None, quiet: Quiet) -> Instruments:
+    with quiet:
+        return Instruments.of(provider)
+    return Instruments.of(NoOpMeterProvider())

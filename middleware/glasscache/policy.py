@@ -1,0 +1,182 @@
+"""How long an answer lives and what may be done with it at a given time. Pure decisions: `now` and chance come in.
+
+Must never read a clock, draw a random number, or know where an entry is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+
+from glasscache._entry import Entry, Headers
+from glasscache.errors import ConfigurationError
+
+_NEVER_EARLIER = 12.0
+"""Cost multiples before the end from which XFetch may strike: beyond that its chance is below e^-12."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How long answers live. All times in seconds.
+
+    `ttl`: freshness of an answer. `stale_while_revalidate`: how long after that it is still served while it is
+    refreshed behind (RFC 5861, section 3). `stale_if_error`: how long after that it may stand in for a failed load
+    (section 4). `soft_timeout`: serve such a stale answer when the load takes longer than this. `negative_ttl`:
+    how long an error answer (404, 410, and 5xx by `statuses` of a rule) may be stored; 0 stores none. `jitter`: each ttl is
+    shortened by a random share of up to this (0 to 1), so that entries of one burst do not expire together.
+    `early_refresh`: the beta of XFetch (Vattani et al., "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015):
+    above 1 refreshes earlier, 0 never.
+    """
+
+    ttl: float = 300.0
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    soft_timeout: float | None = None
+    negative_ttl: float = 0.0
+    jitter: float = 0.0
+    early_refresh: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigurationError(
+                    f"Policy({field.name}={value!r}): give a finite number of seconds, 0 or more"
+                )
+        if self.jitter > 1:
+            raise ConfigurationError(f"Policy(jitter={self.jitter!r}): give a share of the ttl from 0 to 1")
+
+    def but(self, **changes: float | None) -> Policy:
+        """A copy with those fields changed that are not None."""
+        wanted = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, **wanted) if wanted else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a cache may hold and how long anybody waits. Times in seconds, sizes in bytes.
+
+    `load_timeout`: the longest time a load may make no progress. `wait_timeout`: how long a follower waits before it takes a stale
+    answer or loads for itself. `reader_timeout`: how long a reader may hold up a flight that is paced by its readers.
+    `drain`: how long a shutdown waits for loads. `max_parallel_loads`: loads at once for one key where they cannot be
+    shared. `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all running flights together.
+    `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
+    """
+
+    max_entry_bytes: int = 8 * 1024**2
+    max_flight_bytes: int = 256 * 1024**2
+    max_flights: int = 10_000
+    max_waiters: int = 10_000
+    max_parallel_loads: int = 16
+    wait_timeout: float = 30.0
+    load_timeout: float = 120.0
+    reader_timeout: float = 10.0
+    drain: float = 5.0
+    finish_abandoned: bool = True
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, bool) and not 0 < value < math.inf:
+                raise ConfigurationError(f"Limits({field.name}={value!r}): give a finite number above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What was decided about one answer: how long it lives, and what it carries. Times in seconds."""
+
+    ttl: float
+    age: float = 0.0
+    """Age that it had on arrival (RFC 9111, section 4.2.3)."""
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    tags: tuple[str, ...] = ()
+    price: float = 0.0
+    """What the load cost beside time, in the user's own unit of money."""
+
+
+class Share(Enum):
+    """Who may read a load's answer, decided when its head is known."""
+
+    ALL = "all"
+    """Everyone, as it is produced; stored when complete."""
+    WHEN_COMPLETE = "when_complete"
+    """Those who waited, once it is complete (a 5xx); not stored."""
+    LEADER = "leader"
+    """The request that led the load alone (another status that is not stored): one odd header must not fail a crowd."""
+    NONE = "none"
+    """Each request its own (private, no-store, Set-Cookie, Vary: *)."""
+
+
+class Verdict(Enum):
+    """What may be done with a stored answer now."""
+
+    FRESH = "fresh"
+    EARLY = "early"
+    """Fresh; and this request is the one that refreshes it behind."""
+    STALE = "stale"
+    """May be served while it is refreshed behind."""
+    STAND_IN = "stand_in"
+    """May only be served in place of a load that fails or takes too long."""
+    DEAD = "dead"
+
+
+def judge(entry: Entry, now: float, *, beta: float, chance: float) -> Verdict:
+    """What may be done with `entry` at `now`.
+
+    `chance` is uniform in (0, 1]; an entry is refreshed early when `now - cost * beta * ln(chance) >= fresh_until`
+    (XFetch), so a costly load starts earlier and of many requests about one starts it.
+    """
+    if now < entry.settled_until:
+        return Verdict.FRESH
+    if now < entry.fresh_until:
+        early = now - entry.cost * beta * math.log(chance) >= entry.fresh_until
+        return Verdict.EARLY if early else Verdict.FRESH
+    past = now - entry.fresh_until
+    if past < entry.stale_while_revalidate:
+        return Verdict.STALE
+    return Verdict.STAND_IN if past < entry.stale_if_error else Verdict.DEAD
+
+
+def may_stand_in(entry: Entry | None, now: float) -> bool:
+    """Whether a stored answer may be served in place of a load that failed or takes too long."""
+    return entry is not None and now < entry.dead_from
+
+
+def make_entry(
+    *,
+    chunks: tuple[bytes, ...],
+    status: int,
+    headers: Headers,
+    terms: Terms,
+    policy: Policy,
+    begun: float,
+    now: float,
+    chance: float,
+    number: int,
+) -> Entry:
+    """The entry for an answer whose load began at `begun` and is complete at `now`; `chance` is uniform in [0, 1)."""
+    cost = now - begun
+    ttl = terms.ttl * (1 - policy.jitter * chance)
+    fresh_until = now - terms.age + ttl
+    return Entry(
+        chunks=chunks,
+        status=status,
+        headers=headers,
+        tags=terms.tags,
+        born=now - terms.age,
+        fresh_until=fresh_until,
+        settled_until=fresh_until - min(cost * policy.early_refresh * _NEVER_EARLIER, ttl),
+        stale_while_revalidate=terms.stale_while_revalidate,
+        stale_if_error=terms.stale_if_error,
+        cost=cost,
+        price=terms.price,
+        number=number,
+    )
+
+
+def make_marker(vary: tuple[bytes, ...], salt: bytes, *, now: float, lifetime: float, number: int) -> Entry:
+    """The marker under which variants are found; it lives as long as the longest of them may."""
+    until = now + lifetime
+    return Entry(chunks=(salt,), vary=vary, born=now, fresh_until=until, settled_until=until, number=number)

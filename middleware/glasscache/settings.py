@@ -1,0 +1,219 @@
+"""The environment, as a cache: which variables there are, what they may say, and what they make.
+
+Decides names, defaults and what is refused. Must never print a secret, guess what a wrong value was meant to be,
+or stop at the first of several mistakes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from glasscache.cache import Cache
+from glasscache.errors import ConfigurationError
+from glasscache.keys import Keyring
+from glasscache.policy import Limits, Policy
+from glasscache.stores.memory import MemoryStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one cache and its stats page need. Times in seconds, sizes in bytes; secrets stay out of `repr`."""
+
+    max_entries: int = 100
+    """`CACHE_MAX_SIZE`"""
+    max_bytes: int = 64 * 1024**2
+    """`GLASSCACHE_MAX_BYTES`"""
+    policy: Policy = field(default_factory=Policy)
+    """`CACHE_TTL`, `GLASSCACHE_STALE_WHILE_REVALIDATE`, `GLASSCACHE_STALE_IF_ERROR`"""
+    limits: Limits = field(default_factory=Limits)
+    """`GLASSCACHE_` and the name of the field"""
+    name: str = "default"
+    """`GLASSCACHE_NAME`"""
+    key: str | None = field(default=None, repr=False)
+    """`GLASSCACHE_KEY`, the secret of all keys"""
+    stats_path: str | None = None
+    """`GLASSCACHE_STATS_PATH`; None: no stats page"""
+    stats_token: str | None = field(default=None, repr=False)
+    """`GLASSCACHE_STATS_TOKEN`; None: the stats page shows totals only"""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the environment; a variable that is empty counts as not set.
+
+        Raises ConfigurationError with every mistake at once: the variable, its value and the remedy.
+        """
+        found: dict[Part, dict[str, Any]] = {"settings": {}, "policy": {}, "limits": {}, "unused": {}}
+        problems = _unknown(environ)
+        for name, variable in VARIABLES.items():
+            text = environ.get(name)
+            if not text:
+                continue
+            try:
+                found[variable.part][variable.field] = variable.parse(text)
+            except ValueError as error:
+                problems.append(f"{name}: {error}" if variable.secret else f"{name}={text!r}: {error}")
+        problems += _disagreeing(found["unused"])
+        if problems:
+            raise ConfigurationError("\n".join(["the environment cannot work:", *problems]))
+        policy, limits = Policy(**found["policy"]), Limits(**found["limits"])
+        return cls(policy=policy, limits=limits, **found["settings"])
+
+    def cache(self) -> Cache:
+        """A new cache with a memory store."""
+        store = MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes)
+        return Cache(store, policy=self.policy, limits=self.limits, name=self.name, key_secret=self.key)
+
+
+# --- values: each parser returns what the text says, or raises ValueError with the remedy ------------------
+
+_UNITS = {"": 1, "b": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate("kmgt", start=1)
+    for suffix, base in (("b", 1000), ("ib", 1024))
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
+_FLAGS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _whole(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError("give a whole number, 1 or more")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (number := _number(text)) < math.inf:
+        raise ValueError("give a number of seconds, 0 or more")
+    return number
+
+
+def _some_seconds(text: str) -> float:
+    if not 0 < (number := _number(text)) < math.inf:
+        raise ValueError("give a number of seconds above 0")
+    return number
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip().lower())
+    unit = _UNITS.get(match[2]) if match else None
+    size = int(float(match[1]) * unit) if match and unit else 0
+    if size < 1:
+        raise ValueError("give a number of bytes, 1 or more, such as 64MiB, 64MB or 67108864")
+    return size
+
+
+def _flag(text: str) -> bool:
+    try:
+        return _FLAGS[text.strip().lower()]
+    except KeyError:
+        raise ValueError("give true or false") from None
+
+
+def _path(text: str) -> str:
+    if not re.fullmatch(r"/[^\s?#]*", text):
+        raise ValueError("give a path that begins with /, such as /metrics/cache")
+    return text
+
+
+def _secret(text: str) -> str:
+    Keyring(text)
+    return text
+
+
+def _kind(text: str) -> str:
+    kind = text.strip().lower()
+    if kind in ("redis", "hybrid", "tiered"):
+        raise ValueError("this release has no such tier yet: use memory")
+    if kind != "memory":
+        raise ValueError("choose memory (the default)")
+    return kind
+
+
+# --- variables ----------------------------------------------------------------------------------------------
+
+Part = Literal["settings", "policy", "limits", "unused"]
+
+
+class Variable(NamedTuple):
+    """One environment variable: how it is read, and which field of what it sets."""
+
+    parse: Callable[[str], Any]
+    part: Part
+    field: str
+    secret: bool = False
+
+
+def _limit(field: dataclasses.Field[Any]) -> Variable:
+    parse: Callable[[str], Any] = _some_seconds
+    if isinstance(field.default, bool):
+        parse = _flag
+    elif isinstance(field.default, int):
+        parse = _size if field.name.endswith("_bytes") else _whole
+    return Variable(parse, "limits", field.name)
+
+
+VARIABLES: Mapping[str, Variable] = {
+    "CACHE_TYPE": Variable(_kind, "unused", "kind"),
+    "CACHE_MAX_SIZE": Variable(_whole, "settings", "max_entries"),
+    "CACHE_TTL": Variable(_seconds, "policy", "ttl"),
+    "REDIS_MAX_CONNECTIONS": Variable(_whole, "unused", "REDIS_MAX_CONNECTIONS"),
+    "REDIS_POOL_SIZE": Variable(_whole, "unused", "REDIS_POOL_SIZE"),
+    "GLASSCACHE_NAME": Variable(str, "settings", "name"),
+    "GLASSCACHE_MAX_BYTES": Variable(_size, "settings", "max_bytes"),
+    "GLASSCACHE_KEY": Variable(_secret, "settings", "key", secret=True),
+    "GLASSCACHE_STATS_PATH": Variable(_path, "settings", "stats_path"),
+    "GLASSCACHE_STATS_TOKEN": Variable(str, "settings", "stats_token", secret=True),
+    "GLASSCACHE_STALE_WHILE_REVALIDATE": Variable(_seconds, "policy", "stale_while_revalidate"),
+    "GLASSCACHE_STALE_IF_ERROR": Variable(_seconds, "policy", "stale_if_error"),
+    **{f"GLASSCACHE_{field.name.upper()}": _limit(field) for field in dataclasses.fields(Limits)},
+}
+"""Everything that is read, by name."""
+
+_ELSEWHERE = frozenset({"GLASSCACHE_METRICS_PORT", "GLASSCACHE_SECRETS", "GLASSCACHE_SOAK"})
+"""Ours, but read by others: exporters, encryption, the tests."""
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    known = [name for name in VARIABLES if name.startswith("GLASSCACHE_")]
+    problems = []
+    for name in sorted(environ):
+        if name.startswith("GLASSCACHE_") and name not in VARIABLES and name not in _ELSEWHERE:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            problems.append(f"{name}: no such setting; {hint}")
+    return problems
+
+
+def _disagreeing(found: Mapping[str, Any]) -> list[str]:
+    """REDIS_POOL_SIZE is another name for REDIS_MAX_CONNECTIONS; the memory tier needs neither."""
+    most, pool = found.get("REDIS_MAX_CONNECTIONS"), found.get("REDIS_POOL_SIZE")
+    if most is None or pool is None or most == pool:
+        return []
+    return [f"REDIS_MAX_CONNECTIONS={most} and REDIS_POOL_SIZE={pool} are one setting: drop one of the two"]
