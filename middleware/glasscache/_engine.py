@@ -1,14 +1,14 @@
 """The way of a request: lookup -> judge -> join or lead a load -> answer.
 
-Knows neither ASGI, Redis nor OpenTelemetry: its stores, clock and telemetry are handed in. `answer` is the slow path; a fresh
-hit in the near tier can be found by a front without it (`near.peek`), at the cost of a dictionary lookup.
+Knows neither ASGI, Redis nor OpenTelemetry: its stores, clock and telemetry are handed in. `answer` is the slow
+path; a fresh hit in the near tier can be found by a front without it (`near.peek`), at the cost of a dictionary
+lookup.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -20,35 +20,31 @@ from glasscache._events import (
     Answered,
     Cause,
     Counters,
-    Event,
-    Invalidation,
-    Outcome,
     Removed,
     Result,
     ServedStale,
     Source,
-    SpanRef,
     StaleReason,
     TierGauge,
     WaitOutcome,
-    Work,
 )
-from glasscache._flight import Chain, Flight, Reader, ReaderGone, Sight
-from glasscache._gate import Gate
-from glasscache._run import Ask, Run, State, loading, variant_tag
+from glasscache._flight import Flight
+from glasscache._gate import KeyGates
+from glasscache._run import Ask, Run, loading
+from glasscache._state import State
+from glasscache._stream import Chain, Reader, ReaderGone, Sight
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError, RecursiveLoadError
-from glasscache.interfaces import Clock, NearStore, Observable, Store, Telemetry
+from glasscache.interfaces import Clock, NearStore, Store, Telemetry
 from glasscache.policy import Limits, Verdict, judge, may_stand_in
 
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 _REMOVALS_PER_SAMPLE = 16
 
 
-def _may_carry(flight: Flight, tag: str) -> bool:
-    """Whether the answer of a running load carries the tag; before its head is known, any may."""
-    head = flight.head
-    return head is None or head.terms is None or tag in head.terms.tags
+def _go_round(ask: Ask, reader: Reader) -> None:
+    """The request will look again; its wait goes on."""
+    ask.waiting, reader.waiting = reader.waiting, None
 
 
 def _copy_of(error: BaseException) -> BaseException:
@@ -58,30 +54,6 @@ def _copy_of(error: BaseException) -> BaseException:
     except Exception:  # an exception class whose constructor takes other arguments than it keeps
         return LoadStoppedError(f"the load failed: {error!r}")
     return copied if type(copied) is type(error) else LoadStoppedError(f"the load failed: {error!r}")
-
-
-class NullTelemetry:
-    """Tells nobody."""
-
-    annotates = False
-    _NOTHING: AbstractContextManager[object] = nullcontext()
-
-    def observe(self, source: Observable) -> None:
-        """Do nothing."""
-
-    def span(self, work: Work) -> AbstractContextManager[object]:
-        """Do nothing."""
-        return self._NOTHING
-
-    def emit(self, event: Event) -> None:
-        """Do nothing."""
-
-    def annotate(self, outcome: Outcome) -> None:
-        """Do nothing."""
-
-    def current(self) -> SpanRef | None:
-        """There is none."""
-        return None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -100,18 +72,25 @@ class Engine:
     """One cache's requests."""
 
     def __init__(
-        self, near: NearStore, far: Store, *, limits: Limits, clock: Clock, telemetry: Telemetry, has_far: bool, random: Random
+        self,
+        near: NearStore,
+        far: Store,
+        *,
+        limits: Limits,
+        clock: Clock,
+        telemetry: Telemetry,
+        has_far: bool,
+        random: Random,
     ) -> None:
         self.counters = Counters()
         self.commons = Commons(limits, clock, telemetry)
         self.near = near
         self.clock = clock
         self.telemetry = telemetry
-        self._has_far = has_far
         self._random = random
-        self._state = State(near, far, self.commons, self.counters, random)
+        self._state = State(near, far, self.commons, random, has_far=has_far)
         self.flights = self._state.flights
-        self._slots: dict[Key, Gate] = {}
+        self._slots = KeyGates(limits.max_parallel_loads, limits.load_timeout)
         self._removals = 0
         near.watch(self._removed)
 
@@ -233,15 +212,19 @@ class Engine:
 
     async def _sight(self, ask: Ask, reader: Reader, inside: tuple[Chain, ...]) -> Sight:
         if inside:
-            inside[-1].awaits.append(reader.flight.chain)
+            inside[-1].awaits.append(reader.stream.chain)
         try:
             sight = await reader.sight(self._patience(ask, leads=reader.leader))
-            if sight is Sight.TIMEOUT and not self._can_stand_in(ask) and (reader.leader or self._is_crowded(ask)):
+            if (
+                sight is Sight.TIMEOUT
+                and not self._can_stand_in(ask)
+                and (reader.leader or self._slots.is_full(ask.at))
+            ):
                 sight = await reader.sight(None)
             return sight
         finally:
             if inside:
-                inside[-1].awaits.remove(reader.flight.chain)
+                inside[-1].awaits.remove(reader.stream.chain)
 
     def _patience(self, ask: Ask, *, leads: bool) -> float | None:
         soft = ask.policy.soft_timeout if self._can_stand_in(ask) else None
@@ -250,48 +233,50 @@ class Engine:
         wait = self.commons.limits.wait_timeout
         return wait if soft is None else min(soft, wait)
 
-    def _is_crowded(self, ask: Ask) -> bool:
-        slots = self._slots.get(ask.at)
-        return slots is not None and slots.is_full
-
     def _settle(self, ask: Ask, reader: Reader, sight: Sight) -> Answer | None:
         """What a reader's sight means for its request; None: look again."""
-        flight = reader.flight
         if ask.stand_in is None:
-            ask.stand_in = flight.stand_in
-        if sight is Sight.PLAY:
-            return self._play(ask, reader)
-        if sight is Sight.FOUND:
-            assert flight.entry is not None
-            if not flight.entry.vary:
-                reader.wait_over("served")
-                return self._judge(ask, flight.entry, flight.tier)
-            ask.select(flight.entry)
-        elif sight is Sight.TIMEOUT:
-            return self._stand_in(ask, reader, "wait_timeout")
-        elif sight is Sight.FAILED:
-            return self._failed(ask, reader)
-        elif sight is Sight.GONE:
-            raise ReaderGone
-        elif sight is Sight.REFUSED:
+            ask.stand_in = reader.stream.stand_in
+        match sight:
+            case Sight.PLAY:
+                return self._play(ask, reader)
+            case Sight.FOUND:
+                return self._found(ask, reader)
+            case Sight.TIMEOUT:
+                return self._stand_in(ask, reader, "wait_timeout")
+            case Sight.FAILED:
+                return self._failed(ask, reader)
+            case Sight.GONE:
+                raise ReaderGone
+        if sight is Sight.REFUSED:
             ask.generation = 1
-        ask.waiting, reader.waiting = reader.waiting, None  # the request goes on waiting
+        _go_round(ask, reader)
         return None
 
+    def _found(self, ask: Ask, reader: Reader) -> Answer | None:
+        entry = reader.stream.entry
+        assert entry is not None
+        if entry.vary:
+            ask.select(entry)
+            _go_round(ask, reader)
+            return None
+        reader.wait_over("served")
+        return self._judge(ask, entry, reader.stream.tier)
+
     def _play(self, ask: Ask, reader: Reader) -> Answer | None:
-        flight = reader.flight
+        flight = reader.stream
         if flight.marker is not None and not reader.leader:
             ask.select(flight.marker)
             if ask.at != flight.variant:
-                ask.waiting, reader.waiting = reader.waiting, None
-                return None
+                _go_round(ask, reader)
+            return None
         assert flight.head is not None
         if flight.head.status >= 500 and self._can_stand_in(ask):
             return self._stand_in(ask, reader, "error")
         return Answer(result="miss" if reader.leader else "collapsed", tier="origin", reader=reader)
 
     def _failed(self, ask: Ask, reader: Reader) -> Answer | None:
-        error = reader.flight.error
+        error = reader.stream.error
         assert error is not None
         if self._can_stand_in(ask):
             return self._stand_in(ask, reader, "error")
@@ -309,7 +294,7 @@ class Engine:
     def _stand_in(self, ask: Ask, reader: Reader, reason: StaleReason) -> Answer:
         assert ask.stand_in is not None
         reader.wait_over("stale_served")
-        tier = self.near.name if ask.stand_in is not reader.flight.stand_in else self._state.far.name
+        tier = self.near.name if ask.stand_in is not reader.stream.stand_in else self._state.far.name
         return self._stale(ask.stand_in, tier, reason)
 
     def _stale(self, entry: Entry, tier: str, reason: StaleReason) -> Answer:
@@ -318,11 +303,11 @@ class Engine:
 
     async def _alone(self, ask: Ask, bypass: str | None) -> Answer:
         """Load for this request alone, at most `max_parallel_loads` at once for its key."""
-        if not await self._enter(ask.at):
+        if not await self._slots.enter(ask.at):
             return self._never_entered(ask)
         self._end_wait(ask, "acquired")
         run = self._launch(ask, shared=False)
-        run.when_landed(partial(self._leave, ask.at))
+        run.when_landed(partial(self._slots.leave, ask.at))
         reader = run.flight.join(leader=True, group=ask.counters.name)
         ask.joined(reader)
         answer: Answer | None = None
@@ -336,24 +321,6 @@ class Engine:
             if answer is None or answer.reader is None:
                 reader.leave()
 
-    async def _enter(self, key: Key) -> bool:
-        slots = self._slots.setdefault(key, Gate(self.commons.limits.max_parallel_loads))
-        try:
-            async with asyncio.timeout(self.commons.limits.load_timeout):
-                await slots.enter()
-        except TimeoutError:
-            return False
-        finally:
-            if not slots.users:
-                self._slots.pop(key, None)
-        return True
-
-    def _leave(self, key: Key) -> None:
-        slots = self._slots[key]
-        slots.leave()
-        if not slots.users:
-            del self._slots[key]
-
     def _never_entered(self, ask: Ask) -> Answer:
         if self._can_stand_in(ask):
             assert ask.stand_in is not None
@@ -362,13 +329,13 @@ class Engine:
         raise LoadTimeoutError(f"no load for this key ended within {timeout:g} s (Limits.load_timeout)")
 
     def _launch(self, ask: Ask, *, shared: bool = True) -> Run:
-        return Run(self._state, ask, "miss", shared=shared, has_far=self._has_far and shared)
+        return Run(self._state, ask, "miss", shared=shared)
 
     def _refresh(self, ask: Ask) -> None:
         """Load anew behind the answer that is being served, unless somebody does already."""
         if ask.at in self.flights or not self._has_room(None) or ask.gate.paused_until > self.clock.now():
             return
-        Run(self._state, ask, "refresh", shared=True, has_far=False)
+        Run(self._state, ask, "refresh")
 
     # --- counting ---------------------------------------------------------------------------------------------------
 
@@ -390,7 +357,7 @@ class Engine:
         counters = ask.counters
         if answer.result == "collapsed":
             assert answer.reader is not None
-            entry = answer.reader.flight.entry
+            entry = answer.reader.stream.entry
             if entry is not None:
                 counters.save(entry.cost, entry.price, entry.size)
         elif answer.result == "miss":
@@ -419,52 +386,16 @@ class Engine:
         """How full the near tier is."""
         return (self.near.gauge(),)
 
-    # --- removal and the end ----------------------------------------------------------------------------------------
-
     async def invalidate(
         self, *, key: Key | None = None, tag: str | None = None, everything: bool = False, source: Source = "api"
     ) -> int:
         """Remove on demand; how many entries left this machine's memory. Loads under way are not stored."""
-        work = Invalidation(source=source)
-        with self.telemetry.span(work):
-            if key is not None:
-                work.count += self.near.drop(key) + self._drop_tag(variant_tag(key))
-                self._void(flight for flight, run in self._state.running.items() if run.key == key)
-                if self._has_far:
-                    await self._state.drop_far(key)
-            if tag is not None:
-                work.count += self._drop_tag(tag)
-                self._void(flight for flight in self._state.running if _may_carry(flight, tag))
-            if everything:
-                self._state.markers.mark_all()
-                work.count += self.near.clear()
-                self._void(self._state.running)
-        return work.count
-
-    def _drop_tag(self, tag: str) -> int:
-        self._state.markers.mark_tag(tag)
-        return self.near.drop_tag(tag)
-
-    def _void(self, flights: Iterable[Flight]) -> None:
-        for flight in tuple(flights):
-            flight.void = True
-            self._state.running[flight].closed(flight)
+        return await self._state.invalidate(key, tag, everything, source)
 
     async def drain(self) -> None:
         """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
-        self._state.stop_sweeping()
-        if self._state.tasks:
-            await asyncio.wait(tuple(self._state.tasks), timeout=self.commons.limits.drain)
-        for flight in tuple(self._state.running):
-            flight.stop(LoadStoppedError("the application is shutting down"))
-        left = tuple(self._state.tasks)
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
+        await self._state.drain()
 
     async def aclose(self) -> None:
         """Drain, then close the stores."""
-        await self.drain()
-        await self.near.aclose()
-        await self._state.far.aclose()
+        await self._state.aclose()

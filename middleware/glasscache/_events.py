@@ -139,7 +139,9 @@ Event: TypeAlias = Answered | Acquired | ServedStale | Removed
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Outcome:
-    """How one request was answered, for its server span. `ttl` is the remaining freshness in seconds (negative: stale)."""
+    """How one request was answered, for its server span. `ttl` is the remaining freshness in seconds (negative:
+    stale).
+    """
 
     result: Result
     tier: str
@@ -156,7 +158,18 @@ class Outcome:
 class GroupCounters:
     """The integers of one key group (a rule, or a cached function). `hits` are fresh answers from memory."""
 
-    __slots__ = ("hit_samples", "hit_seconds", "hits", "miss_seconds", "misses_timed", "name", "others", "saved_bytes", "saved_price", "saved_seconds")
+    __slots__ = (
+        "hit_samples",
+        "hit_seconds",
+        "hits",
+        "miss_seconds",
+        "misses_timed",
+        "name",
+        "others",
+        "saved_bytes",
+        "saved_price",
+        "saved_seconds",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,8 +1,9 @@
 """Which stored answers were told invalid: numbers, not times, so that no clock can bring an old answer back.
 
-Every invalidation takes the next number. A load remembers the highest number there was when it began; an entry is dead if
-one of its tags, or everything, was invalidated with a higher one. The table of tags is bounded: when a tag falls out of it, its
-number becomes the floor below which every tagged entry counts as dead, which is safe and only costs loads.
+Every invalidation takes the next number. A load remembers the highest number there was when it began; an entry is
+dead if one of its tags, or everything, was invalidated with a higher one. The table of tags is bounded: when a tag
+falls out of it, its number becomes the floor below which every tagged entry counts as dead, which is safe and only
+costs loads.
 """
 
 from __future__ import annotations

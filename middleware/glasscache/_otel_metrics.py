@@ -212,9 +212,7 @@ _observed: dict[int, tuple[weakref.ref[Observable], Instruments]] = {}
 
 
 def _living() -> list[tuple[Observable, Instruments]]:
-    return [
-        (source, home) for reference, home in list(_observed.values()) if (source := reference()) is not None
-    ]
+    return [(source, home) for reference, home in list(_observed.values()) if (source := reference()) is not None]
 
 
 def _zero_counters() -> None:

@@ -207,9 +207,7 @@ SAVED_TIME = Metric(
     "The stored load cost of every hit, stale and collapsed answer.",
     (GROUP,),
 )
-SAVED_IO = Metric(
-    "glasscache.saved.io", "observable_counter", "By", "Bytes answered without the origin.", (GROUP,)
-)
+SAVED_IO = Metric("glasscache.saved.io", "observable_counter", "By", "Bytes answered without the origin.", (GROUP,))
 
 METRICS: tuple[Metric, ...] = (
     REQUESTS,

@@ -79,9 +79,7 @@ class Outlet:
     log: EventLog
     quiet: Quiet
 
-    def record(
-        self, metric: Metric, value: float, attributes: Attributes, context: Context | None = None
-    ) -> None:
+    def record(self, metric: Metric, value: float, attributes: Attributes, context: Context | None = None) -> None:
         """Measure once; `context` holds the span that an exemplar leads to (None: the current one)."""
         with self.quiet:
             self.instruments.record(metric, value, {names.NAME: self.name, **attributes}, context)

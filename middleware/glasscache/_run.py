@@ -1,43 +1,31 @@
 """One run of one load: far tier -> gate -> origin -> store -> tell.
 
-A run owns its flight: it decides what of it is stored and where, takes it out of the table, and closes its span. It must
-never wait for a reader, and nothing here may fail a request: a store that cannot answer is a miss.
+A run owns its flight: it decides what of it is stored and where, takes it out of the table, and closes its span. It
+must never wait for a reader, and nothing here may fail a request: a store that cannot answer is a miss.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
-from random import Random
-
-from cachetools import TTLCache
 
 from glasscache._entry import Entry, Key
-from glasscache._events import Counters, GroupCounters, Load, TierCall, Trigger
-from glasscache._flight import Chain, Flight, Reader
+from glasscache._events import GroupCounters, Load, Trigger
+from glasscache._flight import Flight
 from glasscache._gate import Gate
-from glasscache._markers import Markers
-from glasscache._wait import Commons, Waiting
+from glasscache._state import State, variant_tag
+from glasscache._stream import Chain, Reader
+from glasscache._wait import Waiting
 from glasscache.errors import LoadStoppedError
-from glasscache.interfaces import NearStore, Store
 from glasscache.policy import Policy, Share, Verdict, judge, make_entry, make_marker
 
 log = logging.getLogger("glasscache")
 
-_UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
-_UNCACHEABLE_KEYS = 10_000
-
 loading: ContextVar[tuple[Chain, ...]] = ContextVar("glasscache_loading", default=())
 """The loads that we are inside of, outermost first."""
-
-
-def variant_tag(key: Key) -> str:
-    """The tag that all variants of a key carry, so that they go with it."""
-    return f"\0{key.hex()}"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -72,99 +60,17 @@ class Ask:
         self.at = self.variant(marker)
 
 
-class State:
-    """What the runs of one engine share."""
-
-    def __init__(self, near: NearStore, far: Store, commons: Commons, counters: Counters, random: Random) -> None:
-        self.near = near
-        self.far = far
-        self.commons = commons
-        self.counters = counters
-        self.random = random
-        self.markers = Markers()
-        self.flights: dict[Key, Flight] = {}
-        """Flights that take followers."""
-        self.running: dict[Flight, Run] = {}
-        """Every load under way, shared or not."""
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.uncacheable: TTLCache[Key, bool] = TTLCache(_UNCACHEABLE_KEYS, _UNCACHEABLE_FOR, commons.clock.now)
-        self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
-
-    def spawn(self, work: Coroutine[object, object, None]) -> None:
-        """Run something behind; `drain` waits for it."""
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    def keep_near(self, key: Key, entry: Entry) -> None:
-        """Store in the near tier, and see to it that it leaves again when it is dead."""
-        self.near.put(key, entry)
-        loop = asyncio.get_running_loop()
-        if self._sweeper is None or self._sweeper[0] is not loop:
-            self._sweep_in(loop, entry.dead_from - self.commons.clock.now())
-
-    def stop_sweeping(self) -> None:
-        """No timer is left behind."""
-        if self._sweeper is not None:
-            self._sweeper[1].cancel()
-            self._sweeper = None
-
-    def _sweep_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        # at most every second, at least every half minute: a later entry may die before the one this timer was set for
-        self._sweeper = loop, loop.call_later(min(max(seconds, 1.0), 30.0), self._sweep, loop)
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._sweeper = None
-        now = self.commons.clock.now()
-        due = self.near.sweep(now)
-        if due is not None:
-            self._sweep_in(loop, due - now)
-
-    async def fetch_far(self, key: Key) -> Entry | None:
-        """The far tier's answer; None if it has none, or cannot answer."""
-        call = TierCall(tier=self.far.name, operation="get")
-        entry: Entry | None = None
-        with self.commons.telemetry.span(call):
-            call.begun = self.commons.clock.now()
-            try:
-                entry = await self.far.get(key)
-            except Exception as error:
-                call.error = error
-            call.found = entry is not None
-            call.ended = self.commons.clock.now()
-        return None if entry is None or self.markers.is_dead(entry) else entry
-
-    async def keep_far(self, key: Key, entry: Entry) -> None:
-        """Store in the far tier."""
-        ttl = entry.dead_from - self.commons.clock.now()
-        call = TierCall(tier=self.far.name, operation="set", size=entry.size, ttl=ttl)
-        await self._tell(call, self.far.set(key, entry))
-
-    async def drop_far(self, key: Key) -> None:
-        """Remove from the far tier."""
-        await self._tell(TierCall(tier=self.far.name, operation="delete"), self.far.delete(key))
-
-    async def _tell(self, call: TierCall, work: Awaitable[None]) -> None:
-        with self.commons.telemetry.span(call):
-            call.begun = self.commons.clock.now()
-            try:
-                await work
-            except Exception as error:
-                call.error = error
-            call.ended = self.commons.clock.now()
-
-
 class Run:
     """One load: the flight's owner (see `FlightOwner`)."""
 
-    __slots__ = ("_ask", "_at", "_has_far", "_origin_begun", "_releases", "_shared", "_span", "_state", "flight")
+    __slots__ = ("_ask", "_asks_far", "_at", "_origin_begun", "_releases", "_shared", "_span", "_state", "flight")
 
-    def __init__(self, state: State, ask: Ask, trigger: Trigger, *, shared: bool, has_far: bool) -> None:
+    def __init__(self, state: State, ask: Ask, trigger: Trigger, *, shared: bool = True) -> None:
         self._state = state
         self._ask = ask
         self._at = ask.at
         self._shared = shared
-        self._has_far = has_far
+        self._asks_far = state.has_far and shared and trigger != "refresh"
         self._releases: list[Callable[[], None]] = []
         commons = state.commons
         behind = trigger == "refresh"
@@ -180,17 +86,12 @@ class Run:
         flight.context = context
         # nobody waits for a refresh, so a load inside of it may ask for what the refresh was set off by
         context.run(loading.set, (flight.chain,) if behind else (*loading.get(), flight.chain))
-        state.running[flight] = self
+        state.running[flight] = ask.key
         if shared:
             state.flights[ask.at] = flight
         flight.task = task = flight.loop.create_task(self._run(), context=context)
         state.tasks.add(task)
         task.add_done_callback(state.tasks.discard)
-
-    @property
-    def key(self) -> Key:
-        """The key that was asked for, whatever the variant."""
-        return self._ask.key
 
     def when_landed(self, release: Callable[[], None]) -> None:
         """Call this when the load is over."""
@@ -199,7 +100,7 @@ class Run:
     async def _run(self) -> None:
         flight = self.flight
         try:
-            if not (self._has_far and await self._find_far()):
+            if not (self._asks_far and await self._find_far()):
                 await self._ask_origin()
         except Exception as error:
             if flight.ended:
@@ -294,23 +195,18 @@ class Run:
         if flight.marker is not None and flight.marker.dead_from < entry.dead_from:
             marker = flight.marker
             lifetime = entry.dead_from - entry.born
-            longer = make_marker(
-                marker.vary, marker.chunks[0], now=entry.born, lifetime=lifetime, number=flight.number
-            )
+            longer = make_marker(marker.vary, marker.chunks[0], now=entry.born, lifetime=lifetime, number=flight.number)
             self._keep(self._ask.key, longer)
         return entry
 
     def _keep(self, key: Key, entry: Entry) -> None:
         self._state.keep_near(key, entry)
-        if self._has_far:
+        if self._state.has_far:
             self._state.spawn(self._state.keep_far(key, entry))
 
     def closed(self, flight: Flight) -> None:
-        """Out of the table: later requests start anew."""
-        flights = self._state.flights
-        for key in (flight.key, flight.variant):
-            if key is not None and flights.get(key) is flight:
-                del flights[key]
+        """Out of the table."""
+        self._state.unlist(flight)
 
     def landed(self, flight: Flight) -> None:
         """The load is over: close its span, give back what it held."""

@@ -1,7 +1,7 @@
 """The public Cache: the engine with its defaults, and the ways to use it in code.
 
-Decides which tier is near and which is far, what a value's key is, and how values become bytes. Everything about requests,
-flights and staleness is the engine's.
+Decides which tier is near and which is far, what a value's key is, and how values become bytes. Everything about
+requests, flights and staleness is the engine's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
-from glasscache._flight import Flight, Head, Reader
+from glasscache._flight import Flight
 from glasscache._run import Ask
+from glasscache._stream import Head, Reader
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError
 from glasscache.interfaces import NearStore
@@ -44,8 +45,9 @@ class Cache:
 
     `store`: where answers are kept; a `MemoryStore` by default. `policy`: how long values live unless a call says
     otherwise. `name`: `cache.name` in telemetry. `limits`: bounds on sizes and waiting. `telemetry`: by default
-    OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones. `key_secret`: at least 32 characters, the secret of
-    all keys; by default `GLASSCACHE_KEY`, else random for this process. `codec`: how values become bytes.
+    OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones. `key_secret`: at least 32
+    characters, the secret of all keys; by default `GLASSCACHE_KEY`, else random for this process. `codec`: how
+    values become bytes.
 
     One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
     """
@@ -109,16 +111,21 @@ class Cache:
     ) -> T:
         """The value under `key`, loaded by `loader` if it is not there; concurrent callers share one load.
 
-        `ttl`: seconds (default: the policy's). `tags`: names for `invalidate(tag=)`. `type`: what the value is decoded
-        to; by default the loader's annotated return type, else plain JSON-like values. Each call gets a copy of its own.
-        `group`: `cache.key_group` in telemetry (not the key). Raises what the loader raised, CodecError for a value that
-        cannot be encoded, LoadTimeoutError, RecursiveLoadError.
+        `ttl`: seconds (default: the policy's). `tags`: names for `invalidate(tag=)`. `type`: what the value is
+        decoded to; by default the loader's annotated return type, else plain JSON-like values. Each call gets a
+        copy of its own. `group`: `cache.key_group` in telemetry (not the key). Raises what the loader raised,
+        CodecError for a value that cannot be encoded, LoadTimeoutError, RecursiveLoadError.
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
         wanted = _return_type(loader) if type is None else type
         value: T = await self._value(
-            self.keyring.digest(b"value", key.encode()), loader, wanted, group, (policy or self.policy).but(ttl=ttl), tuple(tags)
+            self.keyring.digest(b"value", key.encode()),
+            loader,
+            wanted,
+            group,
+            (policy or self.policy).but(ttl=ttl),
+            tuple(tags),
         )
         return value
 
@@ -132,8 +139,8 @@ class Cache:
     ) -> Callable[[Callable[P, Awaitable[T]]], CachedFunction[P, T]]:
         """Decorate an async function: equal arguments get the stored value.
 
-        `tags`: names, or a function of the arguments that gives them. `name`: stands for the function in keys and telemetry
-        (default: its module and qualified name). Arguments must be JSON-like or msgspec-encodable.
+        `tags`: names, or a function of the arguments that gives them. `name`: stands for the function in keys and
+        telemetry (default: its module and qualified name). Arguments must be JSON-like or msgspec-encodable.
         """
         terms = (policy or self.policy).but(ttl=ttl)
 
@@ -145,7 +152,13 @@ class Cache:
         return decorate
 
     async def _value(
-        self, key: Key, loader: Callable[[], Awaitable[Any]], wanted: Any, group: str, policy: Policy, tags: tuple[str, ...]
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[Any]],
+        wanted: Any,
+        group: str,
+        policy: Policy,
+        tags: tuple[str, ...],
     ) -> Any:
         engine = self.engine
         counters = engine.counters.group(group)
@@ -182,12 +195,17 @@ class Cache:
     # --- removal and the end ----------------------------------------------------------------------------------------
 
     async def invalidate(
-        self, *, key: str | Key | None = None, tag: str | None = None, all: bool = False  # noqa: A002 - the public name
+        self,
+        *,
+        key: str | Key | None = None,
+        tag: str | None = None,
+        all: bool = False,  # noqa: A002 - the public name
     ) -> int:
         """Remove what is stored; how many entries left this machine's memory.
 
-        `key`: the string given to `get_or_load`, or a digest from `CacheMiddleware.key_for` or `CachedFunction.key_for`. `tag`: everything
-        that carries it. `all`: everything. Loads that are under way are not stored, and later requests do not join them.
+        `key`: the string given to `get_or_load`, or a digest from `CacheMiddleware.key_for` or
+        `CachedFunction.key_for`. `tag`: everything that carries it. `all`: everything. Loads that are under way are
+        not stored, and later requests do not join them.
         """
         if key is None and tag is None and not all:
             raise ConfigurationError("invalidate(): say what: key=, tag= or all=True")

@@ -15,9 +15,7 @@ from glasscache.errors import CodecError
 
 T = TypeVar("T")
 
-_REMEDY = (
-    "return JSON-like values, dataclasses, msgspec Structs or pydantic models, and annotate what is returned"
-)
+_REMEDY = "return JSON-like values, dataclasses, msgspec Structs or pydantic models, and annotate what is returned"
 
 
 class MsgspecCodec:
@@ -52,9 +50,7 @@ def _name(kind: Any) -> str:
 def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
     try:
         return _kept_decoder(kind)
-    except (
-        TypeError
-    ):  # not hashable, as Annotated[int, {}] is; or no type that msgspec knows: that fails again
+    except TypeError:  # not hashable, as Annotated[int, {}] is; or no type that msgspec knows: that fails again
         return _new_decoder(kind)
 
 

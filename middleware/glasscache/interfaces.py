@@ -20,9 +20,14 @@ class Clock(Protocol):
     """Two clocks: `now` never jumps and measures; `wall` is Unix time and only for dates that leave the process."""
 
     @property
-    def now(self) -> Callable[[], float]: ...
+    def now(self) -> Callable[[], float]:
+        """Seconds on a clock that never jumps."""
+        ...
+
     @property
-    def wall(self) -> Callable[[], float]: ...
+    def wall(self) -> Callable[[], float]:
+        """Seconds since the Unix epoch."""
+        ...
 
 
 @runtime_checkable
@@ -34,10 +39,22 @@ class Store(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
-    async def get(self, key: Key) -> Entry | None: ...
-    async def set(self, key: Key, entry: Entry) -> None: ...
-    async def delete(self, key: Key) -> None: ...
+    def name(self) -> str:
+        """`cache.tier` in telemetry: memory, redis, disk, or a word of your own."""
+        ...
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry under `key`, or None."""
+        ...
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry, in place of any other under `key`."""
+        ...
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry under `key`, if there is one."""
+        ...
+
     async def aclose(self) -> None:
         """Release everything. A closed store may be used again: it starts anew."""
         ...
@@ -71,7 +88,10 @@ class NearStore(Store, Protocol):
         """Remove what is dead at `now`; when the next entry dies (None: none will)."""
         ...
 
-    def gauge(self) -> TierGauge: ...
+    def gauge(self) -> TierGauge:
+        """How full it is, and how full it may be."""
+        ...
+
     def watch(self, hook: RemovalHook) -> None:
         """Call `hook` after every removal, with its cause."""
         ...
@@ -80,8 +100,13 @@ class NearStore(Store, Protocol):
 class Codec(Protocol):
     """Values to bytes and back (`get_or_load` keeps values encoded, so that no caller can change another's copy)."""
 
-    def encode(self, value: object) -> bytes: ...
-    def decode(self, data: bytes, type: type[T]) -> T: ...  # noqa: A002 - the word of msgspec's own API
+    def encode(self, value: object) -> bytes:
+        """The bytes of a value. CodecError if it has none."""
+        ...
+
+    def decode(self, data: bytes, type: type[T]) -> T:  # noqa: A002 - the word of msgspec's own API
+        """The value of bytes that `encode` made, as `type`. CodecError if they are not of that type."""
+        ...
 
 
 class KeyBuilder(Protocol):
@@ -92,18 +117,32 @@ class KeyBuilder(Protocol):
     """
 
     @property
-    def bypass_reason(self) -> str: ...
-    def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None: ...
+    def bypass_reason(self) -> str:
+        """`cache.bypass.reason`: why None was answered."""
+        ...
+
+    def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None:
+        """The part of the key; None to bypass."""
+        ...
 
 
 class Observable(Protocol):
     """What Telemetry reads when it collects."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """`cache.name`."""
+        ...
+
     @property
-    def counters(self) -> Counters: ...
-    def gauges(self) -> Iterable[TierGauge]: ...
+    def counters(self) -> Counters:
+        """The integers."""
+        ...
+
+    def gauges(self) -> Iterable[TierGauge]:
+        """How full each tier is."""
+        ...
+
     @property
     def waiters(self) -> int:
         """Requests that wait for another request's load, now."""
@@ -130,7 +169,10 @@ class Telemetry(Protocol):
         """
         ...
 
-    def emit(self, event: Event) -> None: ...
+    def emit(self, event: Event) -> None:
+        """Something happened."""
+        ...
+
     def annotate(self, outcome: Outcome) -> None:
         """Set the outcome on the current (server) span, if it is recording."""
         ...

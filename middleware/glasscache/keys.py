@@ -266,9 +266,7 @@ class Credential:
         values = [bytes(value) for name, value in scope["headers"] if name.lower() == self.header]
         if not any(values):
             return None
-        return hashlib.blake2b(
-            _pack((self.header, *values)), digest_size=32, person=b"glasscache.cred"
-        ).hexdigest()
+        return hashlib.blake2b(_pack((self.header, *values)), digest_size=32, person=b"glasscache.cred").hexdigest()
 
 
 def credential(header: str) -> Credential:
@@ -304,9 +302,7 @@ def call_key(name: str, arguments: Mapping[str, object]) -> bytes:
 
 
 _PLAIN = frozenset({str, bytes, bool, float, type(None)})
-_TEXTUAL = frozenset(
-    {datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID}
-)
+_TEXTUAL = frozenset({datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID})
 
 
 def _stable(value: Any) -> object:

@@ -22,11 +22,11 @@ class Policy:
 
     `ttl`: freshness of an answer. `stale_while_revalidate`: how long after that it is still served while it is
     refreshed behind (RFC 5861, section 3). `stale_if_error`: how long after that it may stand in for a failed load
-    (section 4). `soft_timeout`: serve such a stale answer when the load takes longer than this. `negative_ttl`:
-    how long an error answer (404, 410, and 5xx by `statuses` of a rule) may be stored; 0 stores none. `jitter`: each ttl is
-    shortened by a random share of up to this (0 to 1), so that entries of one burst do not expire together.
-    `early_refresh`: the beta of XFetch (Vattani et al., "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015):
-    above 1 refreshes earlier, 0 never.
+    (section 4). `soft_timeout`: serve such a stale answer when the load takes longer than this. `negative_ttl`: how
+    long an error answer (404, 410, and 5xx by `statuses` of a rule) may be stored; 0 stores none. `jitter`: each
+    ttl is shortened by a random share of up to this (0 to 1), so that entries of one burst do not expire together.
+    `early_refresh`: the beta of XFetch (Vattani et al., "Optimal Probabilistic Cache Stampede Prevention", VLDB
+    2015): above 1 refreshes earlier, 0 never.
     """
 
     ttl: float = 300.0
@@ -41,9 +41,7 @@ class Policy:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and not 0 <= value < math.inf:
-                raise ConfigurationError(
-                    f"Policy({field.name}={value!r}): give a finite number of seconds, 0 or more"
-                )
+                raise ConfigurationError(f"Policy({field.name}={value!r}): give a finite number of seconds, 0 or more")
         if self.jitter > 1:
             raise ConfigurationError(f"Policy(jitter={self.jitter!r}): give a share of the ttl from 0 to 1")
 
@@ -57,11 +55,11 @@ class Policy:
 class Limits:
     """How much a cache may hold and how long anybody waits. Times in seconds, sizes in bytes.
 
-    `load_timeout`: the longest time a load may make no progress. `wait_timeout`: how long a follower waits before it takes a stale
-    answer or loads for itself. `reader_timeout`: how long a reader may hold up a flight that is paced by its readers.
-    `drain`: how long a shutdown waits for loads. `max_parallel_loads`: loads at once for one key where they cannot be
-    shared. `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all running flights together.
-    `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
+    `load_timeout`: the longest time a load may make no progress. `wait_timeout`: how long a follower waits before
+    it takes a stale answer or loads for itself. `reader_timeout`: how long a reader may hold up a flight that is
+    paced by its readers. `drain`: how long a shutdown waits for loads. `max_parallel_loads`: loads at once for one
+    key where they cannot be shared. `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all
+    running flights together. `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
     """
 
     max_entry_bytes: int = 8 * 1024**2

@@ -1,7 +1,7 @@
 """The environment, as a cache: which variables there are, what they may say, and what they make.
 
-Decides names, defaults and what is refused. Must never print a secret, guess what a wrong value was meant to be,
-or stop at the first of several mistakes.
+Decides names, defaults and what is refused. Must never print a secret, guess what a wrong value was meant to
+be, or stop at the first of several mistakes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from glasscache.stores.memory import MemoryStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one cache and its stats page need. Times in seconds, sizes in bytes; secrets stay out of `repr`."""
+    """What a cache and its stats page need. Times in seconds, sizes in bytes; secrets stay out of `repr`."""
 
     max_entries: int = 100
     """`CACHE_MAX_SIZE`"""
@@ -78,7 +78,7 @@ _UNITS = {"": 1, "b": 1} | {
     for power, prefix in enumerate("kmgt", start=1)
     for suffix, base in (("b", 1000), ("ib", 1024))
 }
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)", re.ASCII)
 _FLAGS = {
     "1": True,
     "true": True,

@@ -1,7 +1,7 @@
 """The figures of one cache in one process, from its integers.
 
-Decides what each figure of the stats page means. Must never show a key, a tenant or, unless groups are asked for,
-a route; never count a collapsed request as a hit; never change what it reads.
+Decides what each figure of the stats page means. Must never show a key or a tenant, nor a route unless groups
+are asked for; never count a collapsed request as a hit; never change what it reads.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> dict[str, object]:
     """What has happened since the process began, and how things stand now.
 
-    Requests, each counted once: `total_requests` = `total_hits` + `total_misses` + `collapsed` + `revalidated` +
-    `errors` + all of `bypass`.
+    Requests, each counted once: `total_requests` = `total_hits` + `total_misses` + `collapsed` +
+    `revalidated` + `errors` + all of `bypass`.
 
     - `total_hits`: answered from a store, fresh or stale (`stale` are the latter).
     - `total_misses`: answered by a load of their own.
@@ -37,10 +37,11 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
     - `saved_seconds`, `saved_bytes`: load time and bytes that stored and shared answers spared the origin.
 
     The memory tier: `cache_size` (entries), `entries_limit`, `memory_bytes`, `memory_limit_bytes` (None: not
-    bounded), `evictions` (entries gone from any tier, by cause). Now: `waiters` (requests that wait for another's
-    load), `loads` (loads under way). `worker` is this process, `of` how many there are (None: not known).
+    bounded), `evictions` (entries gone from any tier, by cause). Now: `waiters` (requests that wait for
+    another's load), `loads` (loads under way). `worker` is this process, `of` how many there are (None: not
+    known).
 
-    `groups=True` adds the same request figures by key group, which name routes and functions: show them only to
+    `groups=True` adds the request figures by key group. Groups name routes and functions: show them only to
     those who may know these.
     """
     counters = cache.counters

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from glasscache._entry import Headers
-from glasscache._flight import Flight, Head
+from glasscache._flight import Flight
 from glasscache._gate import Gate
+from glasscache._stream import Head
 from glasscache.asgi import http
 from glasscache.asgi.handler import AnswerNotes, open_notes
 from glasscache.asgi.rules import Rule
@@ -36,7 +37,9 @@ _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body"
 
 
 def load_scope(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> Scope:
-    """The scope that the app sees: without conditions (we answer them), hidden extensions, and what a shared rule hides."""
+    """The scope that the app sees: without conditions (we answer them), hidden extensions, and what a shared rule
+    hides.
+    """
     hidden = _CONDITIONAL | credentials if rule.shared else _CONDITIONAL
     extensions = {name: value for name, value in (scope.get("extensions") or {}).items() if name not in _HIDDEN}
     headers = [(name, value) for name, value in scope["headers"] if name not in hidden]

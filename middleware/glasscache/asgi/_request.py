@@ -1,7 +1,7 @@
 """From a request to its key, or to the reason why it has none.
 
-Decides what of a request is keyed, and who may share (design: "Private data"). Reads the body, up to a limit and a deadline,
-before anything is locked; what was read is kept, so that the app gets it exactly as it came.
+Decides what of a request is keyed, and who may share (design: "Private data"). Reads the body, up to a limit and a
+deadline, before anything is locked; what was read is kept, so that the app gets it exactly as it came.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def _client_certificate(scope: Scope) -> bool:
 def key_of(scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
     """The key of a request. BypassError if it has none.
 
-    Everything that the app can see and that is not known to be without influence is in it; a HEAD has the key of its GET.
+    Everything that the app can see and that is not known to be without influence is in it; a HEAD has the key of
+    its GET.
     """
     method = scope["method"]
     headers: _Fields = scope["headers"]

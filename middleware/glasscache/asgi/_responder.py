@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from glasscache._engine import Answer
 from glasscache._entry import Entry, Headers
-from glasscache._flight import Reader
+from glasscache._stream import Reader
 from glasscache.asgi import http
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
@@ -49,7 +49,7 @@ def status_of(answer: Answer, now: float) -> bytes:
     if answer.result == "collapsed":
         return cache_status.collapsed()
     assert answer.reader is not None
-    return cache_status.miss(stored=answer.reader.flight.share is Share.ALL)
+    return cache_status.miss(stored=answer.reader.stream.share is Share.ALL)
 
 
 class Watcher:
@@ -66,7 +66,7 @@ class Watcher:
         """The request reads this flight from now on."""
         self._reader = reader
         reader.watch = self._start
-        if reader.flight.is_watched:
+        if reader.stream.is_watched:
             self._start()
 
     def _start(self) -> None:
@@ -88,7 +88,7 @@ class Watcher:
 
 async def play(reader: Reader, status_field: bytes, send: Send) -> None:
     """Pass a flight on from byte 0, as it is produced. Raises what cut it short."""
-    head = reader.flight.head
+    head = reader.stream.head
     assert head is not None
     try:
         start: Message = {
@@ -105,7 +105,7 @@ async def play(reader: Reader, status_field: bytes, send: Send) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": not at_end})
         if not at_end:
             await send(dict(_END))
-        for trailers in reader.flight.trailers:
+        for trailers in reader.stream.trailers:
             await send(trailers)
     finally:
         reader.leave()

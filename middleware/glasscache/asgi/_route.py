@@ -13,9 +13,9 @@ from typing import Any
 from glasscache._engine import Answer
 from glasscache._entry import Entry, Key
 from glasscache._events import Outcome
-from glasscache._flight import ReaderGone
 from glasscache._gate import Gate
 from glasscache._run import Ask
+from glasscache._stream import ReaderGone
 from glasscache.asgi import _request, http
 from glasscache.asgi._recorder import AppLoad, load_scope
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
@@ -252,9 +252,7 @@ class Exchange:
         route._counters.others["bypass", "none"] += 1
         route._engine.counters.bypasses[reason] += 1
         if route._telemetry.annotates:
-            route._telemetry.annotate(
-                Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason)
-            )
+            route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
         replay = iter(self._body.messages)
 
         async def receive() -> Message:

@@ -13,9 +13,7 @@ from typing import Literal, TypeAlias
 
 HEADER = b"cache-status"
 
-Forward: TypeAlias = Literal[
-    "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"
-]
+Forward: TypeAlias = Literal["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"]
 """Why a request went on to the origin (RFC 9211, section 2.2)."""
 
 _TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*+")

@@ -1,6 +1,7 @@
 """Watches an app's lifespan: loads are drained before the app shuts down, stores are closed after it has.
 
-The messages themselves pass through unchanged. Where a server sends no lifespan, nothing here runs and nothing else depends on it.
+The messages themselves pass through unchanged. Where a server sends no lifespan, nothing here runs and nothing else
+depends on it.
 """
 
 from __future__ import annotations

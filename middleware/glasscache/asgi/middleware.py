@@ -47,9 +47,7 @@ class CacheMiddleware:
         targets = [(rule, Route(rule, self.cache, app, named)) for rule in rules]
         self._routes = Routes([*self._stats(settings, stats_path, stats_token), *targets])
 
-    def _stats(
-        self, settings: Settings, path: str | None, token: str | None
-    ) -> list[tuple[Rule, StatsRoute]]:
+    def _stats(self, settings: Settings, path: str | None, token: str | None) -> list[tuple[Rule, StatsRoute]]:
         path = path or settings.stats_path
         if not path:
             return []
@@ -84,9 +82,9 @@ class CacheMiddleware:
     ) -> Key:
         """The key of a request, for `cache.invalidate(key=...)`.
 
-        `path`: as a client sends it, percent-encoded. `headers`: those that are part of the key (a rule's `headers`, a body's
-        Content-Type: by default `application/json`). `tenant`: what the rule's tenant would say. `host` and `scheme`:
-        by default the ones that this middleware has seen, if there is just one pair.
+        `path`: as a client sends it, percent-encoded. `headers`: those that are part of the key (a rule's
+        `headers`, a body's Content-Type: by default `application/json`). `tenant`: what the rule's tenant would
+        say. `host` and `scheme`: by default the ones that this middleware has seen, if there is just one pair.
         ConfigurationError if no rule matches, or if the request would be bypassed.
         """
         plain = unquote(path)

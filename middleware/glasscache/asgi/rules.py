@@ -26,8 +26,8 @@ Tenant: TypeAlias = Callable[[Any], str | None]
 class QueryKey:
     """Which query parameters are part of the key; by default the query string as it was sent.
 
-    `only`: just these. `ignore`: all but these. `sort`: their order does not matter. Naming parameters is a promise that the
-    app does not look at the others.
+    `only`: just these. `ignore`: all but these. `sort`: their order does not matter. Naming parameters is a promise
+    that the app does not look at the others.
     """
 
     only: tuple[str, ...] = ()
@@ -44,18 +44,19 @@ class Rule:
     """One kind of request, and on what terms its answers are kept. Times in seconds, sizes in bytes.
 
     `path`: exact (`/ask`), with parameters (`/docs/{id}`), or a prefix (`/api/*`). `methods`: of GET (which
-    includes HEAD), POST, QUERY. `key`: what of the content is keyed (see `json_body`); by default all of it. `ttl`: freshness; None
-    follows the origin's own Cache-Control and Expires. `stale_while_revalidate`, `stale_if_error`, `policy`: see `Policy`.
+    includes HEAD), POST, QUERY. `key`: what of the content is keyed (see `json_body`); by default all of it. `ttl`:
+    freshness; None follows the origin's own Cache-Control and Expires. `stale_while_revalidate`, `stale_if_error`,
+    `policy`: see `Policy`.
 
-    Who shares: a request with credentials is bypassed unless `tenant` (a callable of the scope; None, "" or an exception
-    bypass; or `credential("authorization")`) says whose answer it is, or `shared=True` says that credentials do not matter, which hides
-    them from the load. `host`: False where all names answer alike. `headers`: request headers that are part of the key.
-    `query`: see `QueryKey`.
+    Who shares: a request with credentials is bypassed unless `tenant` (a callable of the scope; None, "" or an
+    exception bypass; or `credential("authorization")`) says whose answer it is, or `shared=True` says that
+    credentials do not matter, which hides them from the load. `host`: False where all names answer alike.
+    `headers`: request headers that are part of the key. `query`: see `QueryKey`.
 
     `tags`: names for `invalidate(tag=)`, or a callable of the scope. `when`: a callable of the scope; False
-    bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored (errors only for
-    `policy.negative_ttl`). `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a request is bypassed. `name`:
-    `cache.key_group` in telemetry (default: the path).
+    bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored
+    (errors only for `policy.negative_ttl`). `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a
+    request is bypassed. `name`: `cache.key_group` in telemetry (default: the path).
     """
 
     path: str
@@ -80,12 +81,7 @@ class Rule:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.path.startswith("/"):
-            raise ConfigurationError(f"Rule({self.path!r}): a path starts with '/'")
-        if "*" in self.path[:-1] or (self.path.endswith("*") and not self.path.endswith("/*")):
-            raise ConfigurationError(f"Rule({self.path!r}): '*' stands only at the end, as in '/api/*'")
-        if re.search(r"[{}]", _PARAM.sub("", self.path)):
-            raise ConfigurationError(f"Rule({self.path!r}): write a parameter as {{name}}, one path segment or part of it")
+        self._check_path()
         for name in ("methods", "headers", "tags", "statuses"):
             if isinstance(getattr(self, name), str | bytes):
                 raise ConfigurationError(f"Rule({self.path!r}, {name}=...): give a tuple, not one string")
@@ -99,6 +95,16 @@ class Rule:
         if self.max_body < 0 or self.body_timeout <= 0:
             raise ConfigurationError(f"Rule({self.path!r}): max_body must be 0 or more and body_timeout above 0")
         self.terms(Policy())
+
+    def _check_path(self) -> None:
+        if not self.path.startswith("/"):
+            raise ConfigurationError(f"Rule({self.path!r}): a path starts with '/'")
+        if "*" in self.path[:-1] or (self.path.endswith("*") and not self.path.endswith("/*")):
+            raise ConfigurationError(f"Rule({self.path!r}): '*' stands only at the end, as in '/api/*'")
+        if re.search(r"[{}]", _PARAM.sub("", self.path)):
+            raise ConfigurationError(
+                f"Rule({self.path!r}): write a parameter as {{name}}, one path segment or part of it"
+            )
 
     @property
     def group(self) -> str:
@@ -165,5 +171,3 @@ _NOTHING: Mapping[str, Any] = {}
 def _methods(rule: Rule) -> set[str]:
     """GET includes HEAD: a HEAD is answered from what a GET stored."""
     return set(rule.methods) | ({"HEAD"} if "GET" in rule.methods else set())
-
-

@@ -66,9 +66,7 @@ class MemoryStore:
         self._hook_failed = False
         # While its timer is entered, a timed cache sees one time only: nothing vanishes between two steps.
         self._frozen: AbstractContextManager[object] = (
-            self._cache.timer
-            if isinstance(self._cache, (cachetools.TTLCache, cachetools.TLRUCache))
-            else nullcontext()
+            self._cache.timer if isinstance(self._cache, (cachetools.TTLCache, cachetools.TLRUCache)) else nullcontext()
         )
         self._expire: Callable[[], Iterable[tuple[Key, Entry]] | None] = getattr(self._cache, "expire", tuple)
         self._expires_itself = hasattr(self._cache, "expire")
@@ -162,9 +160,7 @@ class MemoryStore:
                 except Exception:  # somebody else's hook must not cost an answer
                     if not self._hook_failed:
                         self._hook_failed = True
-                        _log.exception(
-                            "a removal hook of the memory store raised; further failures are not logged"
-                        )
+                        _log.exception("a removal hook of the memory store raised; further failures are not logged")
 
     # --- the store, awaited ---------------------------------------------------------------------------------
 
@@ -191,15 +187,12 @@ class MemoryStore:
         return weigh(key, entry) <= self._max_bytes and self._cache.getsizeof(entry) <= self._cache.maxsize
 
     def _insert(self, key: Key, entry: Entry) -> bool:
-        if self._expires_itself:
-            # TLRUCache of cachetools 5 keeps the old value if the new one is dead on arrival.
-            self._remove(key, "replaced")
         self._make_room(key, entry)
         try:
             self._cache[key] = entry
         except ValueError:  # how cachetools refuses
             return False
-        if key not in self._cache:
+        if not self._holds(key, entry):
             return False
         self._forget(key, "replaced")
         self._live[key] = entry
@@ -209,6 +202,11 @@ class MemoryStore:
         self._deaths.note(entry.dead_from, key)
         self._settle()
         return True
+
+    def _holds(self, key: Key, entry: Entry) -> bool:
+        """Whether the cache took it: some refuse without a word, and some keep the older value then."""
+        # By the base class, as cachetools does it itself, so that the look is not counted as a use.
+        return key in self._cache and cachetools.Cache.__getitem__(self._cache, key) is entry
 
     def _make_room(self, key: Key, entry: Entry) -> None:
         """Evict until the entry fits beside what stays, in place of what is kept under its key now."""
@@ -255,9 +253,7 @@ def weigh(key: Key, entry: Entry) -> int:
     return weight + sum(len(tag) + _PER_TAG for tag in entry.tags) if entry.tags else weight
 
 
-def _policy(
-    max_entries: int | None, cache: cachetools.Cache[Key, Entry] | None
-) -> cachetools.Cache[Key, Entry]:
+def _policy(max_entries: int | None, cache: cachetools.Cache[Key, Entry] | None) -> cachetools.Cache[Key, Entry]:
     if cache is None:
         entries = 1000 if max_entries is None else max_entries
         if entries < 1:
@@ -268,9 +264,7 @@ def _policy(
             f"MemoryStore(max_entries={max_entries!r}, cache=...): leave out max_entries, cache has maxsize"
         )
     if len(cache):
-        raise ConfigurationError(
-            f"MemoryStore(cache=<{len(cache)} entries>): give an empty cache, used by nobody else"
-        )
+        raise ConfigurationError(f"MemoryStore(cache=<{len(cache)} entries>): give an empty cache, used by nobody else")
     if type(cache).__missing__ is not cachetools.Cache.__missing__:
         raise ConfigurationError(
             f"MemoryStore(cache={type(cache).__name__}()): give one without __missing__: loads make entries"

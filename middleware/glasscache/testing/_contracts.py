@@ -53,9 +53,7 @@ class ClockContract:
         assert isinstance(clock.wall(), float)
 
     def test_wall_is_a_date_of_this_century(self) -> None:
-        assert 946_684_800 <= self.make_clock().wall() < 4_102_444_800, (
-            "seconds since 1970, from 2000 to 2099"
-        )
+        assert 946_684_800 <= self.make_clock().wall() < 4_102_444_800, "seconds since 1970, from 2000 to 2099"
 
     def test_a_reading_taken_from_the_clock_goes_on(self) -> None:
         clock = self.make_clock()

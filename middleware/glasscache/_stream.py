@@ -1,0 +1,282 @@
+"""An answer that many readers take from byte 0 while it is produced: what is known of it, and one place per reader.
+
+Decides what a reader may do (`Sight`), and who is woken when there is news: a crowd in small groups, so that the event
+loop goes on for everybody else. It knows nothing of producers, stores or time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+
+from glasscache._buffer import Buffer
+from glasscache._entry import Entry, Headers, Key
+from glasscache._events import WaitOutcome
+from glasscache._wait import Commons, Waiting
+from glasscache.errors import ReaderCutError
+from glasscache.policy import Share, Terms
+
+_WAKE_PER_TICK = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known when an answer begins."""
+
+    status: int
+    headers: Headers
+    share: Share
+    terms: Terms | None = None
+    vary: tuple[bytes, ...] = ()
+    has_trailers: bool = False
+
+
+class Sight(Enum):
+    """What a reader that has passed nothing on yet finds."""
+
+    PLAY = "play"
+    """An answer that it may read."""
+    FOUND = "found"
+    """A stored answer, from a far tier."""
+    REFUSED = "refused"
+    """The answer is the leader's alone."""
+    PRIVATE = "private"
+    """Each request must load for itself."""
+    FAILED = "failed"
+    GONE = "gone"
+    """The reader's own client has left."""
+    TIMEOUT = "timeout"
+
+
+_REFUSALS = {Share.LEADER: Sight.REFUSED, Share.NONE: Sight.PRIVATE}
+
+
+class ReaderGone(Exception):
+    """The reader's client has left: its request is over."""
+
+
+class Chain:
+    """A load's place in the graph of who waits for whom (kept apart from the flight: contexts of tasks outlive it)."""
+
+    __slots__ = ("awaits",)
+
+    def __init__(self) -> None:
+        self.awaits: list[Chain] = []
+
+    def leads_to(self, chains: tuple[Chain, ...]) -> bool:
+        """Whether this load is, or waits directly or through others for, one of `chains`."""
+        seen: set[Chain] = set()
+        todo = [self]
+        while todo:
+            chain = todo.pop()
+            if chain in chains:
+                return True
+            if chain not in seen:
+                seen.add(chain)
+                todo.extend(chain.awaits)
+        return False
+
+
+class Stream:
+    """What readers see of a flight. Belongs to one event loop."""
+
+    def __init__(self, commons: Commons) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.chain = Chain()
+        self.head: Head | None = None
+        self.share: Share | None = None
+        """Who may read it; None until the head is known."""
+        self.marker: Entry | None = None
+        """Set by the owner when the head has a Vary: the marker of the variants, ..."""
+        self.variant: Key | None = None
+        """... and the key of the variant that this answer is."""
+        self.stand_in: Entry | None = None
+        """A stale answer that a far tier had."""
+        self.entry: Entry | None = None
+        """What was stored, or found in a far tier."""
+        self.tier = "origin"
+        self.error: BaseException | None = None
+        self.ended = False
+        self.is_watched = False
+        """Whether readers should watch for their client's disconnect."""
+        self.trailers: list[dict[str, object]] = []
+        self.buffer = Buffer(commons)
+        self.readers: dict[Reader, None] = {}
+        self._paused: dict[Reader, None] = {}
+
+    def pause(self, reader: Reader) -> None:
+        """Wake the reader at the next news."""
+        self._paused[reader] = None
+
+    def left(self, reader: Reader) -> None:
+        """A reader is gone."""
+        del self.readers[reader]
+        self._paused.pop(reader, None)
+        self.buffer.move(reader.position, None)
+        if not self.readers:
+            self._deserted()
+
+    def _deserted(self) -> None:
+        """The last reader is gone."""
+        raise NotImplementedError
+
+    def _watch(self) -> None:
+        self.is_watched = True
+        for reader in tuple(self.readers):
+            reader.watch()
+
+    def _wake(self) -> None:
+        if self._paused:
+            paused, self._paused = self._paused, {}
+            self._wake_some(iter(tuple(paused)))
+
+    def _wake_some(self, readers: Iterator[Reader]) -> None:
+        woken = tuple(islice(readers, _WAKE_PER_TICK))
+        for reader in woken:
+            reader.wake()
+        if len(woken) == _WAKE_PER_TICK:
+            self.loop.call_soon(self._wake_some, readers)
+
+
+def _nothing() -> None:
+    """What a reader without a client does to watch it."""
+
+
+class Reader:
+    """One request's place in a stream."""
+
+    __slots__ = (
+        "_future",
+        "_has_left",
+        "_is_gone",
+        "_out_of_patience",
+        "cut",
+        "flight",
+        "leader",
+        "position",
+        "stream",
+        "waiting",
+        "watch",
+    )
+
+    def __init__(self, stream: Stream, leader: bool) -> None:
+        self.stream = stream
+        self.leader = leader
+        self.position = 0
+        self.cut = False
+        self.waiting: Waiting | None = None
+        self.watch: Callable[[], None] = _nothing
+        """Called (again and again, perhaps) when the client should be watched for its disconnect."""
+        self._future: asyncio.Future[None] | None = None
+        self._out_of_patience = False
+        self._has_left = False
+        self._is_gone = False
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything has been taken."""
+        return self.stream.ended and self.stream.error is None and self.position == self.stream.buffer.end
+
+    async def sight(self, patience: float | None) -> Sight:
+        """Wait until it is clear what this reader may do; at most `patience` seconds (None: as long as it takes)."""
+        found = self._look()
+        if found is not None:
+            return found
+        self._out_of_patience = False
+        timer = None if patience is None else self.stream.loop.call_later(patience, self._lose_patience)
+        try:
+            while (found := self._look()) is None and not self._out_of_patience:
+                await self._pause()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return found or Sight.TIMEOUT
+
+    def _look(self) -> Sight | None:
+        stream = self.stream
+        if self.cut:
+            return Sight.GONE
+        if stream.error is not None:
+            return Sight.FAILED
+        if stream.tier != "origin":
+            return Sight.FOUND
+        share = stream.share
+        if share is None:
+            return None
+        if self.leader or share is Share.ALL:
+            return Sight.PLAY
+        if share is Share.WHEN_COMPLETE:
+            return Sight.PLAY if stream.ended else None
+        return _REFUSALS[share]
+
+    async def next(self) -> bytes | None:
+        """The next chunk, None at the end. ReaderCutError if the answer cannot be continued (the leader: the
+        origin's error).
+        """
+        stream, buffer = self.stream, self.stream.buffer
+        while True:
+            if self.cut:
+                raise self._why_cut()
+            if self.position < buffer.end:
+                chunk = buffer.chunks[self.position - buffer.first]
+                self.position += 1
+                buffer.move(self.position - 1, self.position)
+                self.wait_over("served")
+                return chunk
+            if stream.error is not None:
+                self.wait_over("holder_failed")
+                if self.leader:
+                    raise stream.error
+                raise ReaderCutError("the load failed after this answer had begun") from stream.error
+            if stream.ended:
+                self.wait_over("served")
+                return None
+            await self._pause()
+
+    def _why_cut(self) -> Exception:
+        if self._is_gone:
+            return ReaderGone()
+        return ReaderCutError("this reader was too slow for the others (Limits.reader_timeout)")
+
+    def gone(self) -> None:
+        """The client has disconnected."""
+        self._is_gone = True
+        self.be_cut()
+
+    def be_cut(self) -> None:
+        """Read no more, and say so to whoever waits here."""
+        self.cut = True
+        self.leave()
+        self.wake()
+
+    async def _pause(self) -> None:
+        self._future = self.stream.loop.create_future()
+        self.stream.pause(self)
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+    def wake(self) -> None:
+        """There is news."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def wait_over(self, outcome: WaitOutcome) -> None:
+        """The wait, if this reader had to wait, ended like this; the first word counts."""
+        if self.waiting is not None:
+            self.waiting.over(outcome)
+
+    def leave(self) -> None:
+        """Read no more. Every reader must; twice does no harm."""
+        if not self._has_left:
+            self._has_left = True
+            self.wait_over("cancelled")
+            self.stream.left(self)
+
+    def _lose_patience(self) -> None:
+        self._out_of_patience = True
+        self.wake()
