@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import typing
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
@@ -75,7 +74,7 @@ class Cache:
         self.policy = policy or Policy()
         self.limits = limits or Limits()
         self.clock = clock or SystemClock()
-        self.keyring = Keyring(key_secret or os.environ.get("GLASSCACHE_KEY") or None)
+        self.keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
         if telemetry is None:
             telemetry = OtelTelemetry(
                 name=name,

@@ -17,6 +17,7 @@ import re
 import secrets
 import unicodedata
 import uuid
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -236,18 +237,11 @@ _reader = json.JSONDecoder(
 
 
 def _deeper_than(limit: int, value: object) -> bool:
-    level = [value]
+    level: list[Any] = [[value]]  # arrays and objects at one depth, from 0
     for _ in range(limit + 1):
-        level = [item for outer in level for item in _items(outer)]
-        if not level:
-            return False
-    return True
-
-
-def _items(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+        items = chain.from_iterable(outer.values() if isinstance(outer, dict) else outer for outer in level)
+        level = [item for item in items if isinstance(item, dict | list)]
+    return bool(level)
 
 
 # --- tenants ----------------------------------------------------------------------------------------------

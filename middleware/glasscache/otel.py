@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.trace import NoOpTracerProvider, get_current_span
+from opentelemetry.trace import INVALID_SPAN, NoOpTracerProvider, get_current_span
 
 from glasscache import _otel_names as names
 from glasscache._clock import SystemClock
@@ -125,10 +125,13 @@ class OtelTelemetry:
 
     def annotate(self, outcome: Outcome) -> None:
         """Set the outcome on the current (server) span, if it is recording; of a hit only four attributes."""
-        with self._quiet:
+        try:  # every hit comes here: an untouched `try` is free, `with` is not
             span = get_current_span()
-            if span.is_recording():
+            if span is not INVALID_SPAN and span.is_recording():
                 span.set_attributes(self._described(outcome))
+        except Exception as error:  # noqa: BLE001 - `Quiet` decides
+            with self._quiet:
+                raise error
 
     def current(self) -> SpanRef | None:
         """The current span, to be linked to; None outside of any trace."""

@@ -87,6 +87,8 @@ class Terms:
     ttl: float
     age: float = 0.0
     """Age that it had on arrival (RFC 9111, section 4.2.3)."""
+    counts_delay: bool = False
+    """Whether the load's duration counts as age, as that section has it; a rule's own ttl begins when the load ends."""
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
     tags: tuple[str, ...] = ()
@@ -157,13 +159,14 @@ def make_entry(
     """The entry for an answer whose load began at `begun` and is complete at `now`; `chance` is uniform in [0, 1)."""
     cost = now - begun
     ttl = terms.ttl * (1 - policy.jitter * chance)
-    fresh_until = now - terms.age + ttl
+    born = (begun if terms.counts_delay else now) - terms.age
+    fresh_until = born + ttl
     return Entry(
         chunks=chunks,
         status=status,
         headers=headers,
         tags=terms.tags,
-        born=now - terms.age,
+        born=born,
         fresh_until=fresh_until,
         settled_until=fresh_until - min(cost * policy.early_refresh * _NEVER_EARLIER, ttl),
         stale_while_revalidate=terms.stale_while_revalidate,

@@ -33,6 +33,12 @@ _LONGEST_PAUSE = 3600.0
 # there), and `must-understand` does not lift `no-store` (5.2.2.3): both are the stricter reading.
 _FORBIDDING = {b"no-store": "no_store", b"private": "private", b"no-cache": "no_cache"}
 
+_FOR_ONE = {
+    b"set-cookie": "set_cookie",  # RFC 9111, section 7.3: storing it is allowed, and how sessions get swapped
+    b"clear-site-data": "clear_site_data",  # one client's logout must not be everybody's
+    b"trailer": "trailers",  # RFC 9110, section 6.5: fields that nobody has seen yet
+}
+
 # RFC 9111, section 4.2.4; s-maxage includes proxy-revalidate (5.2.2.10)
 _NEVER_STALE = frozenset({b"must-revalidate", b"proxy-revalidate", b"s-maxage"})
 
@@ -98,10 +104,9 @@ def _forbidden(fields: _Fields, directives: _Directives, vary: tuple[bytes, ...]
     for name, reason in _FORBIDDING.items():
         if name in directives:
             return reason
-    if b"set-cookie" in fields:  # RFC 9111, section 7.3: storing it is allowed, and how sessions get swapped
-        return "set_cookie"
-    if b"trailer" in fields:  # RFC 9110, section 6.5: fields that nobody has seen yet
-        return "trailers"
+    for name, reason in _FOR_ONE.items():
+        if name in fields:
+            return reason
     if b"*" in vary:  # RFC 9111, section 4.1
         return "vary_star"
     if not all(map(TOKEN.fullmatch, vary)):
@@ -133,7 +138,7 @@ def _ruled(ttl: float, policy: Policy) -> Terms:
 def _negative(terms: Terms, policy: Policy, *, ruled: bool) -> Terms:
     """The terms of an error: without stale windows, since an error can stand in for nothing."""
     ttl = policy.negative_ttl if ruled else min(terms.ttl, policy.negative_ttl)
-    return Terms(ttl=ttl, age=terms.age)
+    return Terms(ttl=ttl, age=terms.age, counts_delay=terms.counts_delay)
 
 
 def _explicit(fields: _Fields, directives: _Directives, now_wall: float) -> Terms | None:
@@ -148,10 +153,11 @@ def _explicit(fields: _Fields, directives: _Directives, now_wall: float) -> Term
     # RFC 9111, section 4.2.3, but for the response delay, which the engine knows. Date has whole seconds.
     age = max(0.0, math.floor(now_wall) - date, _age(fields))
     if not _NEVER_STALE.isdisjoint(directives):
-        return Terms(ttl=lifetime, age=age)
+        return Terms(ttl=lifetime, age=age, counts_delay=True)
     return Terms(  # RFC 5861, sections 3 and 4
         ttl=lifetime,
         age=age,
+        counts_delay=True,
         stale_while_revalidate=delta_seconds(directives.get(b"stale-while-revalidate")) or 0.0,
         stale_if_error=delta_seconds(directives.get(b"stale-if-error")) or 0.0,
     )

@@ -24,7 +24,7 @@ async def send_entry(entry: Entry, status_field: bytes, now: float, scope: Scope
     """Send a stored answer, or a 304 if the client has it already."""
     own: Headers = ((b"age", b"%d" % max(0, now - entry.born)), (http.cache_status.HEADER, status_field))
     status, headers = entry.status, entry.headers
-    if http.not_modified(scope["headers"], status, headers):
+    if scope["method"] != "POST" and http.not_modified(scope["headers"], status, headers):
         status, headers = 304, http.not_modified_headers(headers)
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *own]})
     await send_chunks(() if scope["method"] == "HEAD" or status == 304 else entry.chunks, send)

@@ -49,53 +49,75 @@ class Route:
         self.authorities: set[tuple[str, bytes]] = set()
         # --- the short way
         self._memo: dict[tuple[object, ...], Key] = {}
-        self._has_short_way = not (rule.tenant or rule.when or rule.headers or rule.key)
-        # shared=True changes nothing here: a request with credentials takes the slow way, to the same key
-        self._wary_of = (
-            credentials
-            | http.CONDITIONALS
-            | http.ROUTING
-            | {b"host", b"range", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"}
-        )
+        self._wary_of: dict[str, frozenset[bytes]] = {}
+        if not (rule.tenant or rule.when or rule.headers):
+            # shared=True changes nothing: a request with credentials takes the slow way, to the same key
+            wary = credentials | http.CONDITIONALS | http.ROUTING | {b"host", b"range", b"content-encoding"}
+            described = {b"content-type", b"content-length", b"transfer-encoding"}
+            self._wary_of = {method: wary | {b"content-type"} for method in BODY_METHODS}
+            if rule.key is None:  # else it may look at anything of a GET
+                self._wary_of["GET"] = wary | described
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["method"] == "GET" and self._has_short_way:
-            token = self._recognise(scope)
-            key = self._memo.get(token) if token is not None else None
-            if key is not None:
-                now = self._clock.now()
-                entry = self._near.peek(key)
-                if entry is not None and now < entry.settled_until and not entry.vary:
-                    await self._hit(entry, key, now, send)
-                    return
-        else:
-            token = None
-        await Exchange(self, scope, receive, send).run(token)
-
-    def _recognise(self, scope: Scope) -> tuple[object, ...] | None:
-        """What tells this request from others as it stands, if the short way can handle it."""
-        host = None
-        wary_of = self._wary_of
-        for name, value in scope["headers"]:
-            if name in wary_of:
-                if name != b"host" or host is not None:
-                    return None
-                host = value
-        if (scope.get("extensions") or {}).get("tls"):
-            return None
-        query = scope.get("query_string", b"")
-        path = scope["path"]
-        if len(path) + len(query) > _MEMO_BYTES:
-            return None
-        return (path, query, host, scope.get("raw_path"), scope.get("scheme"), scope.get("root_path"))
-
-    def remember(self, token: tuple[object, ...] | None, key: Key) -> None:
-        """The request that looks like this has this key."""
+        wary_of = self._wary_of.get(scope["method"])
+        token = None if wary_of is None else self._recognise(scope, wary_of)
+        body = Body()
+        key = None
         if token is not None:
+            try:
+                key = self._memo.get(token) or await self._identify(token, scope, receive, body)
+            except BypassError as bypass:
+                await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
+                return
+            now = self._clock.now()
+            entry = self._near.peek(key)
+            if entry is not None and now < entry.settled_until and not entry.vary:
+                await self._hit(entry, key, now, send)
+                return
+        await Exchange(self, scope, receive, send, body).run(key)
+
+    async def _identify(self, token: tuple[object, ...], scope: Scope, receive: Receive, body: Body) -> Key:
+        """The key of a request that the short way can handle. BypassError if it has none."""
+        if scope["method"] in BODY_METHODS:
+            await body.read(receive, self._rule)
+            token = (*token, body.content)
+            key = self._memo.get(token)
+            if key is not None:
+                return key
+        key = self.key_of(scope, body.content)
+        if len(body.content) <= _MEMO_BYTES:
             if len(self._memo) >= _MEMO:
                 self._memo.clear()
             self._memo[token] = key
+        return key
+
+    def _recognise(self, scope: Scope, wary_of: frozenset[bytes]) -> tuple[object, ...] | None:
+        """What tells this request from others as it stands, if the short way can handle it."""
+        host = kind = None
+        for name, value in scope["headers"]:
+            if name in wary_of:
+                if name == b"host" and host is None:
+                    host = value
+                elif name == b"content-type" and kind is None and scope["method"] != "GET":
+                    kind = value
+                else:
+                    return None
+        query = scope.get("query_string", b"")
+        path = scope["path"]
+        extensions = scope.get("extensions")
+        if len(path) + len(query) > _MEMO_BYTES or (extensions and "tls" in extensions):
+            return None
+        return (
+            path,
+            query,
+            host,
+            kind,
+            scope["method"],
+            scope.get("raw_path"),
+            scope.get("scheme"),
+            scope.get("root_path"),
+        )
 
     async def _hit(self, entry: Entry, key: Key, now: float, send: Send) -> None:
         counters = self._counters
@@ -148,26 +170,26 @@ class Route:
 class Exchange:
     """One request that takes the slow way."""
 
-    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body) -> None:
         self._route = route
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._body = Body()
+        self._body = body
         self._begun = route._clock.now()
 
-    async def run(self, token: tuple[object, ...] | None) -> None:
-        """Answer the request; `token` is how the short way would recognise it."""
+    async def run(self, key: Key | None) -> None:
+        """Answer the request; `key` if the short way has found it already."""
         route, scope = self._route, self._scope
-        try:
-            _request.refuse(scope, route._rule, route._credentials)
-            if scope["method"] in BODY_METHODS:
-                await self._body.read(self._receive, route._rule)
-            key = route.key_of(scope, self._body.content)
-        except BypassError as bypass:
-            await self._bypass(bypass.reason)
-            return
-        route.remember(token, key)
+        if key is None:
+            try:
+                _request.refuse(scope, route._rule, route._credentials)
+                if scope["method"] in BODY_METHODS:
+                    await self._body.read(self._receive, route._rule)
+                key = route.key_of(scope, self._body.content)
+            except BypassError as bypass:
+                await self.bypass(bypass.reason)
+                return
         self._note_authority()
         watcher = Watcher(self._receive)
         try:
@@ -215,7 +237,7 @@ class Exchange:
         if self._scope["method"] == "HEAD":
             found = engine.peek(ask)
             if found is None:
-                await self._bypass("method")
+                await self.bypass("method")
                 return
             answer = found
         else:
@@ -246,7 +268,7 @@ class Exchange:
                 )
             )
 
-    async def _bypass(self, reason: str) -> None:
+    async def bypass(self, reason: str) -> None:
         """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`."""
         route = self._route
         route._counters.others["bypass", "none"] += 1

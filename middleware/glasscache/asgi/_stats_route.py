@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hmac
 
-import msgspec
-
 from glasscache.asgi.types import Receive, Scope, Send
 from glasscache.cache import Cache
-from glasscache.stats import stats
+from glasscache.stats import stats_json
 
 
 class StatsRoute:
@@ -20,7 +18,7 @@ class StatsRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        body = msgspec.json.encode(stats(self._cache, groups=self._is_allowed(scope)))
+        body = stats_json(self._cache, groups=self._is_allowed(scope))
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

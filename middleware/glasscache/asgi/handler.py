@@ -49,7 +49,7 @@ class AnswerNotes:
         """The terms with what was said so far."""
         return replace(
             terms,
-            ttl=terms.ttl if self._ttl is None else self._ttl,
+            ttl=terms.ttl if self._ttl is None else terms.age + self._ttl,  # freshness is told from age 0
             tags=tuple(dict.fromkeys(terms.tags + self._tags)),
             price=self._price,
         )

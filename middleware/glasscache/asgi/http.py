@@ -55,11 +55,17 @@ ROUTING = frozenset(
     {
         b"x-forwarded-host",
         b"x-forwarded-proto",
+        b"x-forwarded-port",
         b"x-forwarded-prefix",
+        b"x-forwarded-scheme",
+        b"x-host",
+        b"x-original-host",
         b"forwarded",
         b"x-original-url",
         b"x-rewrite-url",
+        b"x-http-method",
         b"x-http-method-override",
+        b"x-method-override",
     }
 )
 """Request headers that can make an application believe it was asked something else: keyed when present."""

@@ -18,6 +18,7 @@ from glasscache.policy import Policy
 
 _PARAM = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _MEMO = 4096  # paths remembered for templates and prefixes; anyone can send new ones, so the memo is bounded
+_MEMO_PATH = 2048  # characters of a path that is remembered
 
 Tenant: TypeAlias = Callable[[Any], str | None]
 
@@ -37,6 +38,8 @@ class QueryKey:
     def __post_init__(self) -> None:
         if self.only and self.ignore:
             raise ConfigurationError("QueryKey(only=..., ignore=...): give one of the two")
+        if isinstance(self.only, str) or isinstance(self.ignore, str):
+            raise ConfigurationError("QueryKey(only=..., ignore=...): give a tuple, not one string")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class Rule:
             raise ConfigurationError(f"Rule({self.path!r}): give tenant= or shared=True, not both")
         if self.max_body < 0 or self.body_timeout <= 0:
             raise ConfigurationError(f"Rule({self.path!r}): max_body must be 0 or more and body_timeout above 0")
+        if self.max_loads is not None and self.max_loads < 1:
+            raise ConfigurationError(f"Rule({self.path!r}, max_loads={self.max_loads!r}): give 1 or more, or None")
         self.terms(Policy())
 
     def _check_path(self) -> None:
@@ -158,6 +163,8 @@ class Routes(dict[str, Any]):
         if not self._has_patterns:
             return _NOTHING
         found = self._find(path)
+        if len(path) > _MEMO_PATH:
+            return found
         if len(self) - self._known >= _MEMO:
             for old in list(self)[self._known :]:
                 del self[old]

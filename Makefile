@@ -1,0 +1,72 @@
+# Every command of the project. It needs make and Python 3.11 or newer; all else goes into $(VENV), from requirements.lock.
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= auto
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
+# --verifytypes looks packages up with the `python` that it finds on the path, whatever --pythonpath says.
+VERIFYTYPES := PATH="$(abspath $(BIN)):$$PATH" pyright --ignoreexternal --verifytypes
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup test soak lint format types layers package demo lock clean
+
+help:  ## list the targets
+	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv from requirements.lock (the other targets do it by themselves)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "glasscache needs Python 3.11 or newer, and '$(PYTHON)' is not: name one with make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock, once ..."
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: $(READY)  ## run all tests, with branch coverage at 100 % (one file: .venv/bin/pytest tests/FILE)
+	$(PYTEST) --cov --cov-report=term $(ARGS)
+
+soak: $(READY)  ## run the seeded scenarios with 10,000 seeds each, and the tests that take long
+	GLASSCACHE_SOAK=1 $(PYTEST) -m "seeded or soak" $(ARGS)
+
+lint: $(READY)  ## check style, bans and formatting with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## format and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)  ## check types: mypy --strict, and pyright for the completeness of the public names
+	$(BIN)/mypy
+	$(VERIFYTYPES) glasscache
+	$(VERIFYTYPES) glasscache_exporters
+
+layers: $(READY)  ## check that imports go one way
+	$(BIN)/lint-imports --verbose
+
+package: $(READY)  ## build sdist and wheel into dist/, install the wheel in fresh environments, import it there
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python tests/package_check.py dist requirements.lock
+
+demo: $(READY)  ## start the knowledge service and show the cache at work (ARGS=--once: end by itself)
+	$(BIN)/python examples/demo.py $(ARGS)
+
+lock: $(READY)  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade: take the newest releases)
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  --output-file requirements.lock $(ARGS)
+
+clean:  ## remove all that these targets made
+	rm -rf $(VENV) dist build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,17 @@
+"""Set up the OpenTelemetry SDK and its exporters for a service that uses glasscache: `configure()`.
+
+Decides nothing; the modules beside it do. Needs the extra `exporters`.
+"""
+
+from __future__ import annotations
+
+try:
+    from glasscache_exporters._lifecycle import Exporters
+    from glasscache_exporters._setup import configure
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"glasscache_exporters needs {error.name}: pip install 'glasscache[exporters]'",
+        name=error.name,
+    ) from error
+
+__all__ = ["Exporters", "configure"]

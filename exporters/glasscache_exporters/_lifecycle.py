@@ -1,0 +1,124 @@
+"""The end of the exporters: everything is sent, or the time that the user gave is over.
+
+Decides how long an end may take. The SDK's own shutdown blocks for 20 s and more while a collector is down,
+so it runs in threads that nobody has to wait for. They are started beforehand: while Python ends, none can
+be started.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+
+_logger = logging.getLogger("glasscache")
+
+
+class _Closer:
+    """A thread that waits to run one signal's shutdown."""
+
+    def __init__(self, signal: str, shut_down: Callable[[], None]) -> None:
+        self.signal = signal
+        self.succeeded = False
+        self._shut_down = shut_down
+        self.start()
+
+    def start(self) -> None:
+        """Begin to wait; also anew in the child of a fork, where the parent's thread does not exist."""
+        self._asked = threading.Event()
+        self._done = threading.Event()
+        threading.Thread(target=self._run, name=f"glasscache-close-{self.signal}", daemon=True).start()
+
+    def ask(self) -> None:
+        """Begin the shutdown."""
+        self._asked.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the shutdown ended within this time."""
+        return self._done.wait(max(seconds, 0.0))
+
+    def _run(self) -> None:
+        self._asked.wait()
+        try:
+            self._shut_down()
+            self.succeeded = True
+        except Exception:
+            _logger.exception("the last %s may not have been sent", self.signal)
+        finally:
+            self._done.set()
+
+
+class Exporters:
+    """The running exporters. End them with `shutdown()`, or use them as a context manager; exit does it too.
+
+    In the child of a fork (gunicorn's --preload) they go on with a `service.instance.id` of their own; a
+    gRPC channel does not survive a fork reliably: call `configure()` in the worker (gunicorn's
+    `post_fork`), or use http/protobuf.
+    """
+
+    def __init__(
+        self, *, tracer_provider: TracerProvider, meter_provider: MeterProvider, shutdown_timeout: float
+    ) -> None:
+        self.tracer_provider = tracer_provider
+        self.meter_provider = meter_provider
+        self._timeout = shutdown_timeout
+        self._closers = [
+            _Closer("traces", tracer_provider.shutdown),
+            _Closer("metrics", meter_provider.shutdown),
+        ]
+        self._complete: bool | None = None
+        atexit.register(self.shutdown)
+        _running.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Send what is left and stop; True if that ended in time and without an error.
+
+        Takes at most `timeout` seconds (default: the `shutdown_timeout` of `configure()`), whatever the
+        collector does; a server that must not stand still meanwhile calls it by `asyncio.to_thread`. Called
+        again, it only repeats its first answer. Never raises.
+        """
+        if self._complete is None:
+            self._complete = self._close(self._timeout if timeout is None else timeout)
+            atexit.unregister(self.shutdown)
+            _running.discard(self)
+        return self._complete
+
+    def _close(self, timeout: float) -> bool:
+        for closer in self._closers:
+            closer.ask()
+        end = time.monotonic() + timeout
+        late = [closer.signal for closer in self._closers if not closer.wait(end - time.monotonic())]
+        if late:
+            _logger.warning("gave up sending the last %s after %g s", " and ".join(late), timeout)
+        return not late and all(closer.succeeded for closer in self._closers)
+
+    def _restart(self) -> None:
+        for closer in self._closers:
+            closer.start()
+
+
+_running: weakref.WeakSet[Exporters] = weakref.WeakSet()
+
+
+def _restart_in_child() -> None:
+    for exporters in list(_running):
+        exporters._restart()
+
+
+getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_restart_in_child)  # Windows does not fork

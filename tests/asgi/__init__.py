@@ -1,0 +1,1 @@
+"""Tests of the ASGI front: in process, on virtual time, with plain ASGI functions as origins."""

@@ -1,0 +1,75 @@
+"""What a handler may say about its answer."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+
+import pytest
+
+from glasscache.asgi import answer
+from glasscache.asgi.handler import AnswerNotes, open_notes
+from glasscache.errors import ConfigurationError
+from glasscache.policy import Terms
+
+TERMS = Terms(ttl=300, tags=("rule",), stale_if_error=10)
+
+
+def test_a_handler_that_says_nothing_changes_nothing() -> None:
+    notes = AnswerNotes()
+    assert notes.is_stored
+    assert notes.apply(TERMS) == TERMS
+
+
+def test_what_is_said_chains_and_is_applied() -> None:
+    notes = AnswerNotes().tag("doc:7", "doc:8").tag("doc:7").ttl(60).cost(0.02)
+    assert notes.apply(TERMS) == Terms(ttl=60, tags=("rule", "doc:7", "doc:8"), stale_if_error=10, price=0.02)
+
+
+def test_a_tag_that_the_rule_gave_already_counts_once() -> None:
+    assert AnswerNotes().tag("rule").apply(TERMS).tags == ("rule",)
+
+
+def test_a_lifetime_of_nothing_is_a_lifetime() -> None:
+    assert AnswerNotes().ttl(0).apply(TERMS).ttl == 0
+
+
+def test_a_lifetime_counts_from_now_however_old_the_answer_was_on_arrival() -> None:
+    aged = Terms(ttl=300, age=200)
+    applied = AnswerNotes().ttl(60).apply(aged)
+    assert applied.ttl - applied.age == 60
+
+
+def test_no_store_is_remembered() -> None:
+    assert not AnswerNotes().no_store().is_stored
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
+def test_a_lifetime_that_cannot_be_is_refused_where_it_is_said(seconds: float) -> None:
+    with pytest.raises(ConfigurationError, match="finite number of seconds"):
+        AnswerNotes().ttl(seconds)
+
+
+def test_inside_a_load_everybody_finds_the_same_notes() -> None:
+    def load() -> None:
+        notes = open_notes()
+        assert answer() is notes
+        answer().tag("a")
+        assert notes.apply(TERMS).tags == ("rule", "a")
+
+    copy_context().run(load)
+
+
+def test_outside_of_a_load_notes_are_taken_and_go_nowhere() -> None:
+    assert answer() is not answer()
+    answer().tag("a").no_store()
+    assert answer().is_stored
+
+
+def test_a_load_inside_of_a_load_has_notes_of_its_own() -> None:
+    def outer() -> None:
+        mine = open_notes().tag("outer")
+        copy_context().run(lambda: open_notes().tag("inner"))
+        assert answer() is mine
+        assert mine.apply(TERMS).tags == ("rule", "outer")
+
+    copy_context().run(outer)

@@ -1,0 +1,153 @@
+"""Rules: which are refused when they are made, and which paths find them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from glasscache.asgi import QueryKey, Rule
+from glasscache.asgi.rules import Routes
+from glasscache.errors import ConfigurationError
+from glasscache.policy import Policy
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("ask", "starts with '/'"),
+        ("", "starts with '/'"),
+        ("/a*", "only at the end"),
+        ("/*/b", "only at the end"),
+        ("/a/*/*", "only at the end"),
+        ("/docs/{}", "parameter"),
+        ("/docs/{id", "parameter"),
+        ("/docs/id}", "parameter"),
+        ("/docs/{2nd}", "parameter"),
+        ("/docs/{id:path}", "parameter"),
+    ],
+)
+def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy.replace("*", r"\*")) as caught:
+        Rule(path)
+    assert repr(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"methods": ()}, "GET, HEAD, POST and QUERY"),
+        ({"methods": ("GET", "DELETE")}, "GET, HEAD, POST and QUERY"),
+        ({"methods": ("get",)}, "GET, HEAD, POST and QUERY"),
+        ({"methods": "GET"}, "tuple"),
+        ({"headers": "accept"}, "tuple"),
+        ({"headers": b"accept"}, "tuple"),
+        ({"tags": "doc"}, "tuple"),
+        ({"tenant": lambda scope: "a", "shared": True}, "not both"),
+        ({"max_body": -1}, "max_body"),
+        ({"body_timeout": 0}, "body_timeout"),
+        ({"max_loads": 0}, "max_loads"),
+        ({"ttl": -1}, "ttl"),
+        ({"ttl": float("nan")}, "ttl"),
+        ({"stale_while_revalidate": float("inf")}, "stale_while_revalidate"),
+        ({"stale_if_error": -0.5}, "stale_if_error"),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_when_the_rule_is_made(options: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy):
+        Rule("/ask", **options)
+
+
+def test_parameters_to_key_and_parameters_to_ignore_exclude_each_other() -> None:
+    with pytest.raises(ConfigurationError, match="one of the two"):
+        QueryKey(only=("q",), ignore=("utm",))
+
+
+@pytest.mark.parametrize("option", ["only", "ignore"])
+def test_one_string_of_parameter_names_is_refused_since_its_letters_would_be_the_names(option: str) -> None:
+    with pytest.raises(ConfigurationError, match="tuple"):
+        QueryKey(**{option: "question"})  # type: ignore[arg-type]
+
+
+def test_a_rules_group_is_its_name_or_its_path() -> None:
+    assert Rule("/ask").group == "/ask"
+    assert Rule("/ask", name="questions").group == "questions"
+
+
+def test_where_a_rule_says_nothing_the_caches_policy_holds() -> None:
+    default = Policy(ttl=10, stale_if_error=20, jitter=0.5)
+    assert Rule("/ask").terms(default) == default
+    assert Rule("/ask", ttl=1, stale_if_error=0).terms(default) == Policy(ttl=1, stale_if_error=0, jitter=0.5)
+    own = Policy(ttl=7)
+    assert Rule("/ask", policy=own, stale_while_revalidate=3).terms(default) == Policy(ttl=7, stale_while_revalidate=3)
+
+
+# --- paths ----------------------------------------------------------------------------------------------------------
+
+
+def found(routes: Routes, path: str, method: str = "GET") -> object:
+    return routes[path].get(method)
+
+
+@pytest.mark.parametrize(
+    ("rule", "matching", "others"),
+    [
+        ("/ask", ["/ask"], ["/ask/", "/asks", "/as", "/ask\n", "/"]),
+        ("/", ["/"], ["/a", ""]),
+        ("/docs/{id}", ["/docs/7", "/docs/a b", "/docs/a\nb"], ["/docs/", "/docs", "/docs/7/8", "/docs/7/"]),
+        ("/{a}.{b}", ["/x.json"], ["/x", "/.json", "/x/y.json"]),
+        ("/a.b/{id}", ["/a.b/1"], ["/aXb/1"]),
+        ("/api/*", ["/api", "/api/", "/api/a", "/api/a/b", "/api/a\nb"], ["/apis", "/", "/ap"]),
+        ("/{tenant}/api/*", ["/acme/api/a/b", "/acme/api"], ["/api/a", "/a/b/api/c"]),
+        ("/*", ["/", "/a", "/a/b", ""], ["a"]),
+    ],
+)
+def test_paths_match_exactly_by_parameters_and_by_prefix(rule: str, matching: list[str], others: list[str]) -> None:
+    routes = Routes([(Rule(rule), "target")])
+    for _ in range(2):  # the second time from memory
+        assert [found(routes, path) for path in matching] == ["target"] * len(matching)
+        assert [found(routes, path) for path in others] == [None] * len(others)
+
+
+def test_the_first_rule_that_matches_wins_for_each_method() -> None:
+    routes = Routes(
+        [
+            (Rule("/a/*", methods=("POST",)), "posts"),
+            (Rule("/a/b"), "exact"),
+            (Rule("/a/{x}", methods=("GET", "POST")), "template"),
+        ]
+    )
+    assert found(routes, "/a/b") == "exact"
+    assert found(routes, "/a/b", "POST") == "posts"
+    assert found(routes, "/a/c") == "template"
+    assert found(routes, "/a/c", "POST") == "posts"
+
+
+def test_get_includes_head_and_nothing_else_is_included() -> None:
+    routes = Routes([(Rule("/a", methods=("GET", "QUERY")), "one"), (Rule("/b", methods=("HEAD",)), "two")])
+    methods = ("GET", "HEAD", "QUERY", "POST", "OPTIONS", "get")
+    assert [found(routes, "/a", method) for method in methods] == ["one", "one", "one", None, None, None]
+    assert [found(routes, "/b", method) for method in methods] == [None, "two", None, None, None, None]
+
+
+def test_unknown_paths_are_not_remembered_where_all_rules_are_exact() -> None:
+    routes = Routes([(Rule("/ask"), "target")])
+    for number in range(10):
+        assert not routes[f"/{number}"]
+    assert len(routes) == 1
+
+
+def test_the_memory_of_paths_is_bounded_and_forgets_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glasscache.asgi.rules._MEMO", 3)
+    routes = Routes([(Rule("/docs/{id}"), "docs"), (Rule("/ask"), "ask")])
+    for number in range(10):
+        assert found(routes, f"/docs/{number}") == "docs"
+        assert len(routes) <= 2 + 3
+    assert found(routes, "/ask") == "ask"
+    assert found(routes, "/docs/{id}") == "docs"
+
+
+def test_a_path_of_monstrous_length_is_routed_but_not_remembered() -> None:
+    routes = Routes([(Rule("/docs/*"), "docs")])
+    assert found(routes, "/docs/" + "x" * 100_000) == "docs"
+    assert len(routes) == 1

@@ -1,0 +1,29 @@
+"""What every test stands on: hypothesis profiles, and a check for leaks that a test asks for.
+
+Decides: that tests are deterministic, unless GLASSCACHE_SOAK=1 asks for new examples and more of them.
+Never: does anything around a test that did not ask for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.support.leaks import leak_check
+
+settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile("soak", deadline=None, max_examples=2_000)
+settings.load_profile("soak" if os.environ.get("GLASSCACHE_SOAK") == "1" else "default")
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves a pending asyncio task or a living thread of its own behind.
+
+    For a whole module: `pytestmark = pytest.mark.usefixtures("no_leaks")`.
+    """
+    with leak_check():
+        yield

@@ -1,0 +1,1 @@
+"""What the tests share: a seeded loop, an ASGI client, live servers, OTLP receivers. No test is in here."""

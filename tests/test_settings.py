@@ -1,0 +1,181 @@
+"""Settings: what the environment may say, and how every mistake in it is named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from glasscache.errors import ConfigurationError
+from glasscache.policy import Limits, Policy
+from glasscache.settings import VARIABLES, Settings
+
+KEY = "a secret that is for tests only, 0123456789"
+
+
+def test_an_empty_environment_gives_the_defaults_of_the_system_that_this_replaces() -> None:
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert (settings.max_entries, settings.policy.ttl, settings.max_bytes) == (100, 300, 64 * 1024**2)
+    assert (settings.name, settings.key, settings.stats_path, settings.stats_token) == (
+        "default",
+        None,
+        None,
+        None,
+    )
+    assert settings.limits == Limits()
+
+
+def test_every_variable_is_read_into_its_field() -> None:
+    settings = Settings.from_env(
+        {
+            "CACHE_TYPE": "Memory",
+            "CACHE_MAX_SIZE": "7",
+            "CACHE_TTL": "1.5",
+            "GLASSCACHE_NAME": "knowledge",
+            "GLASSCACHE_MAX_BYTES": "2MiB",
+            "GLASSCACHE_KEY": KEY,
+            "GLASSCACHE_STATS_PATH": "/metrics/cache",
+            "GLASSCACHE_STATS_TOKEN": "t0ken",
+            "GLASSCACHE_STALE_WHILE_REVALIDATE": "60",
+            "GLASSCACHE_STALE_IF_ERROR": "600",
+            "GLASSCACHE_LOAD_TIMEOUT": "9.5",
+            "GLASSCACHE_MAX_WAITERS": "11",
+            "GLASSCACHE_MAX_ENTRY_BYTES": "1.5kb",
+            "GLASSCACHE_FINISH_ABANDONED": "off",
+            "REDIS_MAX_CONNECTIONS": "10",
+            "UNRELATED": "x",
+        }
+    )
+    assert settings == Settings(
+        max_entries=7,
+        max_bytes=2 * 1024**2,
+        policy=Policy(ttl=1.5, stale_while_revalidate=60, stale_if_error=600),
+        limits=Limits(load_timeout=9.5, max_waiters=11, max_entry_bytes=1500, finish_abandoned=False),
+        name="knowledge",
+        key=KEY,
+        stats_path="/metrics/cache",
+        stats_token="t0ken",
+    )
+
+
+def test_every_limit_has_a_variable_of_its_name() -> None:
+    texts = {int: "3", float: "3", bool: "no"}
+    for field in dataclasses.fields(Limits):
+        text = texts[type(field.default)]
+        limits = Settings.from_env({f"GLASSCACHE_{field.name.upper()}": text}).limits
+        wanted = {field.name: False if text == "no" else 3}
+        assert dataclasses.asdict(limits) == dataclasses.asdict(Limits()) | wanted
+
+
+def test_a_variable_that_is_empty_counts_as_not_set() -> None:
+    assert Settings.from_env(dict.fromkeys(VARIABLES, "")) == Settings()
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE_MAX_SIZE", "8")
+    assert Settings.from_env().max_entries == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("67108864", 2**26), ("64MiB", 2**26), ("64 mib", 2**26), ("64MB", 64_000_000), ("1.5KiB", 1536),
+     ("1gb", 10**9), ("2TiB", 2**41), ("5B", 5)],
+)  # fmt: skip
+def test_sizes_are_bytes_or_carry_a_unit(text: str, size: int) -> None:
+    assert Settings.from_env({"GLASSCACHE_MAX_BYTES": text}).max_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "remedy"),
+    [
+        ("CACHE_TYPE", "redis", "no such tier yet: use memory"),
+        ("CACHE_TYPE", "hybrid", "no such tier yet: use memory"),
+        ("CACHE_TYPE", "tiered", "no such tier yet: use memory"),
+        ("CACHE_TYPE", "memcached", "choose memory"),
+        ("CACHE_MAX_SIZE", "0", "give a whole number, 1 or more"),
+        ("CACHE_MAX_SIZE", "1.5", "give a whole number, 1 or more"),
+        ("CACHE_MAX_SIZE", "9" * 5000, "give a whole number, 1 or more"),
+        ("CACHE_TTL", "-1", "give a number of seconds, 0 or more"),
+        ("CACHE_TTL", "inf", "give a number of seconds, 0 or more"),
+        ("CACHE_TTL", "nan", "give a number of seconds, 0 or more"),
+        ("CACHE_TTL", "5m", "give a number of seconds, 0 or more"),
+        ("GLASSCACHE_STALE_IF_ERROR", "x", "give a number of seconds, 0 or more"),
+        ("GLASSCACHE_LOAD_TIMEOUT", "0", "give a number of seconds above 0"),
+        ("GLASSCACHE_DRAIN", "inf", "give a number of seconds above 0"),
+        ("GLASSCACHE_MAX_FLIGHTS", "many", "give a whole number, 1 or more"),
+        ("GLASSCACHE_FINISH_ABANDONED", "maybe", "give true or false"),
+        ("GLASSCACHE_MAX_BYTES", "64M", "such as 64MiB"),
+        ("GLASSCACHE_MAX_BYTES", "0.5B", "such as 64MiB"),
+        ("GLASSCACHE_MAX_BYTES", "-1", "such as 64MiB"),
+        ("GLASSCACHE_MAX_FLIGHT_BYTES", "9" * 400, "such as 64MiB"),
+        ("GLASSCACHE_STATS_PATH", "metrics/cache", "give a path that begins with /"),
+        ("GLASSCACHE_STATS_PATH", "/a?b", "give a path that begins with /"),
+        ("REDIS_POOL_SIZE", "none", "give a whole number, 1 or more"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_its_value_and_the_remedy(name: str, text: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({name: text})
+    head, problem = str(caught.value).split("\n")
+    assert head == "the environment cannot work:"
+    assert problem.startswith(f"{name}={text!r}: ")
+    assert remedy in problem
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    wrong = {"CACHE_TTL": "x", "CACHE_MAX_SIZE": "y", "GLASSCACHE_KEY": "short", "GLASSCACHE_NANE": "z"}
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env(wrong)
+    named = {line.split(":")[0].split("=")[0] for line in str(caught.value).split("\n")[1:]}
+    assert named == set(wrong)
+
+
+@pytest.mark.parametrize("unset", ["GLASSCACHE_LOAD_TIMOUT", "GLASSCACHE_LOADTIMEOUT"])
+def test_a_misspelt_name_is_refused_with_the_closest_one(unset: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{unset}: no such setting; did you mean GLASSCACHE_LOAD_TIMEOUT"):
+        Settings.from_env({unset: "s3cret"})
+
+
+def test_a_name_like_no_other_is_refused_with_all_there_are() -> None:
+    with pytest.raises(ConfigurationError, match="no such setting; there are GLASSCACHE_NAME, ") as caught:
+        Settings.from_env({"GLASSCACHE_0123456789012345678901": "s3cret"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_names_that_others_read_are_left_to_them() -> None:
+    theirs = ("GLASSCACHE_METRICS_PORT", "GLASSCACHE_SECRETS", "GLASSCACHE_SOAK")
+    assert Settings.from_env(dict.fromkeys(theirs, "1")) == Settings()
+
+
+def test_two_names_of_one_setting_may_agree_but_not_differ() -> None:
+    assert Settings.from_env({"REDIS_MAX_CONNECTIONS": "10", "REDIS_POOL_SIZE": " 10"}) == Settings()
+    with pytest.raises(ConfigurationError, match="REDIS_MAX_CONNECTIONS=10 and REDIS_POOL_SIZE=20 are one setting"):
+        Settings.from_env({"REDIS_MAX_CONNECTIONS": "10", "REDIS_POOL_SIZE": "20"})
+
+
+def test_secrets_are_neither_in_repr_nor_in_messages() -> None:
+    settings = Settings(key=KEY, stats_token="t0ken")
+    assert KEY not in repr(settings)
+    assert "t0ken" not in repr(settings)
+    with pytest.raises(ConfigurationError, match=r"GLASSCACHE_KEY: the key secret has 6 characters") as caught:
+        Settings.from_env({"GLASSCACHE_KEY": "s3cret", "GLASSCACHE_STATS_TOKEN": "t0ken"})
+    assert "s3cret" not in str(caught.value)
+    assert "t0ken" not in str(caught.value)
+
+
+def test_the_cache_is_built_as_set() -> None:
+    settings = Settings(
+        max_entries=7,
+        max_bytes=5000,
+        policy=Policy(ttl=9),
+        limits=Limits(max_flights=3),
+        name="knowledge",
+        key=KEY,
+    )
+    one, two = settings.cache(), settings.cache()
+    assert one is not two
+    assert (one.name, one.policy, one.limits) == ("knowledge", Policy(ttl=9), Limits(max_flights=3))
+    assert one.keyring.digest(b"x") == two.keyring.digest(b"x")
+    (gauge,) = one.gauges()
+    assert (gauge.tier, gauge.entry_limit, gauge.size_limit) == ("memory", 7, 5000)
