@@ -20,7 +20,8 @@ try:  # this takes a second, in which Ctrl-C may come as well
     from rich.console import Console
 
     import glasscache_exporters
-    from knowledge.caching import add_cache
+    from glasscache.errors import ConfigurationError
+    from knowledge.caching import add_cache, make_cache
     from knowledge.corpus import load_corpus
     from knowledge.retrieval import Retriever
     from knowledge.service import build_app
@@ -31,6 +32,7 @@ except KeyboardInterrupt:
 EXAMPLES = Path(__file__).resolve().parent
 VECTORS = EXAMPLES.parent / "build"
 HOST = "127.0.0.1"
+SEARCH_TTL = 1  # seconds: short enough that searches are seen to go stale while the visitors are at it
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 
@@ -39,7 +41,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo.py", description="Show glasscache at work before a knowledge service.")
     parser.add_argument("--once", action="store_true", help="end after the show instead of staying up")
     parser.add_argument("--port", type=int, default=0, help="port to serve on (a free one)")
-    parser.add_argument("--ttl", type=float, default=10, help="seconds that an answer of /ask stays fresh (10)")
     parser.add_argument("--uncached", action="store_true", help="the same without glasscache, to compare")
     parser.add_argument("--passages", type=int, help="index this many passages only (all, about 1,800)")
     parser.add_argument("--requests", type=int, default=400, help="questions in the stream (400)")
@@ -57,19 +58,20 @@ def listen(port: int) -> socket.socket:
         listener.listen(2048)
     except (OSError, OverflowError) as error:
         listener.close()
-        raise SystemExit(f"Port {port} cannot be served on: {error}. Name another one with --port.") from error
+        raise SystemExit(f"Cannot serve on port {port} ({error}): name another one with --port.") from error
     return listener
 
 
 def build(options: argparse.Namespace, console: Console) -> FastAPI:
     """Read the corpus, index it and put the cache in front."""
+    cache = make_cache()  # first: a mistake in the environment is told at once
     passages = load_corpus(options.passages)
     with bar(console) as progress:
         task = progress.add_task("Index Python's documentation", total=len(passages))
         retriever = Retriever(passages, folder=VECTORS, progress=lambda done: progress.advance(task, done))
     app = build_app(retriever)
     if not options.uncached:
-        add_cache(app, ttl=options.ttl)
+        add_cache(app, cache, search_ttl=SEARCH_TTL)
     return app
 
 
@@ -118,12 +120,12 @@ async def visit(server: Server, listener: socket.socket, options: argparse.Names
     if options.once or code:
         server.should_exit = True
     else:
-        console.print(TRY.format(url=url, ttl=options.ttl), markup=False, soft_wrap=True)
+        console.print(TRY.format(url=url, ttl=SEARCH_TTL), markup=False, soft_wrap=True)
     return code
 
 
 TRY = """
-Try it (twice: the second answer comes from memory, for {ttl:g} s after the first):
+Try it, twice: the second answer comes from memory. A search is fresh for {ttl} s, then stale.
 
   curl -i {url}/ask -H 'content-type: application/json' \\
     -d '{{"question": "What does the with statement do?"}}'
@@ -140,13 +142,16 @@ Ctrl-C ends it.
 
 
 def main() -> int:
-    """Exit code: 0, 1 where the visitors were not answered, 130 after Ctrl-C."""
+    """Exit code: 0, 1 where something is wrong with the set-up or the answers, 130 after Ctrl-C."""
     options = arguments()
     console = Console(highlight=False)
     with listen(options.port) as listener:
-        app = build(options, console)
-        if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            glasscache_exporters.configure()
+        try:
+            app = build(options, console)
+            if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+                glasscache_exporters.configure(service_name="knowledge")
+        except ConfigurationError as mistake:
+            raise SystemExit(str(mistake)) from None
         return asyncio.run(serve(app, listener, options, console))
 
 

@@ -56,9 +56,7 @@ class TestCorpus:
         assert 1_500 < len(corpus) < 2_300
         assert [passage.id for passage in corpus] == list(range(len(corpus)))
 
-    def test_it_is_the_same_every_time_and_a_part_of_it_is_spread_over_the_whole(
-        self, corpus: list[Passage]
-    ) -> None:
+    def test_it_is_the_same_every_time_and_a_part_of_it_is_spread_over_the_whole(self, corpus: list[Passage]) -> None:
         part = load_corpus(60)
         assert [one.text for one in part] == [corpus[row * len(corpus) // 60].text for row in range(60)]
         assert {passage.kind for passage in part} >= {"topic", "class", "function"}
@@ -72,9 +70,7 @@ class TestCorpus:
             "import sys; from knowledge.corpus import load_corpus; before = set(sys.modules); load_corpus();"
             "print([name for name in set(sys.modules) - before if not name.startswith('_sysconfigdata')])"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=True)
         assert done.stdout == "[]\n"
 
     def test_text_is_cut_between_paragraphs_and_nothing_is_lost(self) -> None:
@@ -118,9 +114,7 @@ class TestRetrieval:
         assert [one.passage.source for one in found] == ["heapq.heappush"]
         assert retriever.shortlist("read a file", {"kind": "topic"}).candidates == []
 
-    def test_a_shortlist_is_short_and_the_rerank_keeps_all_of_it_in_order_of_score(
-        self, retriever: Retriever
-    ) -> None:
+    def test_a_shortlist_is_short_and_the_rerank_keeps_all_of_it_in_order_of_score(self, retriever: Retriever) -> None:
         ranked = retriever.rerank(retriever.shortlist("heap of JSON objects", {}))
         scores = [one.score for one in ranked]
         assert len(ranked) == len(TEXTS) <= RERANKED
@@ -135,9 +129,7 @@ class TestRetrieval:
         best(retriever, "something else")
         assert retriever.rerank(retriever.shortlist("push onto a heap", {})) == first
 
-    def test_vectors_are_kept_for_the_next_start_and_a_damaged_file_is_made_anew(
-        self, tmp_path: Path
-    ) -> None:
+    def test_vectors_are_kept_for_the_next_start_and_a_damaged_file_is_made_anew(self, tmp_path: Path) -> None:
         passages = load_corpus(3)
         counts: list[int] = []
         Retriever(passages, folder=tmp_path, progress=counts.append).close()
@@ -176,13 +168,9 @@ class TestService:
         transport = httpx.ASGITransport(build_app(retriever))
         return httpx.AsyncClient(transport=transport, base_url="http://service")
 
-    def test_an_answer_has_ranked_passages_with_sources_scores_and_quotes(
-        self, http: httpx.AsyncClient
-    ) -> None:
+    def test_an_answer_has_ranked_passages_with_sources_scores_and_quotes(self, http: httpx.AsyncClient) -> None:
         async def scenario() -> httpx.Response:
-            return await http.post(
-                "/ask", json={"question": "median of numbers", "user": "u", "trace_id": "t"}
-            )
+            return await http.post("/ask", json={"question": "median of numbers", "user": "u", "trace_id": "t"})
 
         found = asyncio.run(scenario()).json()
         assert found["passages"][0]["source"] == "statistics.median"
@@ -193,9 +181,7 @@ class TestService:
     def test_the_event_stream_ends_with_the_answer_that_ask_gives(self, http: httpx.AsyncClient) -> None:
         async def scenario() -> tuple[str, object]:
             body = {"question": "median of numbers"}
-            return (await http.post("/ask/stream", json=body)).text, (
-                await http.post("/ask", json=body)
-            ).json()
+            return (await http.post("/ask/stream", json=body)).text, (await http.post("/ask", json=body)).json()
 
         text, answer = asyncio.run(scenario())
         events = [event.split("\n") for event in text.strip().split("\n\n")]
@@ -206,9 +192,7 @@ class TestService:
         ]
         assert json.loads(events[-1][1].removeprefix("data: ")) == answer
 
-    def test_query_is_a_method_of_ask_and_search_ranks_without_a_rerank(
-        self, http: httpx.AsyncClient
-    ) -> None:
+    def test_query_is_a_method_of_ask_and_search_ranks_without_a_rerank(self, http: httpx.AsyncClient) -> None:
         async def scenario() -> tuple[httpx.Response, httpx.Response]:
             asked = await http.request("QUERY", "/ask", json={"question": "a heap"})
             return asked, await http.get("/search", params={"q": "a heap", "limit": 2})

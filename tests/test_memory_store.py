@@ -200,6 +200,7 @@ def test_sweep_names_the_second_by_which_the_next_one_is_dead() -> None:
     assert told == [(b"1", "expired"), (b"2", "expired")]
     assert store.sweep(math.inf) is None
     assert store.gauge().entries == 1
+    assert store.drop(b"for ever")
 
 
 def test_the_second_of_an_entry_that_is_gone_is_not_named() -> None:

@@ -4,6 +4,7 @@ test_support_asgi.py, test_support_servers.py and test_support_otlp.py."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator
 
@@ -57,6 +58,8 @@ async def trace_of(world: World) -> list[str]:
     tasks = {world.spawn(walk(name), victim=True) for name in "abcdef"}
     await world.sleep(world.random.random())
     trace.extend(task.get_name() for task in tasks)
+    futures = {world.loop.create_future(): name for name in "abcdef"}
+    trace.extend(futures[future] for future in set(futures))
     await asyncio.wait(tasks)
     return trace
 
@@ -170,17 +173,23 @@ def test_a_task_that_ends_without_waiting_is_not_left_behind() -> None:
 def test_a_task_that_refuses_to_be_cancelled_does_not_hang_the_run() -> None:
     async def scenario(world: World) -> None:
         async def stubborn() -> None:
-            for _ in range(3):
-                try:
+            for _ in range(refusals):
+                with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    continue
 
-        world.spawn(stubborn())
+        tasks.append(world.spawn(stubborn()))
         await world.sleep()
 
-    with pytest.raises(NotAtRest, match="stubborn"):
-        run_seed(0, scenario)
+    tasks: list[asyncio.Task[None]] = []
+    for refusals in (3, 30):
+        with pytest.raises(NotAtRest, match="stubborn"):
+            run_seed(0, scenario)
+    assert [task.done() for task in tasks] == [True, False]
+    coroutine = tasks[1].get_coro()
+    assert coroutine is not None
+    for _ in range(20):  # let it end, so that it is not destroyed while pending
+        with contextlib.suppress(StopIteration):
+            coroutine.throw(asyncio.CancelledError)
 
 
 def test_an_exception_that_nobody_retrieves_is_reported() -> None:

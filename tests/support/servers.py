@@ -17,7 +17,7 @@ import dataclasses
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self
 
@@ -26,11 +26,13 @@ import uvicorn
 
 from tests.support.asgi import ASGIApp, Head, Message, Receive, Scope, Send
 
-STARTUP_LIMIT = 30.0  # seconds
-
 
 class ServerDidNotStart(RuntimeError):
     """The app refused to start; its own error is chained where it raised one."""
+
+
+class ServerDidNotStop(RuntimeError):
+    """The server had to be torn down: the app held up its shutdown."""
 
 
 class CutOff(ConnectionError):
@@ -55,8 +57,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.settled = threading.Event()  # it has started, or never will
         self.failure: BaseException | None = None
+        self._abort: Callable[[], object] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        assert main is not None
+        self._abort = lambda: loop.call_soon_threadsafe(main.cancel)
         await super().startup(sockets=sockets)
         self.settled.set()
 
@@ -69,6 +75,16 @@ class _Server(uvicorn.Server):
         finally:
             self.settled.set()
 
+    def stop(self, thread: threading.Thread, patience: float) -> bool:
+        """Stop the server in `thread`; return False if it had to be torn down after `patience` seconds."""
+        self.should_exit = True
+        thread.join(patience if self.started else 0.0)
+        stopped = not thread.is_alive()
+        if not stopped:
+            self._abort()
+            thread.join()
+        return stopped
+
 
 @contextmanager
 def live_server(
@@ -78,12 +94,13 @@ def live_server(
     http: Literal["h11", "httptools"] = "h11",
     lifespan: Literal["auto", "on", "off"] = "auto",
     graceful: int = 5,
+    patience: float = 30.0,
     **settings: Any,
 ) -> Iterator[LiveServer]:
     """Serve `app` while the block runs. Raises what kept the server from starting, and what ended it early.
 
-    `graceful`: seconds that running requests get at the end before they are cancelled. `settings`: further ones of
-    `uvicorn.Config`.
+    `graceful`: seconds that running requests get at the end before they are cancelled. `patience`: seconds to start
+    in, and to stop in. `settings`: further ones of `uvicorn.Config`.
     """
     refusals: list[BaseException | str] = []
     options: dict[str, Any] = {"ws": "none", "access_log": False, "log_config": None, **settings}
@@ -102,13 +119,14 @@ def live_server(
         thread = threading.Thread(target=server.run_on, args=(listener,), name=f"server on {port}")
         thread.start()
         try:
-            if not server.settled.wait(STARTUP_LIMIT):
-                raise ServerDidNotStart(f"no start within {STARTUP_LIMIT} s")
+            if not server.settled.wait(patience):
+                raise ServerDidNotStart(f"no start within {patience} s")
             _raise_failure(server, refusals)
             yield LiveServer(port)
         finally:
-            server.should_exit = True
-            thread.join()
+            stopped = server.stop(thread, patience)
+    if not stopped:
+        raise ServerDidNotStop(f"no stop within {patience} s")
     _raise_failure(server, refusals)
 
 

@@ -38,7 +38,7 @@ class QueryKey:
     def __post_init__(self) -> None:
         if self.only and self.ignore:
             raise ConfigurationError("QueryKey(only=..., ignore=...): give one of the two")
-        if isinstance(self.only, str) or isinstance(self.ignore, str):
+        if any(isinstance(getattr(self, name), str) for name in ("only", "ignore")):
             raise ConfigurationError("QueryKey(only=..., ignore=...): give a tuple, not one string")
 
 
