@@ -144,6 +144,7 @@ Ctrl-C ends it.
 def main() -> int:
     """Exit code: 0, 1 where something is wrong with the set-up or the answers, 130 after Ctrl-C."""
     options = arguments()
+    logging.getLogger("glasscache").setLevel(logging.ERROR)  # that a wait was long is no news on a busy laptop
     console = Console(highlight=False)
     with listen(options.port) as listener:
         try:

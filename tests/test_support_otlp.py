@@ -154,6 +154,7 @@ def test_a_delta_series_keeps_all_its_points_and_a_cumulative_one_its_latest() -
 
 def test_a_cumulative_point_keeps_the_exemplars_of_its_series_and_other_machines_stay_apart() -> None:
     receiver = Receiver()
+    receiver.accept(ExportTraceServiceRequest())
     for value, machine in ((1, "a"), (2, "a"), (5, "b")):
         request = metric_request("total", value, delta=False)
         resource = request.resource_metrics[0].resource.attributes.add(key="service.instance.id")

@@ -14,10 +14,10 @@ from traffic.client import OUTCOMES, Outcome, Reply
 
 MEANING: Mapping[Outcome, tuple[str, str]] = {
     "hit": ("green", "fresh, from memory"),
-    "stale": ("yellow", "past its ttl, at once; refreshed behind"),
+    "stale": ("yellow", "past its ttl, refreshed behind"),
     "collapsed": ("cyan", "waited for another's load"),
     "miss": ("magenta", "loaded by this request"),
-    "bypass": ("blue", "left alone: credentials, unknown field"),
+    "bypass": ("blue", "credentials, or unknown field"),
     "error": ("red", "the load failed"),
     "uncached": ("white", "no cache in front"),
 }
@@ -43,13 +43,13 @@ def percentile(seconds: Sequence[float], share: float) -> float:
 def milliseconds(seconds: float) -> str:
     """For people: one decimal where it matters."""
     value = seconds * 1000
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 1 else 3}f} ms"
 
 
 def outcomes(replies: Sequence[Reply]) -> Table:
-    """How many requests had which outcome, and how long they took as their visitors saw it."""
-    table = Table(title="Outcomes, as the Cache-Status header says", title_justify="left", box=None, padding=(0, 1))
-    table.add_column("outcome")
+    """How many requests had which outcome by their Cache-Status, and how long they took as visitors saw it."""
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("Cache-Status")
     table.add_column("what it means")
     for name in ("requests", "share", "p50", "p99"):
         table.add_column(name, justify="right")
@@ -85,8 +85,8 @@ def statistics(stats: Mapping[str, Any]) -> Table:
         ("time saved", f"{stats['saved_seconds']:,.1f} s"),
         ("hits", f"{stats['total_hits']:,}"),
         ("misses", f"{stats['total_misses']:,}"),
-        ("hit, inside", f"{stats['avg_hit_time_ms']:.3f} ms"),
-        ("miss, inside", f"{stats['avg_miss_time_ms']:,.0f} ms"),
+        ("hit, inside", _inside(stats["avg_hit_time_ms"])),
+        ("miss, inside", _inside(stats["avg_miss_time_ms"])),
         ("entries kept", f"{stats['cache_size']:,}"),
         ("memory", f"{stats['memory_bytes'] / 1024:,.0f} KiB"),
         ("bypassed", _by(stats["bypass"])),
@@ -95,6 +95,10 @@ def statistics(stats: Mapping[str, Any]) -> Table:
     for (left, left_value), (right, right_value) in zip(cells[::2], cells[1::2], strict=True):
         table.add_row(left, left_value, right, right_value)
     return table
+
+
+def _inside(value: float | None) -> str:
+    return "none timed" if value is None else milliseconds(value / 1000)
 
 
 def _by(counts: Mapping[str, int]) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 try:
     from glasscache_exporters._lifecycle import Exporters
     from glasscache_exporters._setup import configure
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f"glasscache_exporters needs {error.name}: pip install 'glasscache[exporters]'",
-        name=error.name,
-    ) from error
+        f"glasscache_exporters needs {_error.name}: pip install 'glasscache[exporters]'",
+        name=_error.name,
+    ) from _error
 
 __all__ = ["Exporters", "configure"]

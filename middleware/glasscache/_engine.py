@@ -269,7 +269,7 @@ class Engine:
             ask.select(flight.marker)
             if ask.at != flight.variant:
                 _go_round(ask, reader)
-            return None
+                return None
         assert flight.head is not None
         if flight.head.status >= 500 and self._can_stand_in(ask):
             return self._stand_in(ask, reader, "error")

@@ -503,7 +503,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_the_apps_business(pau
         gone: Message = {"type": "http.disconnect"}
         site = Site(app, ASK)
         await talk(site, dribble((pause, part(b"ab", more=True)), (pause, gone), (0.0, gone), (0.0, gone)))
-        assert seen == [part(b"ab", more=True), gone, gone]
+        assert seen == [part(b"ab", more=True), gone, gone, gone]
         assert site.bypasses == {"disconnect": 1}
 
     run(scenario)

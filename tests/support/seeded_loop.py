@@ -21,7 +21,7 @@ import os
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from tests.support._loop import Chaos, Deadlock, Livelock, Order, SeededLoop
 from tests.support._stacks import where
@@ -185,7 +185,7 @@ def _suspended(loop: SeededLoop) -> list[Any]:
 def _clear(loop: SeededLoop) -> None:
     """Stop what is left, so that a failed seed does not disturb the next one. Nothing to do after a clean run."""
     loop.disarm()
-    for _ in range(10):  # a task may refuse to be cancelled a few times; one that always does is left to its fate
+    for _ in range(10):  # a task may refuse to be cancelled a few times
         tasks = loop.pending()
         if not tasks:
             break
@@ -193,6 +193,9 @@ def _clear(loop: SeededLoop) -> None:
             task.cancel()
         with contextlib.suppress(Livelock):
             loop.drive(_done(loop))
+    for task in loop.pending():  # one that always does
+        with contextlib.suppress(RuntimeError):
+            cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
     if _suspended(loop):
         loop.drive(loop.create_task(loop.shutdown_asyncgens()))
     for future in loop.made:

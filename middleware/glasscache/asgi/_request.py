@@ -11,7 +11,7 @@ import inspect
 import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote_plus
 
 from glasscache._entry import Key
@@ -22,6 +22,7 @@ from glasscache.keys import Keyring
 
 log = logging.getLogger("glasscache")
 
+T = TypeVar("T")
 BODY_METHODS = frozenset({"POST", "QUERY"})
 _Fields = Iterable[tuple[bytes, bytes]]
 
@@ -54,12 +55,13 @@ def _resumed(coroutine: Coroutine[Any, Any, Message], waits_for: object) -> Gene
 class Body:
     """A request's content, as far as it was read."""
 
-    __slots__ = ("content", "is_read", "messages")
+    __slots__ = ("_size", "content", "is_read", "messages")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.content = b""
         self.is_read = False
+        self._size = 0
 
     async def read(self, receive: Receive, rule: Rule) -> None:
         """Read all of it. BypassError when it is too long, too slow, or its client has left."""
@@ -93,7 +95,8 @@ class Body:
         self.messages.append(message)
         if message["type"] != "http.request":
             raise BypassError("disconnect")
-        if sum(len(taken.get("body", b"")) for taken in self.messages) > rule.max_body:
+        self._size += len(message.get("body", b""))
+        if self._size > rule.max_body:
             raise BypassError("body_size")
         self.is_read = not message.get("more_body", False)
 
@@ -110,7 +113,7 @@ def refuse(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> None:
             raise BypassError("body")
         if name in credentials and rule.tenant is None and not rule.shared:
             raise BypassError("credentials")
-    if http.precondition(scope["headers"]):
+    if http.precondition(scope["headers"]) or (method == "POST" and _is_conditional(scope["headers"])):
         raise BypassError("precondition")
     if rule.tenant is None and not rule.shared and _client_certificate(scope):
         raise BypassError("credentials")
@@ -118,10 +121,15 @@ def refuse(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> None:
         raise BypassError("when")
 
 
-def _ask(question: object, scope: Scope) -> object:
+def _is_conditional(headers: _Fields) -> bool:
+    """Whether a condition is made: to a POST we must not answer 304 (RFC 9110, sections 13.1.2 and 13.1.3)."""
+    return not http.CONDITIONALS.isdisjoint([name for name, _ in headers])
+
+
+def _ask(question: Callable[..., T], *about: object) -> T | None:
     """What a user's callable says; an exception is logged and says nothing."""
     try:
-        return question(scope)  # type: ignore[operator]
+        return question(*about)
     except Exception:
         log.exception("a rule's callable failed: the request is bypassed")
         return None
@@ -160,15 +168,13 @@ def key_of(scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
     ]
     if method in BODY_METHODS:
         parts += _chosen(headers, ("content-type", "content-encoding"))
-        part = content if rule.key is None else rule.key(scope, content)
-        if part is None:
-            raise BypassError(rule.key.bypass_reason if rule.key is not None else "no_key")
-        parts.append(part)
-    elif rule.key is not None:
-        part = rule.key(scope, b"")
+    if rule.key is not None:
+        part = _ask(rule.key, scope, content)
         if part is None:
             raise BypassError(rule.key.bypass_reason)
         parts.append(part)
+    elif method in BODY_METHODS:
+        parts.append(content)
     return keyring.digest(*parts)
 
 
@@ -195,7 +201,8 @@ def _query(raw: bytes, wanted: QueryKey) -> bytes:
     if wanted.only or wanted.ignore:
         named = set(wanted.only or wanted.ignore)
         pairs = [pair for pair in pairs if (_name(pair) in named) == bool(wanted.only)]
-    return b"&".join(sorted(pairs) if wanted.sort else pairs)
+    # of one name the order still matters: an app takes the first or the last of them
+    return b"&".join(sorted(pairs, key=_name) if wanted.sort else pairs)
 
 
 _AS_SENT = QueryKey()

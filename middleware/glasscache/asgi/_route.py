@@ -25,6 +25,7 @@ from glasscache.asgi.rules import Rule
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
+from glasscache.keys import JsonBody
 
 _MEMO = 4096  # raw requests whose key is remembered; anyone can send new ones, so the memo is bounded
 _MEMO_BYTES = 2048
@@ -54,8 +55,8 @@ class Route:
             # shared=True changes nothing: a request with credentials takes the slow way, to the same key
             wary = credentials | http.CONDITIONALS | http.ROUTING | {b"host", b"range", b"content-encoding"}
             described = {b"content-type", b"content-length", b"transfer-encoding"}
-            self._wary_of = {method: wary | {b"content-type"} for method in BODY_METHODS}
-            if rule.key is None:  # else it may look at anything of a GET
+            if rule.key is None or isinstance(rule.key, JsonBody):  # any other may look at headers
+                self._wary_of = {method: wary | {b"content-type"} for method in BODY_METHODS}
                 self._wary_of["GET"] = wary | described
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
