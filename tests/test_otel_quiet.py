@@ -111,6 +111,7 @@ def everything(telemetry: OtelTelemetry) -> int:
     telemetry.emit(Answered(result="miss", duration=0.3))
     telemetry.emit(Acquired(scope="process", result="immediate"))
     telemetry.annotate(Outcome(result="hit", tier="memory", group="/ask", key=KEY))
+    assert not telemetry.annotates
     assert telemetry.current() is None
     done = 0
     run_load(telemetry, load(error=ValueError("no"), waiters=[SpanRef(1, 2, True)]))

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import subprocess
-from collections import Counter as Tally
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +22,6 @@ from glasscache._events import (
     SpanRef,
     TierCall,
 )
-from glasscache.otel import OtelTelemetry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,8 +151,7 @@ def test_a_failed_load_says_so_in_its_span_and_its_duration(rig: Rig) -> None:
     span = rig.span("cache.load")
     assert (span.attributes or {})["error.type"] == "subprocess.SubprocessError"
     assert span.status.status_code is StatusCode.ERROR
-    (event,) = span.events
-    assert (event.attributes or {})["exception.message"] == "origin is down"
+    assert (span.status.description, span.events) == (None, ())  # an exception's words may quote the question
     (point,) = rig.points("glasscache.load.duration")
     assert point.attributes["error.type"] == "subprocess.SubprocessError"
     assert point.sum == pytest.approx(0.3)
@@ -288,7 +285,14 @@ def test_a_hit_sets_four_attributes_on_the_server_span(rig: Rig) -> None:
         "cache.key_group": "/ask",
         "cache.key_hash": "hash of a key",
     }
-    assert rig.telemetry.annotates
+
+
+def test_only_a_recording_span_is_annotated(rig: Rig) -> None:
+    assert not rig.telemetry.annotates
+    with rig.tracer.start_as_current_span("GET /ask"):
+        assert rig.telemetry.annotates
+    with Rig(ALWAYS_OFF).tracer.start_as_current_span("GET /ask"):
+        assert not rig.telemetry.annotates
 
 
 def test_other_outcomes_tell_more(rig: Rig) -> None:
@@ -310,15 +314,6 @@ def test_other_outcomes_tell_more(rig: Rig) -> None:
         "cache.name": "knowledge",
         "cache.bypass.reason": "unscoped",
     }
-
-
-def test_a_span_that_does_not_record_costs_not_even_the_hash_of_the_key() -> None:
-    rig = Rig(ALWAYS_OFF)
-    hashed: Tally[bytes] = Tally()
-    telemetry = OtelTelemetry(name="knowledge", label=lambda key: str(hashed.update([key])))
-    with rig.tracer.start_as_current_span("GET /ask"):
-        telemetry.annotate(Outcome(result="hit", tier="memory", group="/ask", key=KEY))
-    assert not hashed
 
 
 def test_the_current_span_can_be_linked_to_and_outside_of_a_trace_there_is_none(rig: Rig) -> None:

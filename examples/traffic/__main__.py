@@ -117,7 +117,7 @@ def main() -> int:
         asyncio.run(run(options, console))
     except KeyboardInterrupt:
         return 130
-    except (httpx.HTTPError, ExceptionGroup) as failure:
+    except (httpx.HTTPError, OSError, EOFError, ExceptionGroup) as failure:
         print(f"The service did not answer: {failure!r}", file=sys.stderr)
         return 1
     return 0

@@ -14,10 +14,10 @@ from traffic.client import OUTCOMES, Outcome, Reply
 
 MEANING: Mapping[Outcome, tuple[str, str]] = {
     "hit": ("green", "fresh, from memory"),
-    "stale": ("yellow", "past its ttl, refreshed behind"),
+    "stale": ("yellow", "old, refreshed behind"),
     "collapsed": ("cyan", "waited for another's load"),
     "miss": ("magenta", "loaded by this request"),
-    "bypass": ("blue", "credentials, or unknown field"),
+    "bypass": ("blue", "credentials, unknown field"),
     "error": ("red", "the load failed"),
     "uncached": ("white", "no cache in front"),
 }

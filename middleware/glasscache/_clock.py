@@ -13,12 +13,13 @@ from collections.abc import Callable
 class SystemClock:
     """The machine's clocks.
 
-    The methods are the C functions themselves, so that a hit pays no Python frame to learn the time.
+    The attributes are the C functions themselves, so that a hit pays no Python frame to learn the time.
     """
 
-    __slots__ = ()
+    __slots__ = ("now", "wall")
 
-    now: Callable[[], float] = staticmethod(time.monotonic)
-    """Seconds on a clock that never jumps."""
-    wall: Callable[[], float] = staticmethod(time.time)
-    """Seconds since the Unix epoch."""
+    def __init__(self) -> None:
+        self.now: Callable[[], float] = time.monotonic
+        """Seconds on a clock that never jumps."""
+        self.wall: Callable[[], float] = time.time
+        """Seconds since the Unix epoch."""

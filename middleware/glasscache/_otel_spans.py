@@ -135,13 +135,13 @@ class Section(ABC, Generic[W]):
     def tell_error(self, error: BaseException | None) -> None:
         """Set the error on the span.
 
-        Work that was cancelled has an `error.type`, since it did not do what it was begun for. But nothing is
-        wrong with who did it: the status stays unset, and no exception is recorded.
+        Only its type: an exception's words may quote what was asked, and nothing of that may leave the process.
+        Work that was cancelled did not do what it was begun for, but nothing is wrong with who did it: its status
+        stays unset.
         """
         self.span.set_attributes(error_attributes(error))
         if error is not None and not isinstance(error, asyncio.CancelledError):
             self.span.set_status(StatusCode.ERROR)
-            self.span.record_exception(error)
 
 
 class LoadSection(Section[Load]):

@@ -81,6 +81,7 @@ class Cache:
                 label=self.keyring.label,
                 tracer_provider=tracer_provider,
                 meter_provider=meter_provider,
+                clock=self.clock,
             )
         self.telemetry = telemetry
         self.engine = Engine(

@@ -63,9 +63,6 @@ class OtelTelemetry:
     once a second.
     """
 
-    annotates: bool = True
-    """Whether a span is recording is known only at the moment of the request."""
-
     def __init__(
         self,
         *,
@@ -123,15 +120,21 @@ class OtelTelemetry:
                 removed = {names.TIER: event.tier, names.EVICTION_REASON: event.cause}
                 out.record(names.EVICTION_AGE, event.age, removed)
 
-    def annotate(self, outcome: Outcome) -> None:
-        """Set the outcome on the current (server) span, if it is recording; of a hit only four attributes."""
+    @property
+    def annotates(self) -> bool:
+        """Whether the current (server) span is recording."""
         try:  # every hit comes here: an untouched `try` is free, `with` is not
             span = get_current_span()
-            if span is not INVALID_SPAN and span.is_recording():
-                span.set_attributes(self._described(outcome))
+            return span is not INVALID_SPAN and span.is_recording()
         except Exception as error:
             with self._quiet:
                 raise error
+            return False
+
+    def annotate(self, outcome: Outcome) -> None:
+        """Set the outcome on the current span; of a hit only four attributes."""
+        with self._quiet:
+            get_current_span().set_attributes(self._described(outcome))
 
     def current(self) -> SpanRef | None:
         """The current span, to be linked to; None outside of any trace."""

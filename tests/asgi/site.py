@@ -88,9 +88,7 @@ async def read(receive: Receive) -> list[Message]:
     return messages
 
 
-async def respond(
-    send: Send, *chunks: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
-) -> None:
+async def respond(send: Send, *chunks: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """A whole response, one message for each chunk."""
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     for chunk in chunks[:-1]:

@@ -138,7 +138,8 @@ def test_a_key_builder_says_what_of_a_get_is_keyed() -> None:
         bypass_reason = "no_language"
 
         def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None:
-            return dict(scope["headers"]).get(b"x-language")
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            return headers.get(b"x-language")
 
     rule = Rule("/page", ttl=60, key=Language())
     german, english = {"headers": [(b"x-language", b"de")]}, {"headers": [(b"x-language", b"en")]}

@@ -6,6 +6,7 @@ app runs detached from every request, and readers take what they need from the f
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from glasscache.asgi.rules import Rule
 from glasscache.asgi.types import ASGIApp, Message, Scope
 from glasscache.interfaces import Clock
 from glasscache.policy import Policy, Share, Terms
+
+log = logging.getLogger("glasscache")
 
 _CONDITIONAL = http.CONDITIONALS
 _HIDDEN = frozenset(
@@ -42,6 +45,9 @@ def load_scope(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> Scope
     """
     hidden = _CONDITIONAL | credentials if rule.shared else _CONDITIONAL
     extensions = {name: value for name, value in (scope.get("extensions") or {}).items() if name not in _HIDDEN}
+    if rule.shared and extensions.get("tls"):
+        tls = extensions["tls"]
+        extensions["tls"] = {name: value for name, value in tls.items() if not name.startswith("client_cert_")}
     headers = [(name, value) for name, value in scope["headers"] if name not in hidden]
     return {**scope, "headers": headers, "extensions": extensions}
 
@@ -69,31 +75,35 @@ class AppLoad:
 
         async def receive() -> Message:
             if messages:
-                return messages.popleft()
+                return {**messages.popleft()}
             await flight.until_over()
             return {"type": "http.disconnect"}
 
-        await self._app(dict(self._scope), receive, recorder.send)
+        # a scope and messages of its own: what one load does to them, the next must not see
+        await self._app({**self._scope, "headers": [*self._scope["headers"]]}, receive, recorder.send)
 
-    def assess(self, status: int, headers: Headers) -> http.Assessment:
-        """What may be done with this answer."""
+    def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
+        """What may be done with this answer, for which its handler named a lifetime in seconds or None."""
         found = http.assess(
             status,
             headers,
-            ttl=self._rule.ttl,
+            ttl=self._rule.ttl if lifetime is None else lifetime,
             policy=self._policy,
             statuses=frozenset(self._rule.statuses),
             now_wall=self._clock.wall(),
         )
         if found.retry_after is not None:
             self._gate.pause(self._clock.now() + found.retry_after)
-        store_if = self._rule.store_if
-        if found.share is Share.ALL and store_if is not None and not store_if(status, headers):
-            return replace(found, share=Share.WHEN_COMPLETE, terms=None, reason="store_if")
-        return found
+        if found.terms is None:
+            return found
+        try:
+            if self._rule.store_if is None or self._rule.store_if(status, headers):
+                return replace(found, terms=replace(found.terms, tags=self._tags()))
+        except Exception:
+            log.exception("a rule's callable failed: the answer is not stored")
+        return replace(found, share=Share.WHEN_COMPLETE, terms=None, reason="store_if")
 
-    def tags(self) -> tuple[str, ...]:
-        """The rule's own tags for this request."""
+    def _tags(self) -> tuple[str, ...]:
         tags = self._rule.tags
         found: Iterable[str] = tags(self._scope) if callable(tags) else tags
         return tuple(found)
@@ -139,14 +149,14 @@ class Recorder:
         status = message["status"]
         headers = http.normalise(message.get("headers", ()))
         has_trailers = bool(message.get("trailers", False))
-        found = self._load.assess(status, headers)
+        found = self._load.assess(status, headers, self._notes.lifetime)
         self._length = http.content_length(headers)
         share, terms = found.share, found.terms
-        if (has_trailers or not self._notes.is_stored) and share is Share.ALL:
+        if has_trailers or not self._notes.is_stored:
             share, terms = Share.NONE, None
         if terms is not None:
-            self._terms = terms = replace(terms, tags=terms.tags + self._load.tags())
-            terms = self._notes.apply(terms)
+            self._terms = terms
+            terms = self._notes.apply(terms, is_error=status >= 400)
             headers = http.storable_headers(headers)
         self._flight.begin(
             Head(status=status, headers=headers, share=share, terms=terms, vary=found.vary, has_trailers=has_trailers)
@@ -164,5 +174,5 @@ class Recorder:
         if self._length not in (None, self._received) or not self._notes.is_stored:
             flight.void = True  # cut short, too long, or taken back by the handler: nothing to keep
         elif self._terms is not None:
-            flight.head = replace(head, terms=self._notes.apply(self._terms))
+            flight.head = replace(head, terms=self._notes.apply(self._terms, is_error=head.status >= 400))
         flight.finish()

@@ -201,8 +201,9 @@ def _query(raw: bytes, wanted: QueryKey) -> bytes:
     if wanted.only or wanted.ignore:
         named = set(wanted.only or wanted.ignore)
         pairs = [pair for pair in pairs if (_name(pair) in named) == bool(wanted.only)]
-    # of one name the order still matters: an app takes the first or the last of them
-    return b"&".join(sorted(pairs, key=_name) if wanted.sort else pairs)
+    if wanted.sort:
+        pairs.sort(key=_name)  # of one name the order still matters: an app takes the first or the last of them
+    return b"&".join(pairs)
 
 
 _AS_SENT = QueryKey()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from glasscache._engine import Answer
 from glasscache._entry import Entry, Headers
+from glasscache._run import Ask
 from glasscache._stream import Reader
 from glasscache.asgi import http
 from glasscache.asgi.http import cache_status
@@ -39,7 +40,7 @@ async def send_chunks(chunks: Sequence[bytes], send: Send) -> None:
         await send(dict(_END))
 
 
-def status_of(answer: Answer, now: float) -> bytes:
+def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     """The Cache-Status of an answer (RFC 9211)."""
     if answer.bypass is not None:
         return cache_status.bypass(answer.bypass)
@@ -49,16 +50,18 @@ def status_of(answer: Answer, now: float) -> bytes:
     if answer.result == "collapsed":
         return cache_status.collapsed()
     assert answer.reader is not None
-    return cache_status.miss(stored=answer.reader.stream.share is Share.ALL)
+    why: cache_status.Forward = "stale" if ask.stand_in else "vary-miss" if ask.marker else "uri-miss"
+    return cache_status.miss(stored=answer.reader.stream.share is Share.ALL, fwd=why)
 
 
 class Watcher:
     """Watches one client for its disconnect, from when that is worth a task."""
 
-    __slots__ = ("_reader", "_receive", "_task")
+    __slots__ = ("_is_gone", "_reader", "_receive", "_task")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self._is_gone = False
         self._reader: Reader | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -68,6 +71,8 @@ class Watcher:
         reader.watch = self._start
         if reader.stream.is_watched:
             self._start()
+        if self._is_gone:
+            reader.gone()  # it left while the request read no flight
 
     def _start(self) -> None:
         if self._task is None:
@@ -76,6 +81,7 @@ class Watcher:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._is_gone = True
         if self._reader is not None:
             self._reader.gone()
 

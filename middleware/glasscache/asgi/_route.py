@@ -154,12 +154,14 @@ class Route:
 
     def authority(self, scheme: str | None, host: str | None) -> tuple[str, str]:
         """The one scheme and host that requests came with, as far as they are not given."""
-        if host is None and not self._rule.host:
+        if not self._rule.host:
             host = ""
+            if scheme is not None:
+                return scheme, host
         seen = {
             (known_scheme, known_host.decode("latin-1"))
             for known_scheme, known_host in self.authorities
-            if scheme in (None, known_scheme) and host in (None, "", known_host.decode("latin-1"))
+            if scheme in (None, known_scheme) and (host or "").lower() in ("", known_host.decode("latin-1"))
         }
         if len(seen) != 1:
             raise ConfigurationError(
@@ -204,7 +206,7 @@ class Exchange:
         known = self._route.authorities
         if len(known) < 64:
             host = b"".join(value for name, value in self._scope["headers"] if name == b"host")
-            known.add((self._scope.get("scheme", "http"), host if self._route._rule.host else b""))
+            known.add((self._scope.get("scheme", "http"), host.lower() if self._route._rule.host else b""))
 
     def _ask(self, key: Key, joined: Callable[[Any], None]) -> Ask:
         route, scope = self._route, self._scope
@@ -245,7 +247,7 @@ class Exchange:
             answer = await engine.answer(ask)
         self._annotate(ask.at, answer)
         now = route._clock.now()
-        status_field = status_of(answer, now)
+        status_field = status_of(answer, ask, now)
         if answer.entry is not None:
             await send_entry(answer.entry, status_field, now, self._scope, self._send)
         else:

@@ -45,11 +45,17 @@ class AnswerNotes:
         self._price = price
         return self
 
-    def apply(self, terms: Terms) -> Terms:
-        """The terms with what was said so far."""
+    @property
+    def lifetime(self) -> float | None:
+        """The seconds that were said, if any were."""
+        return self._ttl
+
+    def apply(self, terms: Terms, *, is_error: bool = False) -> Terms:
+        """The terms with what was said so far. An error is kept for no longer than it would have been."""
+        ttl = terms.ttl if self._ttl is None else terms.age + self._ttl  # freshness is told from age 0
         return replace(
             terms,
-            ttl=terms.ttl if self._ttl is None else terms.age + self._ttl,  # freshness is told from age 0
+            ttl=min(ttl, terms.ttl) if is_error else ttl,
             tags=tuple(dict.fromkeys(terms.tags + self._tags)),
             price=self._price,
         )

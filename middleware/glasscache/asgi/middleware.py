@@ -58,7 +58,7 @@ class CacheMiddleware:
         if scope["type"] == "http":
             path = scope["path"]
             root = scope.get("root_path")
-            if root and path.startswith(root):
+            if root and (path == root or path.startswith(root + "/")):
                 path = path[len(root) :] or "/"
             route = self._routes[path].get(scope["method"])
             await (self.app if route is None else route)(scope, receive, send)

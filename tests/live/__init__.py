@@ -1,0 +1,1 @@
+"""Tests against real uvicorn over real sockets. `rig.py` holds what they share."""
