@@ -11,6 +11,7 @@ from random import Random
 import httpx
 import pytest
 
+import quickstart
 from knowledge.corpus import MAX_CHARS, Passage, cut, load_corpus
 from knowledge.embedding import Embedder
 from knowledge.retrieval import RERANKED, Retriever, sentences_of
@@ -217,6 +218,18 @@ class TestService:
             return (await http.post("/ask", json=body)).status_code
 
         assert asyncio.run(scenario()) == 422
+
+
+def test_the_quickstart_answers_the_second_time_from_memory() -> None:
+    async def scenario() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(quickstart.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://quickstart") as http:
+            return [await http.get("/search", params={"q": "cache"}) for _ in range(2)]
+
+    first, second = asyncio.run(scenario())
+    assert first.headers["cache-status"] == "glasscache; fwd=uri-miss; stored"
+    assert second.headers["cache-status"].startswith("glasscache; hit; ttl=")
+    assert first.json() == second.json() == {"answer": "what there is to know about cache"}
 
 
 class TestVisitors:

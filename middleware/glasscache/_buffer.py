@@ -21,9 +21,9 @@ class Buffer:
 
     def __init__(self, commons: Commons) -> None:
         self.chunks: list[bytes] = []
-        self.first = 0
+        self.first: int = 0
         """Position of chunks[0]: above 0 only when paced."""
-        self.paced = False
+        self.paced: bool = False
         self._commons = commons
         self._size = 0
         self._at: dict[int, int] = {}  # paced only: position -> readers that stand there

@@ -82,14 +82,14 @@ class Engine:
         has_far: bool,
         random: Random,
     ) -> None:
-        self.counters = Counters()
-        self.commons = Commons(limits, clock, telemetry)
+        self.counters: Counters = Counters()
+        self.commons: Commons = Commons(limits, clock, telemetry)
         self.near = near
         self.clock = clock
         self.telemetry = telemetry
         self._random = random
         self._state = State(near, far, self.commons, random, has_far=has_far)
-        self.flights = self._state.flights
+        self.flights: dict[Key, Flight] = self._state.flights
         self._slots = KeyGates(limits.max_parallel_loads, limits.load_timeout)
         self._removals = 0
         near.watch(self._removed)

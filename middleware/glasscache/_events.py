@@ -172,20 +172,20 @@ class GroupCounters:
     )
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self.zero()
 
     def zero(self) -> None:
         """Start from nothing (also after a fork: the parent goes on counting its own)."""
-        self.hits = 0
+        self.hits: int = 0
         self.others: Counter[tuple[Result, str]] = Counter()
-        self.saved_seconds = 0.0
-        self.saved_bytes = 0
-        self.saved_price = 0.0
-        self.hit_seconds = 0.0
-        self.hit_samples = 0
-        self.miss_seconds = 0.0
-        self.misses_timed = 0
+        self.saved_seconds: float = 0.0
+        self.saved_bytes: int = 0
+        self.saved_price: float = 0.0
+        self.hit_seconds: float = 0.0
+        self.hit_samples: int = 0
+        self.miss_seconds: float = 0.0
+        self.misses_timed: int = 0
 
     def save(self, cost: float, price: float, size: int) -> None:
         """A stored answer of this cost, price and size was served in place of a load."""

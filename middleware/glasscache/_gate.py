@@ -22,9 +22,9 @@ class Gate:
         if limit is not None and limit < 1:
             raise ConfigurationError(f"max_loads={limit!r}: give a number of loads of at least 1, or None")
         self._slots = None if limit is None else asyncio.Semaphore(limit)
-        self.users = 0
+        self.users: int = 0
         """Loads inside and waiting."""
-        self.paused_until = 0.0
+        self.paused_until: float = 0.0
 
     @property
     def is_full(self) -> bool:

@@ -84,8 +84,8 @@ class Stream:
     """What readers see of a flight. Belongs to one event loop."""
 
     def __init__(self, commons: Commons) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.chain = Chain()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.chain: Chain = Chain()
         self.head: Head | None = None
         self.share: Share | None = None
         """Who may read it; None until the head is known."""
@@ -100,10 +100,10 @@ class Stream:
         self.tier = "origin"
         self.error: BaseException | None = None
         self.ended = False
-        self.is_watched = False
+        self.is_watched: bool = False
         """Whether readers should watch for their client's disconnect."""
         self.trailers: list[dict[str, object]] = []
-        self.buffer = Buffer(commons)
+        self.buffer: Buffer = Buffer(commons)
         self.readers: dict[Reader, None] = {}
         self._paused: dict[Reader, None] = {}
 
@@ -163,10 +163,10 @@ class Reader:
     )
 
     def __init__(self, stream: Stream, leader: bool) -> None:
-        self.stream = stream
-        self.leader = leader
-        self.position = 0
-        self.cut = False
+        self.stream: Stream = stream
+        self.leader: bool = leader
+        self.position: int = 0
+        self.cut: bool = False
         self.waiting: Waiting | None = None
         self.watch: Callable[[], None] = _nothing
         """Called (again and again, perhaps) when the client should be watched for its disconnect."""

@@ -43,12 +43,12 @@ class Commons:
     __slots__ = ("clock", "held_bytes", "limits", "telemetry", "waiters")
 
     def __init__(self, limits: Limits, clock: Clock, telemetry: Telemetry) -> None:
-        self.limits = limits
-        self.clock = clock
-        self.telemetry = telemetry
-        self.held_bytes = 0
+        self.limits: Limits = limits
+        self.clock: Clock = clock
+        self.telemetry: Telemetry = telemetry
+        self.held_bytes: int = 0
         """Bytes in the buffers of all running flights."""
-        self.waiters = 0
+        self.waiters: int = 0
         """Requests that wait for another's load, now."""
 
     def begin_wait(self, holder: Load, group: str, key: Key, position: int) -> Waiting:

@@ -71,10 +71,10 @@ class Cache:
         store = MemoryStore() if store is None else store
         near, far = (store, NullStore()) if isinstance(store, NearStore) else (NullNear(), store)
         self.name = name
-        self.policy = policy or Policy()
-        self.limits = limits or Limits()
-        self.clock = clock or SystemClock()
-        self.keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
+        self.policy: Policy = policy or Policy()
+        self.limits: Limits = limits or Limits()
+        self.clock: Clock = clock or SystemClock()
+        self.keyring: Keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
         if telemetry is None:
             telemetry = OtelTelemetry(
                 name=name,
@@ -84,7 +84,7 @@ class Cache:
                 clock=self.clock,
             )
         self.telemetry = telemetry
-        self.engine = Engine(
+        self.engine: Engine = Engine(
             near,
             far,
             limits=self.limits,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from random import Random
 from typing import Any
@@ -24,9 +24,22 @@ from glasscache.interfaces import Store, Telemetry
 from glasscache.policy import Limits, Policy, Share, Terms
 from glasscache.stores._null import NullStore
 from glasscache.stores.memory import MemoryStore
-from tests.support.seeded_loop import World
+from tests.support.seeded_loop import Chaos, World, explore
 
 Origin = Callable[["Load"], Awaitable[None]]
+
+
+def prove(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+    """Explore; an exploration that cancelled nobody has shown nothing."""
+    assert explore(scenario, chaos=Chaos(horizon=48)).cancellations > 0
+
+
+class OriginError(Exception):
+    """What an origin raises. Its constructor takes other arguments than it keeps, as many clients' errors do."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
 
 
 class LoopClock:

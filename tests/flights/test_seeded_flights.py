@@ -1,4 +1,4 @@
-"""Flights under thousands of schedules, with requests cancelled at any of their steps.
+"""Who loads and who shares, under thousands of schedules, with requests cancelled at any of their steps.
 
 After every seed: each survivor had a right answer (see `site.py`), no load ran that was not due, nothing is left.
 """
@@ -11,25 +11,12 @@ from typing import Any
 import pytest
 
 from glasscache._entry import Entry
-from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError
-from glasscache.policy import Limits, Policy, Share
-from tests.flights.site import Load, Site
-from tests.support.seeded_loop import Chaos, World, explore
+from glasscache.errors import LoadStoppedError, ReaderCutError
+from glasscache.policy import Limits, Share
+from tests.flights.site import Load, OriginError, Site, prove
+from tests.support.seeded_loop import World
 
 pytestmark = pytest.mark.seeded
-
-
-def prove(scenario: Any) -> None:
-    """Explore; an exploration that cancelled nobody has shown nothing."""
-    assert explore(scenario, chaos=Chaos(horizon=48)).cancellations > 0
-
-
-class OriginError(Exception):
-    """What an origin raises. Its constructor takes other arguments than it keeps, as many clients' errors do."""
-
-    def __init__(self, *, code: int) -> None:
-        super().__init__(f"code {code}")
-        self.code = code
 
 
 def test_a_crowd_on_one_key_is_answered_by_one_load() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 
 import pytest
 from fastapi import FastAPI, HTTPException
@@ -25,17 +26,24 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 class Endless:
     """An app that never ends by itself, and what made it end."""
 
-    def __init__(self, manner: str, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, manner: str, headers: list[tuple[bytes, bytes]], begins: Signal | None = None) -> None:
         self.manner = manner
         self.headers = headers
-        self.runs = 0
+        self.begins = begins
+        self.clients: list[int] = []
         self.stopped_by: list[str] = []
         self.stopped = Signal()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a tick after the other (`sends`), or one, and then `listens` to the client, or `hangs`."""
-        self.runs += 1
+        if scope["path"] == "/ping":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        self.clients.append(int(dict(scope["headers"]).get(b"x-client", b"0")))
         await receive()
+        if self.begins is not None:
+            await self.begins.wait()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.headers})
             await send({"type": "http.response.body", "body": b"tick", "more_body": True})
@@ -102,19 +110,28 @@ def test_a_private_stream_is_stopped_at_once_when_its_one_client_leaves(
 
 
 def test_a_client_that_left_while_it_waited_for_its_turn_leaves_no_endless_stream_behind() -> None:
-    app, cache = Endless("listens", [(b"cache-control", b"no-store")]), make_cache(max_parallel_loads=1)
+    go_on = Signal()
+    app = Endless("listens", [(b"cache-control", b"no-store")], begins=go_on)
+    cache = make_cache(max_parallel_loads=1)
 
-    async def scenario(port: int) -> None:
-        async with RawConnection(port) as first, RawConnection(port) as second, RawConnection(port) as third:
-            for client in (first, second, third):
-                await client.request("GET", "/endless")
-            await eventually(lambda: app.runs == 2)  # one led the flight, one runs by itself, one waits for its turn
-            for client in (first, second, third):
-                client.abort()
-        await eventually(lambda: not cache.engine.holders and len(app.stopped_by) == app.runs)
+    async def scenario(server: LiveServer) -> None:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(RawConnection(server.port)) for _ in range(3)]
+            for number, client in enumerate(clients):
+                await client.request("GET", "/endless", headers={"X-Client": str(number)})
+            await eventually(lambda: cache.engine.waiters == 2)
+            go_on.set()
+            await eventually(lambda: len(app.clients) == 2)  # one led the flight, one loads for itself ...
+            [waiting] = {0, 1, 2} - set(app.clients)  # ... and one waits for its turn
+            clients[waiting].abort()
+            for _ in range(3):
+                await ask(server, "/ping")  # by now the server has seen that it is gone
+            for number in app.clients[:]:
+                clients[number].abort()
+            await eventually(lambda: len(app.stopped_by) == 3 and not cache.engine.holders)
 
     with live_server(app.served_by(cache), lifespan="off") as server:
-        asyncio.run(scenario(server.port))
+        asyncio.run(scenario(server))
 
 
 def test_a_background_task_runs_once_after_the_answer_and_delays_nobody(stack: Stack) -> None:

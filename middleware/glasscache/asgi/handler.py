@@ -21,7 +21,7 @@ class AnswerNotes:
         self._tags: tuple[str, ...] = ()
         self._ttl: float | None = None
         self._price = 0.0
-        self.is_stored = True
+        self.is_stored: bool = True
 
     def tag(self, *tags: str) -> AnswerNotes:
         """Let `cache.invalidate(tag=...)` remove this answer."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from glasscache.cache import Cache
 
-log = logging.getLogger("glasscache")
+_log = logging.getLogger("glasscache")
 
 _OVER = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
@@ -33,7 +33,7 @@ async def watch_lifespan(app: ASGIApp, caches: Iterable[Cache], scope: Scope, re
                 try:
                     await cache.aclose()
                 except Exception:
-                    log.exception("a store failed to close")
+                    _log.exception("a store failed to close")
         await send(message)
 
     await app(scope, watched_receive, watched_send)

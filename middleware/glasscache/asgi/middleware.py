@@ -41,7 +41,7 @@ class CacheMiddleware:
     ) -> None:
         settings = Settings.from_env()
         self.app = app
-        self.cache = cache or settings.cache()
+        self.cache: Cache = cache or settings.cache()
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         rules = (Rule("/*"),) if rules is None else rules
         targets = [(rule, Route(rule, self.cache, app, named)) for rule in rules]

@@ -19,7 +19,7 @@ class NearStoreContract(StoreContract):
     It keeps entries as they are, and is left without a call of `aclose` where a test needs no event loop.
     """
 
-    tolerance = 0.0
+    tolerance: float = 0.0
 
     def make_store(self) -> NearStore:
         """An empty store with room for at least 300 entries and 4 MiB."""

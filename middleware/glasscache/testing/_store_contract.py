@@ -32,7 +32,7 @@ class StoreContract:
     keeps times less exactly than a float sets `tolerance`, in seconds.
     """
 
-    tolerance = 0.001
+    tolerance: float = 0.001
 
     def make_store(self) -> Store:
         """An empty store with room for at least 300 entries and 4 MiB."""
