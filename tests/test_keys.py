@@ -15,8 +15,9 @@ import msgspec
 import pydantic
 import pytest
 
+from glasscache._calls import call_key
 from glasscache.errors import ConfigurationError
-from glasscache.keys import Keyring, Text, call_key, credential, json_body
+from glasscache.keys import Keyring, Text, credential, json_body
 
 SECRET = "correct horse battery staple 0123456789"
 
@@ -356,7 +357,7 @@ def test_the_function_and_the_parameter_count() -> None:
 
 
 def test_a_call_has_the_same_key_in_every_process() -> None:
-    code = "from glasscache.keys import call_key; print(call_key('f', {'v': {'b', 'a', 'c', 1, None}}).hex())"
+    code = "from glasscache._calls import call_key; print(call_key('f', {'v': {'b', 'a', 'c', 1, None}}).hex())"
     runs = [
         subprocess.run(
             [sys.executable, "-c", code], env={**env, "PYTHONHASHSEED": seed}, capture_output=True, check=True

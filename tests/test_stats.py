@@ -41,7 +41,7 @@ def busy() -> Seen:
     ask.others.update({("hit", "redis"): 1, ("stale", "memory"): 2, ("miss", "origin"): 3, ("bypass", "none"): 3})
     ask.hit_seconds, ask.hit_samples = 0.003, 2
     ask.miss_seconds, ask.misses_timed = 1.5, 3
-    ask.saved_seconds, ask.saved_bytes = 4.5, 900
+    ask.saved_seconds, ask.saved_bytes, ask.saved_price = 4.5, 900, 0.06
     find.others.update(
         {("collapsed", "origin"): 2, ("error", "none"): 1, ("revalidated", "memory"): 1, ("hit", "disk"): 1}
     )
@@ -66,6 +66,7 @@ def test_each_figure_counts_what_its_description_says() -> None:
         "avg_miss_time_ms": 500.0,
         "saved_seconds": 5.0,
         "saved_bytes": 1000,
+        "saved_price": 0.06,
         "cache_size": 3,
         "entries_limit": 100,
         "memory_bytes": 2048,

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
+from glasscache._calls import call_key
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
@@ -22,7 +23,7 @@ from glasscache._stream import Head, Reader
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError
 from glasscache.interfaces import NearStore
-from glasscache.keys import Keyring, call_key
+from glasscache.keys import Keyring
 from glasscache.otel import OtelTelemetry
 from glasscache.policy import Limits, Policy, Share, Terms
 from glasscache.stores._null import NullNear, NullStore

@@ -7,16 +7,12 @@ wrong answer), never let clear text out, and never depend on a machine, a proces
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import decimal
-import enum
 import hashlib
 import json
 import os
 import re
 import secrets
 import unicodedata
-import uuid
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -272,67 +268,3 @@ def credential(header: str) -> Credential:
     if not _HEADER_NAME.fullmatch(header):
         raise ConfigurationError(f"credential({header!r}): give a header's name, such as 'authorization'")
     return Credential(header.lower().encode("ascii"))
-
-
-# --- calls ------------------------------------------------------------------------------------------------
-
-
-def call_key(name: str, arguments: Mapping[str, object]) -> bytes:
-    """What stands for a call in the key: `name` of the function and its bound arguments, by parameter.
-
-    Types count (1, 1.0, True, "1" and b"1" are five calls), except list and tuple, set and frozenset; the
-    order of dicts and sets does not. ConfigurationError names the parameter whose value has no stable form.
-    """
-    stable = []
-    for parameter in sorted(arguments):
-        try:
-            stable.append((parameter, _pack(_stable(arguments[parameter]))))
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ConfigurationError(
-                f"{name}: parameter {parameter!r} cannot be part of a key ({error}): "
-                "pass JSON-like values, dataclasses, msgspec Structs or pydantic models"
-            ) from error
-    return _pack((name, stable))
-
-
-_PLAIN = frozenset({str, bytes, bool, float, type(None)})
-_TEXTUAL = frozenset({datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID})
-
-
-def _stable(value: Any) -> object:
-    """The value in types of msgpack; what msgpack lacks becomes an extension, which equals no plain value."""
-    kind = type(value)
-    if kind in _PLAIN:
-        return value
-    if kind is int:
-        return value if -(2**63) <= value < 2**64 else _tagged("int", hex(value))
-    if kind is list or kind is tuple:
-        return [_stable(item) for item in value]
-    if kind is dict:
-        return _tagged("dict", sorted((_pack(_stable(name)), _pack(_stable(value[name]))) for name in value))
-    if kind is set or kind is frozenset:
-        return _tagged("set", sorted(_pack(_stable(item)) for item in value))
-    return _tagged(f"{kind.__module__}.{kind.__qualname__}", _inside(value, kind))
-
-
-def _inside(value: Any, kind: Any) -> object:
-    """The content of a value of a named type. Never its repr or id: they differ between equal values."""
-    if isinstance(value, enum.Enum):
-        return _stable(value.value)
-    if kind in _TEXTUAL:
-        return (str(value), getattr(value, "fold", 0))
-    if dataclasses.is_dataclass(kind):
-        names: Iterable[str] = [field.name for field in dataclasses.fields(kind)]
-    elif isinstance(value, msgspec.Struct):
-        names = value.__struct_fields__
-    elif isinstance(value, tuple) and hasattr(kind, "_fields"):
-        names = kind._fields
-    elif hasattr(kind, "model_fields"):  # pydantic, which need not be installed
-        names = (*kind.model_fields, "model_extra", "__pydantic_private__")
-    else:
-        raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no stable form")
-    return [(name, _stable(getattr(value, name))) for name in names]
-
-
-def _tagged(kind: str, content: object) -> msgspec.msgpack.Ext:
-    return msgspec.msgpack.Ext(1, _pack((kind, content)))

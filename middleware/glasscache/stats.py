@@ -35,6 +35,7 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
     - `hit_rate`: `total_hits` / (`total_requests` - all bypasses), 0 to 1; 0.0 as long as there were none.
     - `avg_hit_time_ms`, `avg_miss_time_ms`: of those that were timed (of hits a sample); None without any.
     - `saved_seconds`, `saved_bytes`: load time and bytes that stored and shared answers spared the origin.
+    - `saved_price`: the sum of what handlers said their answers cost (`answer().cost()`), in their own unit.
 
     The memory tier: `cache_size` (entries), `entries_limit`, `memory_bytes`, `memory_limit_bytes` (None: not
     bounded), `evictions` (entries gone from any tier, by cause). Now: `waiters` (requests that wait for
@@ -99,6 +100,7 @@ def _requests(groups: Iterable[GroupCounters]) -> dict[str, object]:
         ),
         "saved_seconds": round(sum(group.saved_seconds for group in groups), 6),
         "saved_bytes": sum(group.saved_bytes for group in groups),
+        "saved_price": round(sum(group.saved_price for group in groups), 6),
     }
 
 

@@ -16,7 +16,19 @@ from glasscache import Cache, MemoryStore
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule, json_body
 from tests.bench.measure import Case, Work
-from tests.bench.traffic import ANSWER, App, MakeRequest, ask, discard, get, one_by_one, post, question, raw, raw_reading
+from tests.bench.traffic import (
+    ANSWER,
+    App,
+    MakeRequest,
+    ask,
+    discard,
+    get,
+    one_by_one,
+    post,
+    question,
+    raw,
+    raw_reading,
+)
 
 RAW, RAW_POST = "raw ASGI constant", "raw ASGI constant, POST body read"
 
@@ -66,10 +78,10 @@ def expect(app: App, make: MakeRequest, status: bytes, *, first: bool = True) ->
     return verify
 
 
-def served(name: str, app: App, make: MakeRequest, status: bytes, *, first: bool = True, count: int = 1000) -> Case:
+def served(name: str, app: App, make: MakeRequest, status: bytes, *, first: bool = True) -> Case:
     """A case of requests, one after the other."""
     prepare = one_by_one(app, make)
-    return Case(name=name, prepare=prepare, count=count, verify=expect(app, make, status, first=first))
+    return Case(name=name, prepare=prepare, verify=expect(app, make, status, first=first))
 
 
 HIT = b"glasscache; hit"
@@ -121,7 +133,7 @@ def missing(name: str, cache: Cache, *, full: bool = False) -> Case:
 
         return until_rest
 
-    return Case(name=name, prepare=emptied, count=250, verify=expect(app, make, b"glasscache; fwd=uri-miss; stored"))
+    return Case(name=name, prepare=emptied, verify=expect(app, make, b"glasscache; fwd=uri-miss; stored"))
 
 
 def misses() -> list[Line]:

@@ -41,7 +41,7 @@ def inside_spans(name: str, app: App, tracers: TracerProvider) -> Case:
 
         return work
 
-    return Case(name=name, prepare=prepare, count=500, verify=expect(app, make, HIT))
+    return Case(name=name, prepare=prepare, verify=expect(app, make, HIT))
 
 
 def providers(sampler: Sampler) -> tuple[TracerProvider, MeterProvider]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError, RecursiveLoadError
+from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError
 from glasscache.policy import Limits, Policy
 from glasscache.stores.memory import MemoryStore
 from glasscache.testing import FlakyStore
-from tests.flights.site import Load, LoopClock, OriginError, Site, prove
+from tests.flights.site import Load, OriginError, Site, prove
 from tests.support.seeded_loop import World
 
 pytestmark = pytest.mark.seeded

@@ -10,7 +10,8 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from glasscache.keys import Keyring, call_key, json_body, parse_slowly
+from glasscache._calls import call_key
+from glasscache.keys import Keyring, json_body, parse_slowly
 
 RING = Keyring("a secret that is for tests only, 0123456789")
 thorough = settings(max_examples=100, deadline=None, derandomize=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from glasscache._engine import Answer
 from glasscache._entry import Entry, Headers
@@ -79,8 +80,9 @@ class Watcher:
             self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        with suppress(Exception):  # a connection whose receive fails has nobody at its end either
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
         self._is_gone = True
         if self._reader is not None:
             self._reader.gone()
