@@ -210,7 +210,8 @@ def test_a_key_builder_of_a_post_may_look_at_headers() -> None:
         bypass_reason = "no_locale"
 
         def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None:
-            return dict(scope["headers"]).get(b"x-locale", b"") + body
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            return headers.get(b"x-locale", b"") + body
 
     rule = Rule("/ask", methods=("POST",), ttl=60, key=ByLocale())
     german, english = ask(headers=[JSON, (b"x-locale", b"de")]), ask(headers=[JSON, (b"x-locale", b"en")])

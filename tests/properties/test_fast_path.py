@@ -1,0 +1,210 @@
+"""The short way of a hit is nothing but a short way: with it and without it, app and client see the same.
+
+The same requests go to two sites that differ in one thing: in one, every request takes the slow way. What the
+origins were asked, what the clients got, message by message, and what was counted has to be equal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glasscache.asgi import QueryKey, Rule, credential, json_body
+from glasscache.policy import Policy
+from tests.asgi.site import Site, read, respond, run
+from tests.support.asgi import Message, Receive, Scope, Send
+
+METHODS = ("GET", "HEAD", "POST", "QUERY")
+
+
+class ByHeader:
+    """A key builder of a user's own, which looks at what no key of ours looks at."""
+
+    bypass_reason = "no_locale"
+
+    def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        return None if headers.get(b"x-locale") == b"none" else headers.get(b"x-locale", b"") + body
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "the origin's own headers": {"ttl": None},
+    "shared": {"shared": True},
+    "any host": {"host": False},
+    "chosen headers": {"headers": ("x-locale",)},
+    "one parameter": {"query": QueryKey(only=("q",), sort=True)},
+    "json": {"key": json_body("q", ignore=("user",))},
+    "own key": {"key": ByHeader()},
+    "tenant": {"tenant": credential("cookie")},
+    "when": {"when": lambda scope: scope["query_string"] != b"q=2"},
+    "small bodies": {"max_body": 6},
+    "stale": {"ttl": 3, "stale_while_revalidate": 4, "stale_if_error": 60},
+    "tags": {"tags": lambda scope: [scope["path"]]},
+    "early": {"policy": Policy(early_refresh=5.0)},
+}
+
+HEADERS = (
+    (b"accept-language", b"de"),
+    (b"accept-language", b"en"),
+    (b"authorization", b"Bearer a"),
+    (b"cookie", b"a=b"),
+    (b"cookie", b"a=c"),
+    (b"content-encoding", b"gzip"),
+    (b"content-length", b"0"),
+    (b"content-length", b"5"),
+    (b"content-type", b"application/json"),
+    (b"content-type", b"text/plain"),
+    (b"forwarded", b"for=1.2.3.4"),
+    (b"forwarded", b"for=1.2.3.4;host=evil"),
+    (b"if-match", b'"a"'),
+    (b"if-none-match", b'"a"'),
+    (b"if-none-match", b'"b"'),
+    (b"range", b"bytes=0-1"),
+    (b"transfer-encoding", b"chunked"),
+    (b"user-agent", b"curl"),
+    (b"x-forwarded-host", b"evil"),
+    (b"x-http-method-override", b"DELETE"),
+    (b"x-locale", b"de"),
+    (b"x-locale", b"none"),
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request, and the seconds before it."""
+
+    method: str
+    path: str
+    query: str
+    hosts: tuple[bytes, ...]
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: tuple[bytes, ...]
+    scheme: str
+    root_path: str
+    raw_path: bool
+    tls: Any
+    pause: float
+
+
+@dataclass
+class Seen:
+    """What one site's origin and clients saw."""
+
+    by_app: list[Any] = field(default_factory=list)
+    by_client: list[Any] = field(default_factory=list)
+    results: dict[str, int] = field(default_factory=dict)
+    bypasses: dict[str, int] = field(default_factory=dict)
+    told: list[Any] = field(default_factory=list)
+    keys: int = 0
+
+
+def asks() -> st.SearchStrategy[Ask]:
+    """Requests out of few values, so that the same ones come again."""
+    return st.builds(
+        Ask,
+        method=st.sampled_from(METHODS),
+        path=st.sampled_from(("/a", "/%61", "/etag", "/vary", "/cookie", "/chunks", "/error", "/elsewhere/a")),
+        query=st.sampled_from(("", "q=1", "q=2", "q=1&r=1", "r=2&q=1")),
+        hosts=st.sampled_from(((b"one",), (b"ONE",), (b"two",), (b"",), (b"one", b"two"), (b"one", b"one"))),
+        headers=st.lists(st.sampled_from(HEADERS), max_size=2).map(tuple),
+        body=st.sampled_from(((b"",), (b'{"q":1}',), (b'{"q"', b":1}"), (b'{"q": 1}',), (b'{"x":1}',), (b"k" * 3000,))),
+        scheme=st.sampled_from(("http", "http", "https")),
+        root_path=st.sampled_from(("", "", "/elsewhere")),
+        raw_path=st.booleans(),
+        tls=st.sampled_from((None, None, {"client_cert_name": None}, {"client_cert_name": "CN=me"})),
+        pause=st.sampled_from((0.0, 0.0, 0.5, 2.0, 5.0)),
+    )
+
+
+def repeated(some: list[Ask]) -> st.SearchStrategy[list[Ask]]:
+    """Those requests again and again, in any order."""
+    return st.lists(st.sampled_from(some), min_size=2, max_size=16)
+
+
+async def app(scope: Scope, receive: Receive, send: Send, seen: Seen) -> None:
+    """An origin whose answer shows everything that an app can see, and how often it was asked."""
+    body = await read(receive)
+    visible = {name: scope[name] for name in ("method", "path", "query_string", "scheme", "root_path", "headers")}
+    seen.by_app.append((visible, body))
+    await asyncio.sleep(0.25)
+    shown = repr((len(seen.by_app), visible, body)).encode()
+    path = scope["path"]
+    headers = [(b"cache-control", b"max-age=4")]
+    headers += [(b"etag", b'"a"')] if path == "/etag" else []
+    headers += [(b"vary", b"accept-language")] if path == "/vary" else []
+    headers += [(b"set-cookie", b"a=b")] if path == "/cookie" else []
+    chunks = (shown[:9], shown[9:]) if path == "/chunks" else (shown,)
+    status = 500 if path == "/error" and len(seen.by_app) % 2 else 200
+    await respond(send, *chunks, status=status, headers=headers)
+
+
+def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
+    """Send the requests to a site of their own."""
+    seen = Seen()
+
+    async def scenario() -> None:
+        async def origin(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(scope, receive, send, seen)
+
+        site = Site(origin, rule)
+        [route] = [target for *_, target in site.middleware._routes._targets]
+        if not short_way:
+            assert route._wary_of or rule.tenant or rule.when or rule.headers or isinstance(rule.key, ByHeader)
+            route._wary_of = {}
+        for request in requests:
+            await asyncio.sleep(request.pause)
+            seen.by_client.append(await answer_of(site, request))
+        await site.cache.aclose()
+        seen.results, seen.bypasses, seen.keys = site.results, site.bypasses, len(route._memo)
+        seen.told = [(told.result, told.tier, told.group, told.key, told.bypass) for told in site.telemetry.outcomes]
+
+    run(scenario)
+    return seen
+
+
+async def answer_of(site: Site, request: Ask) -> list[Message]:
+    scope: dict[str, Any] = {"scheme": request.scheme, "root_path": request.root_path}
+    if not request.raw_path:
+        scope["raw_path"] = None
+    if request.tls is not None:
+        scope["extensions"] = {"tls": request.tls}
+    response = await site.client.request(
+        request.method,
+        request.path,
+        query=request.query,
+        headers=[*((b"host", host) for host in request.hosts), *request.headers],
+        body=request.body if request.method in ("POST", "QUERY") else b"",
+        scope=scope,
+    )
+    return response.messages
+
+
+@settings(max_examples=300)
+@given(
+    options=st.sampled_from(sorted(RULES)),
+    requests=st.lists(asks(), min_size=1, max_size=5).flatmap(repeated),
+)
+def test_the_short_way_changes_nothing_that_anybody_can_see(options: str, requests: list[Ask]) -> None:
+    rule = Rule("/*", METHODS, **{"ttl": 6, **RULES[options]})
+    short, slow = play(rule, requests, short_way=True), play(rule, requests, short_way=False)
+    assert short.by_client == slow.by_client
+    assert short.by_app == slow.by_app
+    assert short.results == slow.results
+    assert short.bypasses == slow.bypasses
+    assert short.told == slow.told
+
+
+def test_the_short_way_is_taken_at_all() -> None:
+    question = Ask("POST", "/a", "", (b"one",), (), (b"{}",), "http", "", True, None, 0.0)
+    page = Ask("GET", "/a", "", (b"one",), (), (b"",), "http", "", True, None, 0.0)
+    rule = Rule("/*", METHODS, ttl=6)
+    short = play(rule, [question, question, page, page], short_way=True)
+    assert short.keys == 2
+    assert play(rule, [question, question, page, page], short_way=False).keys == 0
+    assert short.results == {"miss": 2, "hit": 2}
