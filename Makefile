@@ -13,11 +13,11 @@ VERIFYTYPES := PATH="$(abspath $(BIN)):$$PATH" pyright --ignoreexternal --verify
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak lint format types layers package demo lock clean
+.PHONY: help setup test soak bench bench-quick lint format types layers package demo lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv from requirements.lock (the other targets do it by themselves)
 
@@ -37,6 +37,12 @@ test: $(READY)  ## run all tests, with branch coverage at 100 % (one file: .venv
 
 soak: $(READY)  ## run the seeded scenarios with 10,000 seeds each, and the tests that take long
 	GLASSCACHE_SOAK=1 $(PYTEST) -m "seeded or soak" $(ARGS)
+
+bench: $(READY)  ## measure glasscache and its peers: docs/benchmarks.md (5 minutes on 2 cores)
+	$(BIN)/python -m tests.bench.run $(ARGS)
+
+bench-quick: $(READY)  ## the same in less than a minute; peers only if `make bench` has set them up
+	$(BIN)/python -m tests.bench.run --quick $(ARGS)
 
 lint: $(READY)  ## check style, bans and formatting with ruff
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ _WINDOW = 256 * 1024  # bytes that a paced producer may be ahead of its slowest 
 class Buffer:
     """The chunks of one flight; a position is the number of chunks a reader has taken since byte 0."""
 
-    __slots__ = ("_at", "_commons", "_room", "_size", "chunks", "first", "paced")
+    __slots__ = ("_at", "_commons", "_size", "_writers", "chunks", "first", "paced")
 
     def __init__(self, commons: Commons) -> None:
         self.chunks: list[bytes] = []
@@ -27,7 +27,7 @@ class Buffer:
         self._commons = commons
         self._size = 0
         self._at: dict[int, int] = {}  # paced only: position -> readers that stand there
-        self._room: asyncio.Future[None] | None = None
+        self._writers: list[asyncio.Future[None]] = []  # an app may send from several tasks at once
 
     @property
     def end(self) -> int:
@@ -74,7 +74,7 @@ class Buffer:
     @property
     def is_waiting(self) -> bool:
         """Whether the producer waits for readers."""
-        return self._room is not None
+        return bool(self._writers)
 
     @property
     def is_full(self) -> bool:
@@ -84,18 +84,20 @@ class Buffer:
     async def wait_for_room(self, when_late: Callable[[], None]) -> None:
         """Wait for the slowest reader; `when_late` is called after `reader_timeout` without room."""
         loop = asyncio.get_running_loop()
-        self._room = loop.create_future()
+        room = loop.create_future()
+        self._writers.append(room)
         late = loop.call_later(self._commons.limits.reader_timeout, when_late)
         try:
-            await self._room
+            await room
         finally:
             late.cancel()
-            self._room = None
+            self._writers.remove(room)
 
     def resume(self) -> None:
         """Let the producer look again."""
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        for room in self._writers:
+            if not room.done():
+                room.set_result(None)
 
     def release(self) -> None:
         """Forget everything: nobody will read it any more."""

@@ -7,11 +7,8 @@ lookup.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass
-from functools import partial
 from random import Random
 
 from glasscache._entry import Entry, Key
@@ -21,51 +18,39 @@ from glasscache._events import (
     Cause,
     Counters,
     Removed,
-    Result,
     ServedStale,
     Source,
     StaleReason,
     TierGauge,
-    WaitOutcome,
 )
 from glasscache._flight import Flight
-from glasscache._gate import KeyGates
-from glasscache._run import Ask, Run, loading
+from glasscache._run import Answer, Ask, Run, loading
 from glasscache._state import State
-from glasscache._stream import Chain, Reader, ReaderGone, Sight
+from glasscache._stream import Reader, ReaderGone, Sight
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError, RecursiveLoadError
 from glasscache.interfaces import Clock, NearStore, Store, Telemetry
-from glasscache.policy import Limits, Verdict, judge, may_stand_in
+from glasscache.policy import Limits, Verdict, judge
 
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 _REMOVALS_PER_SAMPLE = 16
 
 
-def _go_round(ask: Ask, reader: Reader) -> None:
-    """The request will look again; its wait goes on."""
-    ask.waiting, reader.waiting = reader.waiting, None
-
-
 def _copy_of(error: BaseException) -> BaseException:
     """Each waiter raises a copy of its own: a shared one would collect the tracebacks of them all."""
+    kind = type(error)
     try:
         copied = copy(error)
-    except Exception:  # an exception class whose constructor takes other arguments than it keeps
-        return LoadStoppedError(f"the load failed: {error!r}")
-    return copied if type(copied) is type(error) else LoadStoppedError(f"the load failed: {error!r}")
+    except Exception:  # an exception class whose constructor takes other arguments than it keeps: do without
+        copied = kind.__new__(kind, *error.args)
+        copied.__dict__.update(error.__dict__)
+    return copied if type(copied) is kind else LoadStoppedError(f"the load failed: {error!r}")
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Answer:
-    """How a request is answered: from `entry`, or by reading `reader` (which the caller must leave)."""
-
-    result: Result
-    tier: str
-    entry: Entry | None = None
-    reader: Reader | None = None
-    detail: StaleReason | None = None
-    bypass: str | None = None
+def _forbid_recursion(key: Key, flight: Flight | None) -> None:
+    inside = loading.get()
+    if inside and (any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside))):
+        raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
 
 
 class Engine:
@@ -90,7 +75,7 @@ class Engine:
         self._random = random
         self._state = State(near, far, self.commons, random, has_far=has_far)
         self.flights: dict[Key, Flight] = self._state.flights
-        self._slots = KeyGates(limits.max_parallel_loads, limits.load_timeout)
+        self._slots = self._state.slots
         self._removals = 0
         near.watch(self._removed)
 
@@ -108,20 +93,22 @@ class Engine:
             self.telemetry.emit(Answered(result="error", duration=self.clock.now() - begun, error=error))
             raise
         finally:
-            self._end_wait(ask, "cancelled")
+            ask.end_wait("cancelled")
         self._count(ask, answer)
         return answer
 
     async def _answer(self, ask: Ask) -> Answer:
+        self._state.settle()
         for _ in range(_MAX_TURNS):
             answer = self._look(ask)
             if answer is not None:
-                self._end_wait(ask, "served")
+                ask.end_wait("served")
                 return answer
+            flight = self.flights.get(ask.at)
+            _forbid_recursion(ask.at, flight)
             if ask.at in self._state.uncacheable:
                 return await self._alone(ask, "uncacheable")
-            flight = self._joinable(ask.at)
-            if not self._has_room(flight):
+            if not self._state.has_room(flight):
                 return await self._alone(ask, "overload")
             answer = await self._share(ask, flight)
             if answer is not None:
@@ -169,37 +156,21 @@ class Engine:
             self.near.drop(ask.at, "expired")
         return None
 
-    def _joinable(self, key: Key) -> Flight | None:
-        flight = self.flights.get(key)
-        if flight is not None and flight.loop.is_closed():
-            del self.flights[key]  # its event loop was closed under it: nobody will ever land it
-            return None
-        return flight
-
-    def _has_room(self, flight: Flight | None) -> bool:
-        limits = self.commons.limits
-        if flight is None:
-            return len(self._state.running) < limits.max_flights
-        return len(flight.readers) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
-
     async def _share(self, ask: Ask, flight: Flight | None) -> Answer | None:
         """Join the flight, or lead one; None: look again."""
         leads = flight is None
-        inside = loading.get()
         if flight is None:
             self.telemetry.emit(Acquired(scope="process", result="contended" if ask.waiting else "immediate"))
-            self._end_wait(ask, "promoted")
-            flight = self._launch(ask).flight
+            ask.end_wait("promoted")
+            flight = Run(self._state, ask, "miss").flight
         else:
-            self._end_wait(ask, "holder_failed")
-            if inside and flight.chain.leads_to(inside):
-                raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
+            ask.end_wait("holder_failed")
         reader = flight.join(leader=leads, group=ask.counters.name)
         ask.joined(reader)
         answer: Answer | None = None
         try:
-            sight = await self._sight(ask, reader, inside)
-            if sight is Sight.TIMEOUT and not self._can_stand_in(ask):
+            sight = await self._sight(ask, reader)
+            if sight is Sight.TIMEOUT and not ask.can_stand_in(self.clock.now()):
                 self.telemetry.emit(Acquired(scope="process", result="timeout"))
                 reader.wait_over("timeout")
                 reader.leave()
@@ -210,33 +181,32 @@ class Engine:
             if answer is None or answer.reader is None:
                 reader.leave()
 
-    async def _sight(self, ask: Ask, reader: Reader, inside: tuple[Chain, ...]) -> Sight:
-        if inside:
-            inside[-1].awaits.append(reader.stream.chain)
-        try:
-            sight = await reader.sight(self._patience(ask, leads=reader.leader))
-            if (
-                sight is Sight.TIMEOUT
-                and not self._can_stand_in(ask)
-                and (reader.leader or self._slots.is_full(ask.at))
-            ):
-                sight = await reader.sight(None)
-            return sight
-        finally:
-            if inside:
-                inside[-1].awaits.remove(reader.stream.chain)
+    async def _sight(self, ask: Ask, reader: Reader) -> Sight:
+        """Wait as long as this request is meant to: a leader, or who can neither stand in nor load, to the end."""
+        soft, wait = ask.policy.soft_timeout, None if reader.leader else self.commons.limits.wait_timeout
+        if soft is not None and (wait is None or soft < wait):
+            sight = await self._see(ask, reader, soft)
+            if sight is not Sight.TIMEOUT or ask.can_stand_in(self.clock.now()):
+                return sight
+            wait = None if wait is None else wait - soft
+        if wait is not None:
+            sight = await self._see(ask, reader, wait)
+            if sight is not Sight.TIMEOUT or ask.can_stand_in(self.clock.now()) or not self._slots.is_full(ask.at):
+                return sight
+        return await self._see(ask, reader, None)
 
-    def _patience(self, ask: Ask, *, leads: bool) -> float | None:
-        soft = ask.policy.soft_timeout if self._can_stand_in(ask) else None
-        if leads:
-            return soft
-        wait = self.commons.limits.wait_timeout
-        return wait if soft is None else min(soft, wait)
+    async def _see(self, ask: Ask, reader: Reader, patience: float | None) -> Sight:
+        """What the reader finds; meanwhile it stands in the graph of who waits for whom."""
+        awaits = loading.get()[-1].awaits if loading.get() else []
+        awaits.append(reader.stream.chain)
+        try:
+            return await reader.sight(patience)
+        finally:
+            awaits.remove(reader.stream.chain)
+            ask.stand_in = ask.stand_in or reader.stream.stand_in
 
     def _settle(self, ask: Ask, reader: Reader, sight: Sight) -> Answer | None:
         """What a reader's sight means for its request; None: look again."""
-        if ask.stand_in is None:
-            ask.stand_in = reader.stream.stand_in
         match sight:
             case Sight.PLAY:
                 return self._play(ask, reader)
@@ -250,7 +220,7 @@ class Engine:
                 raise ReaderGone
         if sight is Sight.REFUSED:
             ask.generation = 1
-        _go_round(ask, reader)
+        ask.go_round(reader)
         return None
 
     def _found(self, ask: Ask, reader: Reader) -> Answer | None:
@@ -258,7 +228,7 @@ class Engine:
         assert entry is not None
         if entry.vary:
             ask.select(entry)
-            _go_round(ask, reader)
+            ask.go_round(reader)
             return None
         reader.wait_over("served")
         return self._judge(ask, entry, reader.stream.tier)
@@ -268,28 +238,25 @@ class Engine:
         if flight.marker is not None and not reader.leader:
             ask.select(flight.marker)
             if ask.at != flight.variant:
-                _go_round(ask, reader)
+                ask.go_round(reader)
                 return None
         assert flight.head is not None
-        if flight.head.status >= 500 and self._can_stand_in(ask):
+        if flight.head.status >= 500 and ask.can_stand_in(self.clock.now()):
             return self._stand_in(ask, reader, "error")
         return Answer(result="miss" if reader.leader else "collapsed", tier="origin", reader=reader)
 
     def _failed(self, ask: Ask, reader: Reader) -> Answer | None:
         error = reader.stream.error
         assert error is not None
-        if self._can_stand_in(ask):
+        if ask.can_stand_in(self.clock.now()):
             return self._stand_in(ask, reader, "error")
         if reader.leader:
             raise error
         reader.wait_over("holder_failed")
-        if isinstance(error, LoadStoppedError) and not ask.generation:
+        if isinstance(error, LoadStoppedError) and not reader.stream.stopping and not ask.generation:
             ask.generation = 1  # the origin never had its say: one of those who waited leads again
             return None
         raise _copy_of(error) from error
-
-    def _can_stand_in(self, ask: Ask) -> bool:
-        return may_stand_in(ask.stand_in, self.clock.now())
 
     def _stand_in(self, ask: Ask, reader: Reader, reason: StaleReason) -> Answer:
         assert ask.stand_in is not None
@@ -303,16 +270,21 @@ class Engine:
 
     async def _alone(self, ask: Ask, bypass: str | None) -> Answer:
         """Load for this request alone, at most `max_parallel_loads` at once for its key."""
-        if not await self._slots.enter(ask.at):
+        leave = await self._slots.enter(ask.at)
+        if leave is None:
             return self._never_entered(ask)
-        self._end_wait(ask, "acquired")
-        run = self._launch(ask, shared=False)
-        run.when_landed(partial(self._slots.leave, ask.at))
+        answer = self._look(ask)  # its turn may have come late: somebody else's answer may be there
+        if answer is not None:
+            leave()
+            ask.end_wait("served")
+            return answer
+        ask.end_wait("acquired")
+        run = Run(self._state, ask, "miss", shared=False)
+        run.when_over(leave)
         reader = run.flight.join(leader=True, group=ask.counters.name)
         ask.joined(reader)
-        answer: Answer | None = None
         try:
-            answer = self._settle(ask, reader, await reader.sight(None))
+            answer = self._settle(ask, reader, await self._see(ask, reader, None))
             assert answer is not None  # a leader without a far tier plays, or fails
             if bypass is not None and answer.reader is not None:
                 answer.result, answer.tier, answer.bypass = "bypass", "none", bypass
@@ -322,27 +294,21 @@ class Engine:
                 reader.leave()
 
     def _never_entered(self, ask: Ask) -> Answer:
-        if self._can_stand_in(ask):
+        if ask.can_stand_in(self.clock.now()):
             assert ask.stand_in is not None
+            ask.end_wait("stale_served")
             return self._stale(ask.stand_in, self.near.name, "wait_timeout")
+        ask.end_wait("timeout")
         timeout = self.commons.limits.load_timeout
         raise LoadTimeoutError(f"no load for this key ended within {timeout:g} s (Limits.load_timeout)")
 
-    def _launch(self, ask: Ask, *, shared: bool = True) -> Run:
-        return Run(self._state, ask, "miss", shared=shared)
-
     def _refresh(self, ask: Ask) -> None:
         """Load anew behind the answer that is being served, unless somebody does already."""
-        if ask.at in self.flights or not self._has_room(None) or ask.gate.paused_until > self.clock.now():
-            return
-        Run(self._state, ask, "refresh")
+        state = self._state
+        if ask.at not in self.flights and state.has_room(None) and ask.gate.paused_until <= self.clock.now():
+            Run(state, ask, "refresh")
 
     # --- counting ---------------------------------------------------------------------------------------------------
-
-    def _end_wait(self, ask: Ask, outcome: WaitOutcome) -> None:
-        if ask.waiting is not None:
-            ask.waiting.over(outcome)
-            ask.waiting = None
 
     def _count(self, ask: Ask, answer: Answer) -> None:
         counters = ask.counters

@@ -19,7 +19,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import Load
 from glasscache._stream import Head, Reader, Stream
 from glasscache._wait import Commons
-from glasscache.errors import LoadTimeoutError, ReaderCutError
+from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError
 from glasscache.policy import Share
 
 _WATCH_AFTER = 1.0  # seconds: most loads are over by then, and watching a client costs a task
@@ -43,6 +43,9 @@ class FlightOwner(Protocol):
     def landed(self, flight: Flight) -> None:
         """The load is over."""
 
+    def gone(self, flight: Flight) -> None:
+        """The origin of a stopped load was told to end for the last time."""
+
 
 class Flight(Stream):
     """One load that many requests share. Belongs to one event loop."""
@@ -50,8 +53,7 @@ class Flight(Stream):
     def __init__(
         self, key: Key, work: Load, owner: FlightOwner, commons: Commons, *, number: int, generation: int = 0
     ) -> None:
-        super().__init__(commons)
-        self.key = key
+        super().__init__(key, commons)
         self.work = work
         self.number = number
         """The highest invalidation number known when the load began."""
@@ -59,7 +61,6 @@ class Flight(Stream):
         """0, or 1 for the successor of a flight whose answer was its leader's alone."""
         self.context: Context
         self.task: asyncio.Task[None] | None = None
-        self.stopping = False
         self.is_closed = False
         self.void = False
         """Set by the owner: told invalid while it was under way; nothing of it is stored."""
@@ -126,8 +127,20 @@ class Flight(Stream):
         self.fail(error)
         self.buffer.resume()
         if self.task is not None and not self.task.done():
-            kill = self.loop.call_later(_STOP_GRACE, self.task.cancel)
+            kill = self.loop.call_later(_STOP_GRACE, self._kill, self.task)
             self.task.add_done_callback(lambda _: kill.cancel())
+
+    def _kill(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._owner.gone(self)
+
+    def bury(self) -> None:
+        """Its event loop was closed under it: give back what it holds. There is nobody left to tell."""
+        self.error = LoadStoppedError("the event loop was closed under the load")
+        self._end()
+        for reader in self.readers:
+            reader.wait_over("cancelled")
+        self.buffer.release()
 
     async def until_over(self) -> None:
         """Wait until the load is over or stopped: what an app's `receive` waits for after the body."""
@@ -168,10 +181,11 @@ class Flight(Stream):
             self.stop(ReaderCutError(_NOBODY))
 
     def _cut_the_slowest(self) -> None:
-        """A reader that holds up others is cut; one that is alone holds up nobody."""
-        if len(self.readers) > 1:
-            slowest = self.buffer.slowest
-            for reader in [reader for reader in self.readers if reader.position == slowest]:
+        """A reader that holds up others is cut; those whom nobody is ahead of hold up nobody."""
+        slowest = self.buffer.slowest
+        late = [reader for reader in self.readers if reader.position == slowest]
+        if len(late) < len(self.readers):
+            for reader in late:
                 reader.be_cut()
         self.buffer.resume()  # the producer looks again, and waits again if it must
 
@@ -196,14 +210,18 @@ class Flight(Stream):
             self.is_closed = True
             self._owner.closed(self)
 
-    def _land(self) -> None:
+    def _end(self) -> None:
         self.ended = True
+        self.chain.key = None
         self._timer.cancel()
         self.work.queue_length = self.waits
         self._close()
+        self._owner.landed(self)
+
+    def _land(self) -> None:
+        self._end()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
-        self._owner.landed(self)
         self._wake()
         if not self.readers:
             self.buffer.release()

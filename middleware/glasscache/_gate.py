@@ -8,44 +8,71 @@ request fails because the cache refused to ask.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 from glasscache._entry import Key
 from glasscache.errors import ConfigurationError
 
 
+class _Slots(asyncio.Semaphore):
+    """The slots of a gate, in one event loop: what a closed loop held is lost with it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.loop = asyncio.get_running_loop()
+        self.users = 0
+
+    async def enter(self) -> None:
+        self.users += 1
+        try:
+            await self.acquire()
+        except BaseException:
+            self.users -= 1
+            raise
+
+    def leave(self) -> None:
+        self.users -= 1
+        if not self.loop.is_closed():
+            self.release()
+
+
+def _nothing() -> None:
+    """What leaves a gate without a limit."""
+
+
 class Gate:
     """At most `limit` loads at once; None: any number."""
 
-    __slots__ = ("_slots", "paused_until", "users")
+    __slots__ = ("_limit", "_slots", "paused_until")
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
             raise ConfigurationError(f"max_loads={limit!r}: give a number of loads of at least 1, or None")
-        self._slots = None if limit is None else asyncio.Semaphore(limit)
-        self.users: int = 0
+        self._limit = limit
+        self._slots: _Slots | None = None
+        self.paused_until = 0.0
+
+    @property
+    def users(self) -> int:
         """Loads inside and waiting."""
-        self.paused_until: float = 0.0
+        return 0 if self._slots is None else self._slots.users
 
     @property
     def is_full(self) -> bool:
         """Whether the next load would have to wait."""
-        return self._slots is not None and self._slots.locked()
+        slots = self._slots
+        return slots is not None and slots.loop is asyncio.get_running_loop() and slots.locked()
 
-    async def enter(self) -> None:
-        """Wait for a slot; `leave` gives it back."""
-        if self._slots is not None:
-            self.users += 1
-            try:
-                await self._slots.acquire()
-            except BaseException:
-                self.users -= 1
-                raise
-
-    def leave(self) -> None:
-        """Give a slot back."""
-        if self._slots is not None:
-            self.users -= 1
-            self._slots.release()
+    async def enter(self) -> Callable[[], None]:
+        """Wait for a slot; what comes back gives it back, and must be called once."""
+        if self._limit is None:
+            return _nothing
+        if self._slots is None or self._slots.loop is not asyncio.get_running_loop():
+            self._slots = _Slots(self._limit)
+        slots = self._slots
+        await slots.enter()
+        return slots.leave
 
     def pause(self, until: float) -> None:
         """Load nothing that can be avoided before `until` (seconds of `Clock.now`)."""
@@ -62,27 +89,29 @@ class KeyGates:
         self._timeout = timeout
         self._gates: dict[Key, Gate] = {}
 
+    def __len__(self) -> int:
+        """Keys in use."""
+        return len(self._gates)
+
     def is_full(self, key: Key) -> bool:
         """Whether the next load of this key would have to wait."""
         gate = self._gates.get(key)
         return gate is not None and gate.is_full
 
-    async def enter(self, key: Key) -> bool:
-        """Wait for a slot; False if there was none for `timeout` seconds."""
+    async def enter(self, key: Key) -> Callable[[], None] | None:
+        """Wait for a slot, to be given back like that of a `Gate`; None if there was none for `timeout` seconds."""
         gate = self._gates.setdefault(key, Gate(self._limit))
         try:
             async with asyncio.timeout(self._timeout):
-                await gate.enter()
+                leave = await gate.enter()
         except TimeoutError:
-            return False
+            return None
         finally:
             self._forget(key, gate)
-        return True
+        return partial(self._leave, key, gate, leave)
 
-    def leave(self, key: Key) -> None:
-        """Give a slot back."""
-        gate = self._gates[key]
-        gate.leave()
+    def _leave(self, key: Key, gate: Gate, leave: Callable[[], None]) -> None:
+        leave()
         self._forget(key, gate)
 
     def _forget(self, key: Key, gate: Gate) -> None:

@@ -42,8 +42,8 @@ class Markers:
         self._tags.clear()
         self._floor = 0
 
-    def is_dead(self, entry: Entry) -> bool:
-        """Whether the entry was told invalid after its load began."""
+    def is_dead(self, entry: Entry, *tags: str) -> bool:
+        """Whether the entry, under its own tags and these, was told invalid after its load began."""
         if entry.number < self._all:
             return True
-        return any(entry.number < max(self._floor, self._tags.get(tag, 0)) for tag in entry.tags)
+        return any(entry.number < max(self._floor, self._tags.get(tag, 0)) for tag in (*entry.tags, *tags))

@@ -6,6 +6,7 @@ must never wait for a reader, and nothing here may fail a request: a store that 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -13,14 +14,14 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 
 from glasscache._entry import Entry, Key
-from glasscache._events import GroupCounters, Load, Trigger
+from glasscache._events import GroupCounters, Load, Result, StaleReason, Trigger, WaitOutcome
 from glasscache._flight import Flight
 from glasscache._gate import Gate
 from glasscache._state import State, variant_tag
 from glasscache._stream import Chain, Reader
 from glasscache._wait import Waiting
 from glasscache.errors import LoadStoppedError
-from glasscache.policy import Policy, Share, Verdict, judge, make_entry, make_marker
+from glasscache.policy import Policy, Share, Verdict, judge, make_entry, make_marker, may_stand_in
 
 log = logging.getLogger("glasscache")
 
@@ -59,6 +60,32 @@ class Ask:
         self.marker = marker
         self.at = self.variant(marker)
 
+    def can_stand_in(self, now: float) -> bool:
+        """Whether there is a stale answer that may be served."""
+        return may_stand_in(self.stand_in, now)
+
+    def go_round(self, reader: Reader) -> None:
+        """The request will look again; its wait goes on."""
+        self.waiting, reader.waiting = reader.waiting, None
+
+    def end_wait(self, outcome: WaitOutcome) -> None:
+        """The wait that went on, if any, is over."""
+        if self.waiting is not None:
+            self.waiting.over(outcome)
+            self.waiting = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Answer:
+    """How a request is answered: from `entry`, or by reading `reader` (which the caller must leave)."""
+
+    result: Result
+    tier: str
+    entry: Entry | None = None
+    reader: Reader | None = None
+    detail: StaleReason | None = None
+    bypass: str | None = None
+
 
 class Run:
     """One load: the flight's owner (see `FlightOwner`)."""
@@ -91,10 +118,15 @@ class Run:
             state.flights[ask.at] = flight
         flight.task = task = flight.loop.create_task(self._run(), context=context)
         state.tasks.add(task)
-        task.add_done_callback(state.tasks.discard)
+        task.add_done_callback(self._task_done)
 
-    def when_landed(self, release: Callable[[], None]) -> None:
-        """Call this when the load is over."""
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._state.tasks.discard(task)
+        self.flight.fail(LoadStoppedError("the load was cancelled"))  # perhaps before its first step
+        self._release()
+
+    def when_over(self, release: Callable[[], None]) -> None:
+        """Call this when the load is over: its answer is whole, or its origin has ended."""
         self._releases.append(release)
 
     async def _run(self) -> None:
@@ -108,23 +140,18 @@ class Run:
                     log.exception("the origin failed after its answer was complete", exc_info=error)
             else:
                 flight.fail(error)
-        except BaseException as error:
-            flight.fail(LoadStoppedError(f"the load was stopped: {type(error).__name__}"))
-            raise
 
     async def _ask_origin(self) -> None:
-        await self._ask.gate.enter()
+        self._releases.append(await self._ask.gate.enter())
         if self.flight.ended:  # stopped while it waited for its turn
-            self._ask.gate.leave()
             return
-        self._releases.append(self._ask.gate.leave)
         self._origin_begun = self._state.commons.clock.now()
         await self._ask.load(self.flight)
         self.flight.fail(LoadStoppedError("the origin returned before it had answered"))
 
     async def _find_far(self) -> bool:
         flight, state = self.flight, self._state
-        entry = await state.fetch_far(self._at)
+        entry = await state.fetch_far(self._at, self._ask.key)
         if entry is None or flight.ended:
             return flight.ended
         now = state.commons.clock.now()
@@ -166,7 +193,7 @@ class Run:
                 number=flight.number,
             )
             if not flight.void:
-                self._state.keep_near(self._ask.key, marker)
+                self._keep(self._ask.key, marker)
         flight.marker = marker
         flight.variant = self._ask.variant(marker)
         if self._shared and not flight.void:
@@ -191,13 +218,22 @@ class Run:
             chance=state.random.random(),
             number=flight.number,
         )
+        if state.markers.is_dead(entry, variant_tag(self._ask.key)):  # under a tag that came after the head
+            return None
         self._keep(flight.variant or self._at, entry)
-        if flight.marker is not None and flight.marker.dead_from < entry.dead_from:
-            marker = flight.marker
-            lifetime = entry.dead_from - entry.born
-            longer = make_marker(marker.vary, marker.chunks[0], now=entry.born, lifetime=lifetime, number=flight.number)
-            self._keep(self._ask.key, longer)
+        if flight.marker is not None:
+            self._keep_marker(flight.marker, entry)
         return entry
+
+    def _keep_marker(self, marker: Entry, variant: Entry) -> None:
+        """The marker must be there for as long as the variant that it leads to, unless there is a newer one."""
+        kept = self._state.near.peek(self._ask.key)
+        if kept is None or not kept.vary or (kept.chunks == marker.chunks and kept.dead_from < variant.dead_from):
+            lifetime = variant.dead_from - variant.born
+            longer = make_marker(
+                marker.vary, marker.chunks[0], now=variant.born, lifetime=lifetime, number=variant.number
+            )
+            self._keep(self._ask.key, longer)
 
     def _keep(self, key: Key, entry: Entry) -> None:
         self._state.keep_near(key, entry)
@@ -215,6 +251,13 @@ class Run:
         work.ended = self._state.commons.clock.now()
         work.error = flight.error
         self._span.__exit__(None, None, None)
-        for release in self._releases:
-            release()
-        self._releases.clear()
+        if not flight.stopping:  # else the origin may still be at work
+            self._release()
+
+    def gone(self, flight: Flight) -> None:
+        """A stopped origin had its time to end: it holds up nobody any more."""
+        self._release()
+
+    def _release(self) -> None:
+        while self._releases:
+            self._releases.pop()()

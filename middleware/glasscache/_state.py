@@ -15,6 +15,7 @@ from cachetools import TTLCache
 from glasscache._entry import Entry, Key
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
+from glasscache._gate import KeyGates
 from glasscache._markers import Markers
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError
@@ -22,10 +23,11 @@ from glasscache.interfaces import NearStore, Store
 
 _UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
 _UNCACHEABLE_KEYS = 10_000
+_LAST_WORD = 1.0  # seconds that cancelled loads have to end, when everything ends
 
 
 def variant_tag(key: Key) -> str:
-    """The tag that all variants of a key carry, so that they go with it."""
+    """The tag that all variants of a key carry, and that its invalidation is remembered under."""
     return f"\0{key.hex()}"
 
 
@@ -50,8 +52,27 @@ class State:
         self.running: dict[Flight, Key] = {}
         """Every load under way, shared or not, and the key that was asked for, whatever the variant."""
         self.tasks: set[asyncio.Task[None]] = set()
+        self.slots = KeyGates(commons.limits.max_parallel_loads, commons.limits.load_timeout)
+        """The turns of those who load for themselves."""
         self.uncacheable: TTLCache[Key, bool] = TTLCache(_UNCACHEABLE_KEYS, _UNCACHEABLE_FOR, commons.clock.now)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+
+    def settle(self) -> None:
+        """One cache belongs to one event loop at a time: what a closed one left would never end."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            self.tasks.difference_update([task for task in self.tasks if task.get_loop().is_closed()])
+            for flight in [flight for flight in self.running if flight.loop.is_closed()]:
+                flight.bury()
+
+    def has_room(self, flight: Flight | None) -> bool:
+        """Whether one more may follow the flight, or (None) lead a new one."""
+        limits = self.commons.limits
+        if flight is None:
+            return len(self.running) < limits.max_flights
+        return len(flight.readers) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run something behind; `drain` waits for it."""
@@ -83,8 +104,11 @@ class State:
         if due is not None:
             self._sweep_in(loop, due - now)
 
-    async def fetch_far(self, key: Key) -> Entry | None:
-        """The far tier's answer; None if it has none, or cannot answer."""
+    async def fetch_far(self, key: Key, asked: Key) -> Entry | None:
+        """The far tier's answer; None if it has none, or cannot answer. `asked`: the key, whatever the variant.
+
+        What was told invalid may still be there, or come in late: only its number says so.
+        """
         call = TierCall(tier=self.far.name, operation="get")
         entry: Entry | None = None
         with self.commons.telemetry.span(call):
@@ -95,7 +119,7 @@ class State:
                 call.error = error
             call.found = entry is not None
             call.ended = self.commons.clock.now()
-        return None if entry is None or self.markers.is_dead(entry) else entry
+        return None if entry is None or self.markers.is_dead(entry, variant_tag(asked)) else entry
 
     async def keep_far(self, key: Key, entry: Entry) -> None:
         """Store in the far tier."""
@@ -153,7 +177,7 @@ class State:
 
     async def drain(self) -> None:
         """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
-        self._stop_sweeping()
+        self.settle()
         if self.tasks:
             await asyncio.wait(tuple(self.tasks), timeout=self.commons.limits.drain)
         for flight in tuple(self.running):
@@ -162,7 +186,8 @@ class State:
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left)
+            await asyncio.wait(left, timeout=_LAST_WORD)
+        self._stop_sweeping()
 
     async def aclose(self) -> None:
         """Drain, then close the stores."""

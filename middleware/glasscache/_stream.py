@@ -61,9 +61,11 @@ class ReaderGone(Exception):
 class Chain:
     """A load's place in the graph of who waits for whom (kept apart from the flight: contexts of tasks outlive it)."""
 
-    __slots__ = ("awaits",)
+    __slots__ = ("awaits", "key")
 
-    def __init__(self) -> None:
+    def __init__(self, key: Key) -> None:
+        self.key: Key | None = key
+        """What is being loaded; None once the load is over."""
         self.awaits: list[Chain] = []
 
     def leads_to(self, chains: tuple[Chain, ...]) -> bool:
@@ -83,9 +85,10 @@ class Chain:
 class Stream:
     """What readers see of a flight. Belongs to one event loop."""
 
-    def __init__(self, commons: Commons) -> None:
+    def __init__(self, key: Key, commons: Commons) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.chain: Chain = Chain()
+        self.key: Key = key
+        self.chain: Chain = Chain(key)
         self.head: Head | None = None
         self.share: Share | None = None
         """Who may read it; None until the head is known."""
@@ -100,6 +103,8 @@ class Stream:
         self.tier = "origin"
         self.error: BaseException | None = None
         self.ended = False
+        self.stopping = False
+        """Given up on: by its readers, by its time limit, or at the end of the application."""
         self.is_watched: bool = False
         """Whether readers should watch for their client's disconnect."""
         self.trailers: list[dict[str, object]] = []

@@ -295,5 +295,5 @@ def _return_type(function: Callable[..., Any]) -> Any:
         function = function.func
     try:
         return typing.get_type_hints(function).get("return", Any)
-    except (NameError, TypeError):
+    except Exception:  # an annotation may be any expression
         return Any

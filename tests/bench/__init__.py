@@ -1,1 +1,1 @@
-"""`make bench`: what glasscache costs, measured against a raw ASGI app and against its peers. See docs/benchmarks.md."""
+"""`make bench`: what glasscache costs, against a raw ASGI app and against its peers. See docs/benchmarks.md."""

@@ -128,8 +128,7 @@ def missing(name: str, cache: Cache, *, full: bool = False) -> Case:
 
         async def until_rest() -> None:
             await work()
-            while cache.holders:  # the last flight's task
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the last flight's task ends
 
         return until_rest
 
@@ -167,7 +166,7 @@ def crowd(name: str, app: App, check: Callable[[int], None] = lambda size: None)
 
 
 def crowds() -> list[Line]:
-    """A thousand identical requests at once."""
+    """A thousand identical requests at once: they take long, and are measured on their own."""
     lines = [Line(case=crowd(GATHER, raw), base=GATHER)]
     for name, cache, goal in (
         ("follower in a crowd of 1,000, null telemetry", null_cache(), None),
@@ -203,10 +202,10 @@ def in_code() -> list[Line]:
     return [Line(case=Case(name="get_or_load hit, about 750 B", prepare=prepare))]
 
 
-def all_lines(traced: Sequence[Line]) -> list[Line]:
-    """The whole table in its order; `traced` are the lines under the OpenTelemetry SDK."""
+def one_at_a_time(traced: Sequence[Line]) -> list[Line]:
+    """Requests one after the other; `traced` are the lines under the OpenTelemetry SDK."""
     limits = [
         Line(case=Case(name=RAW, prepare=one_by_one(raw, get()))),
         Line(case=Case(name=RAW_POST, prepare=one_by_one(raw_reading, post(question(211))))),
     ]
-    return [*limits, *hits(), *traced, *misses(), *crowds(), *in_code()]
+    return [*limits, *hits(), *traced, *misses(), *in_code()]

@@ -73,7 +73,7 @@ async def cashews_in_starlette(origin: Origin) -> App:
     cache = importlib.import_module("cashews").Cache()
     cache.setup("mem://")
 
-    @cache(ttl=TTL, key="answer")  # type: ignore[untyped-decorator]
+    @cache(ttl=TTL, key="answer")
     async def answer() -> bytes:
         return await origin.answer()
 
@@ -86,7 +86,7 @@ async def fastapi_cache2(origin: Origin) -> App:
     module.FastAPICache.init(backend, prefix="bench")
     application = importlib.import_module("fastapi").FastAPI()
 
-    @importlib.import_module("fastapi_cache.decorator").cache(expire=TTL)  # type: ignore[untyped-decorator]
+    @importlib.import_module("fastapi_cache.decorator").cache(expire=TTL)
     async def endpoint() -> dict[str, Any]:
         await origin.answer()
         return dict(DOCUMENT)
@@ -104,13 +104,11 @@ async def hishel_rfc(origin: Origin) -> App:
     return _hishel(origin, rfc=True)
 
 
-def _hishel(origin: Origin, *, rfc: bool) -> App:
+def _hishel_storage() -> Any:
+    """The least that hishel's interface asks for: its own storages are on disk."""
     hishel = importlib.import_module("hishel")
-    fresh = (b"cache-control", b"max-age=%d" % TTL), (b"content-type", b"application/json")
 
     class Memory(hishel.AsyncBaseStorage):  # type: ignore[misc, name-defined]
-        """The least that its interface asks for: its own stores are on disk."""
-
         def __init__(self) -> None:
             super().__init__()
             self.kept: dict[str, tuple[Any, bytes]] = {}
@@ -136,12 +134,20 @@ def _hishel(origin: Origin, *, rfc: bool) -> App:
 
             return replace(entry, response=replace(entry.response, stream=stream()))
 
+    return Memory()
+
+
+def _hishel(origin: Origin, *, rfc: bool) -> App:
+    fresh = (b"cache-control", b"max-age=%d" % TTL), (b"content-type", b"application/json")
+
     async def origin_app(scope: Any, receive: Any, send: Any) -> None:
         body = await origin.answer()
         await send({"type": "http.response.start", "status": 200, "headers": list(fresh)})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    app: App = importlib.import_module("hishel.asgi").ASGICacheMiddleware(origin_app, storage=Memory(), rfc=rfc)
+    app: App = importlib.import_module("hishel.asgi").ASGICacheMiddleware(
+        origin_app, storage=_hishel_storage(), rfc=rfc
+    )
     return app
 
 

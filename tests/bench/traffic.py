@@ -23,12 +23,7 @@ MakeRequest: TypeAlias = Callable[[int], Request]
 
 ANSWER = json.dumps({"answer": "a" * 1970, "passages": [{"id": 7, "score": 0.5}]}).encode()
 """About 2 KB."""
-START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))],
-}
-BODY: Message = {"type": "http.response.body", "body": ANSWER, "more_body": False}
+HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER)))
 
 _FIELDS = (
     (b"host", b"knowledge.example:8000"),
@@ -41,16 +36,16 @@ _FIELDS = (
 
 
 async def raw(scope: Any, receive: Receive, send: Send) -> None:
-    """The limit: a constant answer, its messages made beforehand."""
-    await send(START)
-    await send(BODY)
+    """The limit: a constant answer. Its messages are made anew, as they must be: they belong to whoever gets them."""
+    await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+    await send({"type": "http.response.body", "body": ANSWER, "more_body": False})
 
 
 async def raw_reading(scope: Any, receive: Receive, send: Send) -> None:
     """The same, after the request's body was read."""
     await receive()
-    await send(START)
-    await send(BODY)
+    await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+    await send({"type": "http.response.body", "body": ANSWER, "more_body": False})
 
 
 async def discard(message: Message) -> None:

@@ -20,7 +20,7 @@ from glasscache._gate import Gate
 from glasscache._null import NullTelemetry
 from glasscache._run import Ask
 from glasscache._stream import Head
-from glasscache.interfaces import Store, Telemetry
+from glasscache.interfaces import NearStore, Store, Telemetry
 from glasscache.policy import Limits, Policy, Share, Terms
 from glasscache.stores._null import NullStore
 from glasscache.stores.memory import MemoryStore
@@ -89,7 +89,12 @@ class Load:
             await self.flight.write(chunk)
             await self.site.pause()
         self.flight.finish()
-        await self.site.pause()
+        self.over()
+        await self.site.pause()  # what an app does after its answer is not the load
+
+    def over(self) -> None:
+        """The load is over; more than once does no harm."""
+        self.site.active.discard(self)
 
 
 class Site:
@@ -101,6 +106,7 @@ class Site:
         *,
         limits: Limits | None = None,
         policy: Policy | None = None,
+        near: NearStore | None = None,
         far: Store | None = None,
         telemetry: Telemetry | None = None,
         origin: Origin = Load.answer,
@@ -110,7 +116,7 @@ class Site:
         self.random = world.random
         self.policy = policy or Policy(ttl=1000.0, early_refresh=0.0)
         self.engine = Engine(
-            MemoryStore(),
+            near or MemoryStore(),
             far or NullStore(),
             limits=limits or Limits(),
             clock=LoopClock(world.loop),
@@ -121,12 +127,14 @@ class Site:
         self.state = self.engine._state
         self.gate = Gate(max_loads)
         self.origin = origin
+        self.troubles = 0
+        """How many loads have trouble, where an origin has some."""
         self.version = 0
         """Of the knowledge behind the origin."""
         self.invalidated = 0
         """The version that the last invalidation to have returned was about."""
         self.loads: Counter[bytes] = Counter()
-        self.active = 0
+        self.active: set[Load] = set()
         self.most_active = 0
         self.served: list[tuple[str, bytes]] = []
         """(who, load) of every right answer."""
@@ -144,12 +152,12 @@ class Site:
     async def _load(self, key: bytes, who: str, flight: Flight) -> None:
         load = Load(self, flight, key, who)
         self.loads[key] += 1
-        self.active += 1
-        self.most_active = max(self.most_active, self.active)
+        self.active.add(load)
+        self.most_active = max(self.most_active, len(self.active))
         try:
             await self.origin(load)
         finally:
-            self.active -= 1
+            load.over()
 
     def ask(self, key: bytes, who: str = "anybody", **options: Any) -> Ask:
         """What a request for `key` wants."""
@@ -236,8 +244,8 @@ class Site:
         assert engine.holders == 0
         assert engine.waiters == 0
         assert engine.commons.held_bytes == 0
-        assert not engine._slots._gates
-        assert self.active == 0
+        assert len(self.state.slots) == 0
+        assert not self.active
         assert self.gate.users == 0
 
     def stored(self, key: bytes = b"k") -> Entry | None:

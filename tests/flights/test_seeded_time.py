@@ -46,21 +46,24 @@ class Moody(FlakyStore):
             self.heal()
         await super()._pass(operation)
 
+    async def aclose(self) -> None:
+        """Nobody waits for that."""
+        await self.store.aclose()
 
-@pytest.mark.parametrize("what", ["key", "tag", "all"])
+
 @pytest.mark.parametrize("tiers", ["near", "near and far"])
-def test_nobody_who_comes_after_an_invalidation_gets_what_was_loaded_before(what: str, tiers: str) -> None:
+def test_nobody_who_comes_after_an_invalidation_gets_what_was_loaded_before(tiers: str) -> None:
     async def scenario(world: World) -> None:
         site = Site(world, far=Moody(world) if tiers != "near" else None)
-        crowd = site.crowd(4, after=0.08)
+        crowd = site.crowd(3, after=0.08)
         for _ in range(2):
             await site.pause(0.04)
-            await invalidate(site, what)
+            await invalidate(site, world.random.choice(("key", "tag", "all")))
             crowd += site.crowd(1, after=0.03)
         await site.survivors(crowd)
         await site.rest_of_loads()
         await site.request(who="last")
-        assert site.loads[b"k"] <= 3 + (tiers != "near") * 3
+        assert site.loads[b"k"] <= 3 + (tiers != "near") * 3  # what the far tier lost is loaded anew
         await site.rest()
 
     prove(scenario)
@@ -91,7 +94,7 @@ def test_an_answer_that_outgrows_its_buffer_is_paced_by_its_readers_and_cuts_tho
         load.begin()
         for piece in _PIECES:
             await load.flight.write(piece)
-            assert load.site.engine.commons.held_bytes <= 2 * (256 * 1024 + len(piece)) * max(1, load.site.active)
+            assert load.site.engine.commons.held_bytes <= 2 * (256 * 1024 + len(piece)) * max(1, len(load.site.active))
             await load.site.pause()
         load.flight.finish()
 
@@ -142,11 +145,10 @@ def test_a_stale_answer_is_served_while_one_load_refreshes_it_behind() -> None:
 
 def test_a_failing_load_is_stood_in_for_by_a_stale_answer() -> None:
     async def origin(load: Load) -> None:
-        if load.number == 0:
-            return await load.answer()
-        await load.site.pause(0.3)
-        if load.site.random.random() < 0.5:
-            raise OriginError(code=1)
+        if load.number:
+            await load.site.pause(0.3)
+            if load.site.random.random() < 0.5:
+                raise OriginError(code=1)
         await load.answer()
 
     async def scenario(world: World) -> None:
@@ -170,12 +172,9 @@ def test_followers_who_waited_too_long_load_for_themselves_but_never_too_many_at
     async def scenario(world: World) -> None:
         limits = Limits(wait_timeout=1.0, max_parallel_loads=2)
         site = Site(world, limits=limits, origin=origin)
-        tasks = site.crowd(6, after=0.01)
-        await site.survivors(tasks)
+        await site.survivors(site.crowd(6, after=0.01))
         assert site.most_active <= 1 + 2
         assert site.loads[b"k"] <= 1 + 2, "those who wait for a turn take what the first one stored"
-        if len(tasks) - len(world.cancelled) > 1:
-            assert world.loop.time() < 30.0 or site.random
         await site.rest()
 
     prove(scenario)
@@ -222,6 +221,8 @@ def test_a_shutdown_lets_loads_end_and_stops_what_does_not() -> None:
     async def scenario(world: World) -> None:
         site = Site(world, origin=origin, limits=Limits(drain=2.0))
         crowd = site.crowd(4, b"k", b"hung", after=0.0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # everyone has asked
         await site.pause()
         await site.engine.drain()
         assert world.loop.time() < 4.0

@@ -73,8 +73,8 @@ def _release(future: asyncio.Future[None]) -> None:
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait until something holds in the server's thread."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.002)  # a look at another thread's integers: there is nothing to be told by
+        while not condition():  # noqa: ASYNC110 - integers of another thread tell nobody when they change
+            await asyncio.sleep(0.002)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from glasscache import Cache
 from glasscache.asgi import CacheMiddleware, Rule, json_body
-from tests.live.rig import PATIENCE, Signal, Stack, ask, ask_on, got, make_cache
+from tests.live.rig import PATIENCE, STACKS, Signal, Stack, ask, ask_on, got, make_cache
 from tests.support.asgi import ASGIApp, Message, Receive, Scope, Send
 from tests.support.servers import LiveServer, RawConnection, live_server
 
@@ -65,7 +65,7 @@ class Echo:
         )
 
 
-def run(app: ASGIApp, scenario: Callable[[LiveServer], Awaitable[None]], stack: Stack) -> None:
+def run(app: ASGIApp, scenario: Callable[[LiveServer], Awaitable[None]], stack: Stack = STACKS[0]) -> None:
     async def main(server: LiveServer) -> None:
         await scenario(server)
 
@@ -186,7 +186,9 @@ def test_a_body_over_the_limit_is_bypassed_and_reaches_the_app_whole(chunked: bo
                 if chunked:
                     pieces = [body[at : at + 10_000] for at in range(0, len(body), 10_000)]
                     framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-                    await raw.send(b"POST /raw HTTP/1.1\r\nHost: knowledge\r\nTransfer-Encoding: chunked\r\n\r\n" + framed)
+                    await raw.send(
+                        b"POST /raw HTTP/1.1\r\nHost: knowledge\r\nTransfer-Encoding: chunked\r\n\r\n" + framed
+                    )
                     answer = await got(raw)
                 else:
                     answer = await ask_on(raw, "/raw", "POST", body=body)
@@ -206,7 +208,7 @@ def test_a_body_at_the_limit_is_cached() -> None:
                 answer = await ask_on(raw, "/raw", "POST", body=bytes(1000))
                 assert ("; hit" in (answer.cache_status or "")) == (turn == 1)
 
-    run(echo.served_by(make_cache(), max_body=1000), scenario, {"loop": "asyncio", "http": "h11"})
+    run(echo.served_by(make_cache(), max_body=1000), scenario)
 
 
 def test_a_body_that_takes_too_long_is_bypassed_and_reaches_the_app_whole(stack: Stack) -> None:
@@ -252,7 +254,7 @@ def test_a_client_that_expects_100_continue_is_told_to_go_on_before_its_body_is_
     run(echo.served_by(make_cache()), scenario, stack)
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind(stack: Stack) -> None:
+def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind() -> None:
     echo, cache = Echo(), make_cache()
 
     async def scenario(server: LiveServer) -> None:
@@ -271,4 +273,4 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind(st
         except AssertionError:  # the echo's own: it is told http.disconnect, as without a cache
             assert echo.methods[-1] == "POST"
 
-    run(tolerant, scenario, stack)
+    run(tolerant, scenario)

@@ -6,6 +6,7 @@ app runs detached from every request, and readers take what they need from the f
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -166,7 +167,9 @@ class Recorder:
         chunk = message.get("body", b"")
         self._received += len(chunk)
         await self._flight.write(bytes(chunk))
-        if not message.get("more_body", False) and not head.has_trailers:
+        if message.get("more_body", False):
+            await asyncio.sleep(0)  # an app that computes without awaiting must not hold back what it has sent
+        elif not head.has_trailers:
             self._finish(head)
 
     def _finish(self, head: Head) -> None:

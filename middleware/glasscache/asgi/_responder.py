@@ -10,9 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from glasscache._engine import Answer
 from glasscache._entry import Entry, Headers
-from glasscache._run import Ask
+from glasscache._run import Answer, Ask
 from glasscache._stream import Reader
 from glasscache.asgi import http
 from glasscache.asgi.http import cache_status
@@ -84,8 +83,8 @@ class Watcher:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
         self._is_gone = True
-        if self._reader is not None:
-            self._reader.gone()
+        assert self._reader is not None  # only one that has joined is watched
+        self._reader.gone()
 
     def stop(self) -> None:
         """The answer is over."""
@@ -117,3 +116,12 @@ async def play(reader: Reader, status_field: bytes, send: Send) -> None:
             await send(trailers)
     finally:
         reader.leave()
+
+
+async def answer_nobody(send: Send) -> None:
+    """End an exchange whose client left before it was answered, since middleware around us may insist on an answer
+    (Starlette's BaseHTTPMiddleware raises without one). 499 is what access logs know such an end by.
+    """
+    with suppress(OSError):  # how a server may say that nobody is there
+        await send({"type": "http.response.start", "status": 499, "headers": []})
+        await send(dict(_END))

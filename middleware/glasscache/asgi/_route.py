@@ -10,16 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from glasscache._engine import Answer
 from glasscache._entry import Entry, Key
 from glasscache._events import Outcome
 from glasscache._gate import Gate
-from glasscache._run import Ask
+from glasscache._run import Answer, Ask
 from glasscache._stream import ReaderGone
 from glasscache.asgi import _request, http
 from glasscache.asgi._recorder import AppLoad, load_scope
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
-from glasscache.asgi._responder import Watcher, play, send_chunks, send_entry, status_of
+from glasscache.asgi._responder import Watcher, answer_nobody, play, send_chunks, send_entry, status_of
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.rules import Rule
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
@@ -198,7 +197,7 @@ class Exchange:
         try:
             await self._answer(key, watcher)
         except ReaderGone:
-            pass  # the client has left: there is nobody to answer
+            pass  # the client has left in the middle of its answer
         finally:
             watcher.stop()
 
@@ -244,7 +243,11 @@ class Exchange:
                 return
             answer = found
         else:
-            answer = await engine.answer(ask)
+            try:
+                answer = await engine.answer(ask)
+            except ReaderGone:
+                await answer_nobody(self._send)
+                return
         self._annotate(ask.at, answer)
         now = route._clock.now()
         status_field = status_of(answer, ask, now)

@@ -1,0 +1,173 @@
+"""What belongs to running a service: the stats page, and the lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from glasscache.asgi import Rule
+from glasscache.policy import Limits
+from tests.asgi.site import Echo, Site, run
+from tests.support.asgi import Message, Receive, Scope, Send
+
+PAGE = Rule("/page", ttl=60)
+
+
+# --- the stats page -------------------------------------------------------------------------------------------------
+
+
+def test_the_stats_page_shows_totals_only() -> None:
+    async def scenario() -> None:
+        origin = Echo()
+        site = Site(origin, PAGE, stats_path="/metrics/cache")
+        for _ in range(4):
+            await site.get()
+        response = await site.get("/metrics/cache", headers=[(b"authorization", b"Bearer None")])
+        assert response.header_list("content-type") == ["application/json"]
+        assert response.header("cache-control") == "no-store"
+        assert response.header("content-length") == str(len(response.body))
+        figures = response.json()
+        assert figures["hit_rate"] == 0.75
+        assert (figures["total_hits"], figures["total_misses"], figures["cache_size"]) == (3, 1, 1)
+        assert "groups" not in figures
+        assert "/page" not in response.text
+        head = await site.client.request("HEAD", "/metrics/cache")
+        assert (head.status, head.body) == (200, b"")
+        assert int(head.header("content-length") or 0) > 100
+        assert origin.loads == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("sent", "allowed"),
+    [
+        ([b"Bearer hush"], True),
+        ([b"Bearer hus"], False),
+        ([b"bearer hush"], False),
+        ([b"hush"], False),
+        ([b"Bearer \xff"], False),
+        ([], False),
+    ],
+)
+def test_the_stats_page_shows_groups_to_who_has_the_token(sent: list[bytes], allowed: bool) -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), PAGE, stats_path="/stats", stats_token="hush")
+        await site.get()
+        response = await site.get("/stats", headers=[(b"authorization", value) for value in sent])
+        assert response.status == 200
+        assert ("groups" in response.json()) is allowed
+        assert not allowed or response.json()["groups"]["/page"]["total_misses"] == 1
+
+    run(scenario)
+
+
+def test_the_stats_page_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLASSCACHE_STATS_PATH", "/figures")
+    monkeypatch.setenv("GLASSCACHE_STATS_TOKEN", "hush")
+
+    async def scenario() -> None:
+        site = Site(Echo(), Rule("/*", ttl=60))
+        token = [(b"authorization", b"Bearer hush")]
+        assert "groups" in json.loads((await site.get("/figures", headers=token)).body)
+        assert (await site.post("/figures")).body == b"1 /figures {}"
+
+    run(scenario)
+
+
+def test_there_is_no_stats_page_unless_asked_for() -> None:
+    async def scenario() -> None:
+        assert (await Site(Echo(), PAGE).get("/metrics/cache")).body == b"1 /metrics/cache"
+
+    run(scenario)
+
+
+# --- lifespan -------------------------------------------------------------------------------------------------------
+
+
+async def live(app: Any, *messages: str) -> list[str]:
+    """Run a lifespan; what the app answered."""
+    todo = list(messages)
+    sent: list[str] = []
+
+    async def receive() -> Message:
+        return {"type": f"lifespan.{todo.pop(0)}"}
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"].removeprefix("lifespan."))
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("end", ["shutdown.complete", "shutdown.failed"])
+def test_loads_are_drained_before_the_app_shuts_down_and_stores_closed_after_it_has(end: str) -> None:
+    order: list[str] = []
+    origin = Echo(takes=3.0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await origin(scope, receive, send)
+            order.append("load over")
+            return
+        order.append((await receive())["type"])
+        await send({"type": "lifespan.startup.complete"})
+        order.append((await receive())["type"])
+        order.append(f"entries: {site_of[0].cache.engine.near.gauge().entries}")
+        await send({"type": f"lifespan.{end}"})
+        order.append(f"entries: {site_of[0].cache.engine.near.gauge().entries}")
+
+    site_of: list[Site] = []
+
+    async def scenario() -> None:
+        site_of.append(Site(app, PAGE))
+        request = asyncio.create_task(site_of[0].get())
+        await asyncio.sleep(1)
+        assert await live(site_of[0].middleware, "startup", "shutdown") == ["startup.complete", end]
+        await request
+        assert order == ["lifespan.startup", "load over", "lifespan.shutdown", "entries: 1", "entries: 0"]
+
+    run(scenario)
+
+
+def test_a_load_that_does_not_end_is_stopped_at_the_drain_bound() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await asyncio.Event().wait()
+        await receive()
+        stopped.append(asyncio.get_running_loop().time())
+        await send({"type": "lifespan.shutdown.complete"})
+
+    stopped: list[float] = []
+
+    async def scenario() -> None:
+        site = Site(app, PAGE, limits=Limits(drain=2.0))
+        request = asyncio.create_task(site.get())
+        await asyncio.sleep(1)
+        await live(site.middleware, "shutdown")
+        assert stopped == [3.0]
+        with pytest.raises(Exception, match="shutting down"):
+            await request
+
+    run(scenario)
+
+
+def test_a_store_that_fails_to_close_does_not_hold_up_the_shutdown(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def scenario() -> None:
+        site = Site(app, PAGE)
+
+        async def aclose() -> None:
+            raise OSError("stuck")
+
+        site.cache.engine.near.aclose = aclose  # type: ignore[method-assign]
+        assert await live(site.middleware, "shutdown") == ["shutdown.complete"]
+
+    run(scenario)
+    assert "stuck" in caplog.text

@@ -1,0 +1,117 @@
+"""From timings to rows, and from rows to a table and a file.
+
+Decides what is printed beside each other. Must never show a figure that was not measured in this run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.cases import RAW, Line
+from tests.bench.measure import Timings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line as it is printed. `us` and `times_raw` are None where they would mean nothing."""
+
+    name: str
+    us: float | None = None
+    times_raw: float | None = None
+    goal: str = ""
+    found: str = ""
+    met: bool | None = None
+    """None: there is no goal."""
+
+
+def row(line: Line, timings: Timings) -> Row:
+    """What was found about a line, beside its goal."""
+    name, goal = line.case.name, line.goal
+    us = timings.us(name)
+    times_raw = timings.times(name, RAW) if RAW in timings.rounds else None
+    if goal is None:
+        return Row(name=name, us=us, times_raw=times_raw)
+    base = "raw" if line.base == RAW else line.base
+    if goal.kind == "times":
+        value, wanted, found = timings.times(name, line.base), f"{goal.limit:g} x {base}", "{:.2f} x"
+    else:
+        value, wanted, found = timings.added(name, line.base), f"{base} + {goal.limit:g} us", "+ {:.2f} us"
+    return Row(name=name, us=us, times_raw=times_raw, goal=wanted, found=found.format(value), met=value <= goal.limit)
+
+
+def peer_rows(timings: Timings, hit_times_raw: float) -> list[Row]:
+    """The peers, each compared with the raw app of its own process; and what a hit takes of the Starlette route."""
+    rows = [
+        Row(name=name, us=timings.us(name), times_raw=timings.times(name, RAW))
+        for name in timings.rounds
+        if name != RAW
+    ]
+    bare = next((one.times_raw for one in rows if one.name.startswith("Starlette route")), None)
+    if bare:
+        share = hit_times_raw / bare
+        rows.append(
+            Row(
+                name="GET hit over the Starlette route, both in x raw",
+                goal="0.25 x",
+                found=f"{share:.2f} x",
+                met=share <= 0.25,
+            )
+        )
+    return rows
+
+
+def wire_rows(rates: Mapping[str, Sequence[float]], costs: Timings) -> list[Row]:
+    """Over HTTP: requests per second and the server's processor time, against the raw app's."""
+    per_second = Timings(rates)
+    rows = []
+    for name in rates:
+        rate, share, cost = per_second.us(name), per_second.times(name, RAW), costs.times(name, RAW)
+        is_hit = "hit" in name
+        rows.append(
+            Row(
+                name=f"{name}: {rate:,.0f} requests/s",
+                us=costs.us(name),
+                times_raw=cost,
+                goal="at least 0.90 of raw's requests/s, at most 1.12 x its CPU" if is_hit else "",
+                found=f"{share:.2f} of raw's requests/s",
+                met=share >= 0.9 and cost <= 1.12 if is_hit else None,
+            )
+        )
+    return rows
+
+
+def table(title: str, rows: Sequence[Row], unit: str = "us") -> Table:
+    """Rows for the terminal."""
+    made = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    made.add_column("operation")
+    for name in (unit, "x raw"):
+        made.add_column(name, justify="right")
+    for name in ("goal", "found", "met"):
+        made.add_column(name)
+    for one in rows:
+        met = {None: "", True: "[green]yes[/]", False: "[red]no[/]"}[one.met]
+        numbers = ("" if value is None else f"{value:,.2f}" for value in (one.us, one.times_raw))
+        made.add_row(one.name, *numbers, one.goal, one.found, met)
+    return made
+
+
+def show(console: Console, title: str, rows: Sequence[Row], unit: str = "us") -> None:
+    """Print a table, and a blank line."""
+    console.print(table(title, rows, unit))
+    console.print()
+
+
+def save(
+    path: Path, machine: Mapping[str, Any], sections: Mapping[str, Sequence[Row]], timings: Mapping[str, Any]
+) -> None:
+    """Everything as JSON: the rows, and every single sample."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {title: [asdict(one) for one in found] for title, found in sections.items()}
+    path.write_text(json.dumps({"machine": machine, "rows": rows, "timings": timings}, indent=1) + "\n")

@@ -1,0 +1,183 @@
+"""`make bench` and `make bench-quick`: measure, print the table, keep the samples in build/bench.json.
+
+    python -m tests.bench.run [--quick] [--no-peers] [--no-wire] [--seed N] [--out FILE]
+
+Decides how long everything takes, and in which order. Exit code 0 whatever the figures are: a machine that is shared
+with others proves no regression.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tests.bench import imports, peers, report, wire
+from tests.bench.cases import RAW, Line, crowds, one_at_a_time
+from tests.bench.measure import Timings, measure
+from tests.bench.report import Row
+from tests.bench.traced import traced
+
+_OURS = ("GLASSCACHE_", "CACHE_", "OTEL_", "REDIS_")
+IMPORT_GOAL = 60.0  # milliseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    crowd_rounds: int
+    peer_rounds: int
+    imports: int
+    wire_rounds: int
+    wire_seconds: int
+    connections: tuple[int, ...]
+    scale: float = 1.0
+
+
+QUICK = Effort(rounds=60, crowd_rounds=12, peer_rounds=40, imports=3, wire_rounds=2, wire_seconds=1, connections=(64,))
+FULL = Effort(
+    rounds=400, crowd_rounds=60, peer_rounds=300, imports=10, wire_rounds=5, wire_seconds=3, connections=(32, 64)
+)
+
+
+class Bench:
+    """One run: what was found so far."""
+
+    def __init__(self, effort: Effort, seed: int, console: Console) -> None:
+        self._effort = effort
+        self._seed = seed
+        self._console = console
+        self._hit_times_raw = 0.0
+        self.sections: dict[str, Sequence[Row]] = {}
+        self.timings: dict[str, Any] = {}
+
+    def _add(self, title: str, rows: Sequence[Row], timings: Any, unit: str = "us") -> None:
+        self.sections[title], self.timings[title] = rows, timings
+        report.show(self._console, title, rows, unit)
+
+    def in_process(self) -> None:
+        """glasscache against the raw app."""
+        effort = self._effort
+        found = self._measured("In process, 2 KB answer", lambda: one_at_a_time(traced()), effort.rounds)
+        self._hit_times_raw = found.times("GET hit", RAW)
+        self._measured("In process, 1,000 equal requests at once", crowds, effort.crowd_rounds)
+
+    def _measured(self, title: str, make: Callable[[], Sequence[Line]], rounds: int) -> Timings:
+        async def run() -> Timings:
+            lines = make()
+            cases = [line.case for line in lines]
+            found = await measure(cases, rounds=rounds, seed=self._seed, scale=self._effort.scale)
+            self._add(title, [report.row(line, found) for line in lines], found.rounds)
+            return found
+
+        return asyncio.run(run())
+
+    def importing(self) -> None:
+        """The time that an import takes."""
+        above, whole = imports.milliseconds(self._effort.imports)
+        own = Row(
+            name="import glasscache.asgi, above other modules",
+            us=above,
+            goal=f"{IMPORT_GOAL:g} ms",
+            found=f"{above:.1f} ms",
+            met=above <= IMPORT_GOAL,
+        )
+        whole_row = Row(name="import glasscache.asgi, with all that it needs", us=whole)
+        self._add("Import", [own, whole_row], {"above_ms": above, "whole_ms": whole}, "ms")
+
+    def peers(self, *, may_install: bool) -> None:
+        """The others, as far as they work."""
+        effort = self._effort
+        try:
+            if not peers.ready():
+                if not may_install:
+                    raise peers.NoPeersError("`make bench` makes their environment")
+                self._console.print("Setting up the peers' environment in build/bench-venv, once ...")
+                peers.set_up()
+            found = peers.timings(effort.peer_rounds, self._seed, effort.scale)
+        except peers.NoPeersError as error:
+            self._console.print(f"Peers are left out: {error}\n", markup=False)
+            return
+        for name, reason in found["missing"].items():
+            self._console.print(f"{name} is left out: {reason}", markup=False)
+        timings = Timings(found["timings"])
+        self._add("Peers, in a process of their own", report.peer_rows(timings, self._hit_times_raw), found)
+
+    def over_http(self) -> None:
+        """uvicorn under wrk."""
+        effort = self._effort
+        for connections in effort.connections:
+            try:
+                rates, costs = wire.measure(effort.wire_rounds, effort.wire_seconds, connections, self._seed)
+            except wire.NoWireError as error:
+                self._console.print(f"HTTP is left out: {error}\n", markup=False)
+                return
+            title = f"uvicorn under wrk, {connections} connections (us: the server's CPU per request)"
+            self._add(title, report.wire_rows(rates, costs), {"rates": rates, "costs": costs.rounds})
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load_before": load,
+    }
+
+
+def say_where(console: Console, found: dict[str, Any]) -> None:
+    """Name the machine, and warn if it is at work for others."""
+    console.print(f"{found['python']}, {found['system']}, {found['cores']} cores, load {found['load_before']}")
+    if (found["load_before"] or 0) > 0.3:
+        console.print("[yellow]Other work runs on this machine: compare ratios, and only within this run.[/]")
+    console.print()
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """What the user asked for."""
+    parser = argparse.ArgumentParser(prog="bench", description="Measure glasscache; see docs/benchmarks.md.")
+    parser.add_argument(
+        "--quick", action="store_true", help="under a minute: fewer rounds, peers only if set up already"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
+    parser.add_argument("--no-wire", action="store_true", help="leave uvicorn and wrk out")
+    parser.add_argument("--seed", type=int, default=7, help="another seed, another order of the samples (7)")
+    parser.add_argument("--out", type=Path, default=peers.ROOT / "build" / "bench.json", help="build/bench.json")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> int:
+    """Run it all. `effort`: by default what `--quick` says."""
+    options = arguments(given)
+    for name in [name for name in os.environ if name.startswith(_OURS)]:
+        del os.environ[name]  # measured is what the code says, not what this shell was set to
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    where, begun = machine(), time.monotonic()
+    say_where(console, where)
+    bench = Bench(effort or (QUICK if options.quick else FULL), options.seed, console)
+    bench.in_process()
+    bench.importing()
+    if not options.no_peers:
+        bench.peers(may_install=not options.quick)
+    if not options.no_wire:
+        bench.over_http()
+    report.save(options.out, {**where, "seed": options.seed}, bench.sections, bench.timings)
+    console.print(f"{time.monotonic() - begun:.0f} s; every sample is in {options.out}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The benchmark's arithmetic is right, and it runs: whatever the figures are, none is judged here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from glasscache.asgi import CacheMiddleware
+from tests.bench import imports, peers, report, run, wire
+from tests.bench.cases import RAW, Goal, Line, crowds, expect, null_cache, one_at_a_time, rules
+from tests.bench.measure import Case, Timings, Work, measure
+from tests.bench.traced import traced
+from tests.bench.traffic import ANSWER, App, Message, ask, get, new, post, question, raw, raw_reading
+
+TINY = run.Effort(
+    rounds=1, crowd_rounds=1, peer_rounds=1, imports=1, wire_rounds=1, wire_seconds=1, connections=(1,), scale=0.03
+)
+
+
+def counted(calls: list[str], name: str) -> Callable[[int], Work]:
+    def prepare(count: int) -> Work:
+        async def work() -> None:
+            calls.extend([name] * count)
+
+        return work
+
+    return prepare
+
+
+def timings(**rounds: list[float]) -> Timings:
+    return Timings(rounds)
+
+
+class TestArithmetic:
+    def test_a_figure_is_the_median_of_its_samples(self) -> None:
+        assert timings(a=[5.0, 1.0, 100.0]).us("a") == 5
+        assert timings(a=[5.0, 1.0, 100.0, 7.0]).us("a") == 6
+
+    def test_a_ratio_compares_samples_of_the_same_round_so_that_a_slow_round_does_not_count(self) -> None:
+        found = timings(a=[2.0, 20.0, 200.0], base=[1.0, 10.0, 50.0])
+        assert found.times("a", "base") == 2
+        assert found.added("a", "base") == 10
+
+    def test_the_spread_of_equal_samples_is_one(self) -> None:
+        assert timings(a=[3.0] * 8).spread("a") == 1
+        assert timings(a=[1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 4.0, 4.0]).spread("a") == 4
+
+    @pytest.mark.parametrize(
+        ("goal", "found", "met"),
+        [
+            (Goal("times", 5), "4.00 x", True),
+            (Goal("times", 3.9), "4.00 x", False),
+            (Goal("added", 6), "+ 6.00 us", True),
+            (Goal("added", 5.9), "+ 6.00 us", False),
+            (None, "", None),
+        ],
+    )
+    def test_a_goal_is_met_up_to_its_limit(self, goal: Goal | None, found: str, met: bool | None) -> None:
+        line = Line(case=Case(name="hit", prepare=counted([], "hit")), goal=goal)
+        row = report.row(line, Timings({"hit": [8.0], RAW: [2.0]}))
+        assert (row.us, row.times_raw, row.found, row.met) == (8, 4, found, met)
+
+    def test_a_goal_against_another_base_names_it(self) -> None:
+        line = Line(case=Case(name="hit", prepare=counted([], "hit")), base="span", goal=Goal("times", 1.2))
+        row = report.row(line, Timings({"hit": [11.0], "span": [10.0], RAW: [1.0]}))
+        assert (row.goal, row.found, row.times_raw, row.met) == ("1.2 x span", "1.10 x", 11, True)
+
+    def test_peers_are_compared_with_the_raw_app_of_their_own_process(self) -> None:
+        found = Timings({RAW: [2.0], "Starlette route, no cache": [40.0], "other": [10.0]})
+        route, other, share = report.peer_rows(found, hit_times_raw=4)
+        assert (route.times_raw, other.times_raw) == (20, 5)
+        assert (share.found, share.met) == ("0.20 x", True)
+
+    def test_over_http_a_hit_has_to_meet_both_goals(self) -> None:
+        costs = Timings({RAW: [10.0], "hit": [11.0], "route": [20.0]})
+        rows = report.wire_rows({RAW: [1000.0], "hit": [950.0], "route": [500.0]}, costs)
+        assert [row.met for row in rows] == [None, True, None]
+        rows = report.wire_rows({RAW: [1000.0], "hit": [850.0], "route": [500.0]}, costs)
+        assert [row.met for row in rows] == [None, False, None]
+
+
+class TestMeasuring:
+    def test_every_round_has_a_sample_of_every_case_in_an_order_that_the_seed_decides(self) -> None:
+        def calls(seed: int) -> list[str]:
+            told: list[str] = []
+            cases = [Case(name=name, prepare=counted(told, name), count=10) for name in "abcd"]
+            found = asyncio.run(measure(cases, rounds=6, seed=seed, scale=0.1))
+            assert {name: len(samples) for name, samples in found.rounds.items()} == dict.fromkeys("abcd", 6)
+            return told
+
+        first = calls(1)
+        assert first[:4] == ["a", "b", "c", "d"]  # the warm-up
+        rounds = [first[at : at + 4] for at in range(4, len(first), 4)]
+        assert all(sorted(one) == ["a", "b", "c", "d"] for one in rounds)
+        assert len({tuple(one) for one in rounds}) > 1
+        assert calls(1) == first != calls(2)
+
+    def test_time_is_told_per_operation(self) -> None:
+        def prepare(count: int) -> Work:
+            async def work() -> None:
+                sum(range(20_000 * count))
+
+            return work
+
+        found = asyncio.run(measure([Case(name="a", prepare=prepare, count=4)], rounds=1, seed=1))
+        assert 0 < found.us("a") < 1e6
+
+    def test_a_case_that_does_not_do_what_it_says_is_refused(self) -> None:
+        app = CacheMiddleware(raw, cache=null_cache(), rules=rules())
+        wrong = Case(name="hit", prepare=counted([], "hit"), verify=expect(app, get("/other"), b"glasscache; hit"))
+        with pytest.raises(RuntimeError, match="not what it claims"):
+            asyncio.run(measure([wrong], rounds=1, seed=1))
+
+
+class TestTraffic:
+    @pytest.mark.parametrize("size", [211, 2048])
+    def test_questions_have_their_size_and_differ_only_where_the_rule_does_not_look(self, size: int) -> None:
+        one, other = question(size)(1), question(size)(2)
+        assert len(one) == len(other) == size
+        first, second = json.loads(one), json.loads(other)
+        assert first.pop("trace_id") != second.pop("trace_id")
+        assert first == second
+
+    def test_strings_of_a_request_are_new_every_time(self) -> None:
+        one, other = get()(1)[0], get()(1)[0]
+        assert one == other
+        for name in ("path", "raw_path", "query_string", "method"):
+            assert one[name] is not other[name]
+        for (name, value), (same_name, same_value) in zip(one["headers"], other["headers"], strict=True):
+            assert name is not same_name
+            assert value is not same_value
+        text = b"some bytes"
+        assert new(text) == text
+        assert new(text) is not text
+
+    def test_a_post_has_its_body_and_its_length(self) -> None:
+        async def scenario() -> tuple[Message, dict[bytes, bytes]]:
+            scope, receive = post(lambda number: b"%d" % number)(123)
+            return await receive(), dict(scope["headers"])
+
+        message, fields = asyncio.run(scenario())
+        assert message["body"] == b"123"
+        assert fields[b"content-length"] == b"3"
+
+    @pytest.mark.parametrize("app", [raw, raw_reading])
+    def test_the_raw_apps_answer(self, app: App) -> None:
+        fields, body = asyncio.run(ask(app, post(question(211))(1)))
+        assert body == ANSWER
+        assert fields[b"content-length"] == b"%d" % len(ANSWER)
+
+
+class TestTheCommand:
+    def test_it_measures_every_line_and_keeps_every_sample(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("OTEL_SDK_DISABLED", "true")  # must not change what is measured
+        out = tmp_path / "made" / "bench.json"
+        assert run.main(["--quick", "--no-peers", "--no-wire", "--out", str(out)], TINY) == 0
+        kept = json.loads(out.read_text())
+        alone, together = asyncio.run(names())
+        for title, lines in (
+            ("In process, 2 KB answer", alone),
+            ("In process, 1,000 equal requests at once", together),
+        ):
+            assert [row["name"] for row in kept["rows"][title]] == lines
+            assert {name: len(samples) for name, samples in kept["timings"][title].items()} == dict.fromkeys(lines, 1)
+        assert kept["timings"]["Import"]["above_ms"] > 0
+        assert kept["machine"]["cores"] >= 1
+        shown = capsys.readouterr().out
+        assert "GET hit" in shown
+        assert "5 x raw" in shown
+
+    def test_quick_leaves_peers_out_that_are_not_set_up_and_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(peers, "ready", lambda: False)
+        bench = run.Bench(TINY, 1, Console())
+        bench.peers(may_install=False)
+        assert "Peers are left out" in capsys.readouterr().out
+        assert bench.sections == {}
+
+    def test_without_wrk_it_says_how_to_get_it(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("PATH", "")
+        run.Bench(TINY, 1, Console()).over_http()
+        assert "apt-get install wrk" in capsys.readouterr().out
+
+    def test_a_server_is_there_while_it_is_measured_and_gone_afterwards(self) -> None:
+        with wire.server("hit") as (_, pid):
+            assert wire.processor_seconds(pid) >= 0
+        assert not Path(f"/proc/{pid}").exists()
+
+    def test_an_environment_of_peers_is_ready_once_it_has_the_list_of_today(self, tmp_path: Path) -> None:
+        assert not peers.ready(tmp_path)
+        (tmp_path / "peers.txt").write_bytes(peers.LIST.read_bytes())
+        assert peers.ready(tmp_path)
+        (tmp_path / "peers.txt").write_text("older==1.0\n")
+        assert not peers.ready(tmp_path)
+
+    def test_peers_that_cannot_be_imported_are_named_and_the_others_are_measured(self) -> None:
+        # In our own environment there are Starlette and FastAPI, and no other cache.
+        found = peers.timings(1, 1, 0.1, python=Path(sys.executable))
+        assert {RAW, "Starlette route, no cache", "FastAPI route, no cache"} <= found["timings"].keys()
+        assert all("Error" in reason for reason in found["missing"].values())
+
+    def test_an_environment_that_breaks_off_is_told_with_its_reason(self, tmp_path: Path) -> None:
+        broken = tmp_path / "python"
+        broken.write_text("#!/bin/sh\necho no such interpreter >&2\nexit 3\n")
+        broken.chmod(0o755)
+        with pytest.raises(peers.NoPeersError, match="no such interpreter"):
+            peers.timings(1, 1, 1.0, python=broken)
+
+
+def test_the_time_of_an_import_is_read_from_an_interpreter_of_its_own() -> None:
+    assert all(milliseconds > 0 for milliseconds in imports.milliseconds(1))
+
+
+async def names() -> tuple[list[str], list[str]]:
+    return [line.case.name for line in one_at_a_time(traced())], [line.case.name for line in crowds()]
