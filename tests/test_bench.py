@@ -16,7 +16,7 @@ from tests.bench import imports, peers, report, run, wire
 from tests.bench.cases import RAW, Goal, Line, crowds, expect, null_cache, one_at_a_time, rules
 from tests.bench.measure import Case, Timings, Work, measure
 from tests.bench.traced import traced
-from tests.bench.traffic import ANSWER, App, Message, ask, get, new, post, question, raw, raw_reading
+from tests.bench.traffic import ANSWER, App, Message, ask, get, new, post, question, raw, raw_reading, raw_unsafe
 
 TINY = run.Effort(
     rounds=1, crowd_rounds=1, peer_rounds=1, imports=1, wire_rounds=1, wire_seconds=1, connections=(1,), scale=0.03
@@ -148,7 +148,7 @@ class TestTraffic:
         assert message["body"] == b"123"
         assert fields[b"content-length"] == b"3"
 
-    @pytest.mark.parametrize("app", [raw, raw_reading])
+    @pytest.mark.parametrize("app", [raw, raw_unsafe, raw_reading])
     def test_the_raw_apps_answer(self, app: App) -> None:
         fields, body = asyncio.run(ask(app, post(question(211))(1)))
         assert body == ANSWER

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from glasscache._events import Acquired, Answered, ServedStale
 from glasscache._stream import ReaderGone
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.policy import Limits, Policy, Share
-from tests.flights.rig import FarStore, answer, counted, events, loads, make, run, told, together, waits
+from tests.flights.rig import FarStore, answer, counted, events, loads, make, run, together, told, waits
 from tests.flights.site import Load, OriginError
 from tests.support.seeded_loop import World
 

@@ -8,7 +8,6 @@ lookup.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import copy
 from random import Random
 
 from glasscache._entry import Entry, Key
@@ -24,33 +23,18 @@ from glasscache._events import (
     TierGauge,
 )
 from glasscache._flight import Flight
-from glasscache._run import Answer, Ask, Run, loading
+from glasscache._run import Answer, Ask, Run, forbid_recursion, loading
 from glasscache._state import State
-from glasscache._stream import Reader, ReaderGone, Sight
+from glasscache._stream import Reader, ReaderGone, Sight, copy_of
 from glasscache._wait import Commons
-from glasscache.errors import LoadStoppedError, LoadTimeoutError, RecursiveLoadError
+from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.interfaces import Clock, NearStore, Store, Telemetry
 from glasscache.policy import Limits, Verdict, judge
 
+__all__ = ["Answer", "Engine"]
+
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 _REMOVALS_PER_SAMPLE = 16
-
-
-def _copy_of(error: BaseException) -> BaseException:
-    """Each waiter raises a copy of its own: a shared one would collect the tracebacks of them all."""
-    kind = type(error)
-    try:
-        copied = copy(error)
-    except Exception:  # an exception class whose constructor takes other arguments than it keeps: do without
-        copied = kind.__new__(kind, *error.args)
-        copied.__dict__.update(error.__dict__)
-    return copied if type(copied) is kind else LoadStoppedError(f"the load failed: {error!r}")
-
-
-def _forbid_recursion(key: Key, flight: Flight | None) -> None:
-    inside = loading.get()
-    if inside and (any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside))):
-        raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
 
 
 class Engine:
@@ -105,7 +89,7 @@ class Engine:
                 ask.end_wait("served")
                 return answer
             flight = self.flights.get(ask.at)
-            _forbid_recursion(ask.at, flight)
+            forbid_recursion(ask.at, flight)
             if ask.at in self._state.uncacheable:
                 return await self._alone(ask, "uncacheable")
             if not self._state.has_room(flight):
@@ -256,7 +240,7 @@ class Engine:
         if isinstance(error, LoadStoppedError) and not reader.stream.stopping and not ask.generation:
             ask.generation = 1  # the origin never had its say: one of those who waited leads again
             return None
-        raise _copy_of(error) from error
+        raise copy_of(error) from error
 
     def _stand_in(self, ask: Ask, reader: Reader, reason: StaleReason) -> Answer:
         assert ask.stand_in is not None
@@ -270,8 +254,9 @@ class Engine:
 
     async def _alone(self, ask: Ask, bypass: str | None) -> Answer:
         """Load for this request alone, at most `max_parallel_loads` at once for its key."""
-        leave = await self._slots.enter(ask.at)
-        if leave is None:
+        try:
+            leave = await self._slots.enter(ask.at)
+        except TimeoutError:
             return self._never_entered(ask)
         answer = self._look(ask)  # its turn may have come late: somebody else's answer may be there
         if answer is not None:
@@ -286,7 +271,7 @@ class Engine:
         try:
             answer = self._settle(ask, reader, await self._see(ask, reader, None))
             assert answer is not None  # a leader without a far tier plays, or fails
-            if bypass is not None and answer.reader is not None:
+            if bypass and answer.reader:
                 answer.result, answer.tier, answer.bypass = "bypass", "none", bypass
             return answer
         finally:
@@ -294,8 +279,7 @@ class Engine:
                 reader.leave()
 
     def _never_entered(self, ask: Ask) -> Answer:
-        if ask.can_stand_in(self.clock.now()):
-            assert ask.stand_in is not None
+        if ask.stand_in is not None and ask.can_stand_in(self.clock.now()):
             ask.end_wait("stale_served")
             return self._stale(ask.stand_in, self.near.name, "wait_timeout")
         ask.end_wait("timeout")
@@ -322,8 +306,7 @@ class Engine:
         """The answer has been passed on to its end, `seconds` after the request came."""
         counters = ask.counters
         if answer.result == "collapsed":
-            assert answer.reader is not None
-            entry = answer.reader.stream.entry
+            entry = answer.reader.stream.entry if answer.reader else None
             if entry is not None:
                 counters.save(entry.cost, entry.price, entry.size)
         elif answer.result == "miss":

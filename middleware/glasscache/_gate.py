@@ -98,14 +98,12 @@ class KeyGates:
         gate = self._gates.get(key)
         return gate is not None and gate.is_full
 
-    async def enter(self, key: Key) -> Callable[[], None] | None:
-        """Wait for a slot, to be given back like that of a `Gate`; None if there was none for `timeout` seconds."""
+    async def enter(self, key: Key) -> Callable[[], None]:
+        """As at a `Gate`; TimeoutError if there was no slot for `timeout` seconds."""
         gate = self._gates.setdefault(key, Gate(self._limit))
         try:
             async with asyncio.timeout(self._timeout):
                 leave = await gate.enter()
-        except TimeoutError:
-            return None
         finally:
             self._forget(key, gate)
         return partial(self._leave, key, gate, leave)

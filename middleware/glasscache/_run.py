@@ -20,13 +20,20 @@ from glasscache._gate import Gate
 from glasscache._state import State, variant_tag
 from glasscache._stream import Chain, Reader
 from glasscache._wait import Waiting
-from glasscache.errors import LoadStoppedError
+from glasscache.errors import LoadStoppedError, RecursiveLoadError
 from glasscache.policy import Policy, Share, Verdict, judge, make_entry, make_marker, may_stand_in
 
 log = logging.getLogger("glasscache")
 
 loading: ContextVar[tuple[Chain, ...]] = ContextVar("glasscache_loading", default=())
 """The loads that we are inside of, outermost first."""
+
+
+def forbid_recursion(key: Key, flight: Flight | None) -> None:
+    """RecursiveLoadError if a load that we are inside of would wait for itself."""
+    inside = loading.get()
+    if inside and (any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside))):
+        raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -135,11 +142,9 @@ class Run:
             if not (self._asks_far and await self._find_far()):
                 await self._ask_origin()
         except Exception as error:
-            if flight.ended:
-                if not flight.stopping:
-                    log.exception("the origin failed after its answer was complete", exc_info=error)
-            else:
-                flight.fail(error)
+            if flight.ended and not flight.stopping:
+                log.exception("the origin failed after its answer was complete", exc_info=error)
+            flight.fail(error)
 
     async def _ask_origin(self) -> None:
         self._releases.append(await self._ask.gate.enter())
@@ -174,11 +179,10 @@ class Run:
         uncacheable = self._state.uncacheable
         if flight.share is Share.NONE:
             uncacheable[self._at] = True
-        elif flight.share is Share.ALL:
-            if uncacheable:
-                uncacheable.pop(self._at, None)
-            if flight.head.vary:
-                self._open_variants(flight, flight.head.vary)
+        elif flight.share is Share.ALL and uncacheable:
+            uncacheable.pop(self._at, None)
+        if flight.head.vary and flight.share in (Share.ALL, Share.WHEN_COMPLETE):
+            self._open_variants(flight, flight.head.vary)
 
     def _open_variants(self, flight: Flight, names: tuple[bytes, ...]) -> None:
         marker = self._ask.marker
@@ -192,7 +196,7 @@ class Run:
                 lifetime=self._state.commons.limits.load_timeout,
                 number=flight.number,
             )
-            if not flight.void:
+            if flight.share is Share.ALL and not flight.void:
                 self._keep(self._ask.key, marker)
         flight.marker = marker
         flight.variant = self._ask.variant(marker)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -16,7 +17,7 @@ from glasscache._buffer import Buffer
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import WaitOutcome
 from glasscache._wait import Commons, Waiting
-from glasscache.errors import ReaderCutError
+from glasscache.errors import LoadStoppedError, ReaderCutError
 from glasscache.policy import Share, Terms
 
 _WAKE_PER_TICK = 64
@@ -30,6 +31,8 @@ class Head:
     headers: Headers
     share: Share
     terms: Terms | None = None
+    own_headers: Headers = ()
+    """All header fields, for the request that led the load: `headers` are those that are true for everyone."""
     vary: tuple[bytes, ...] = ()
     has_trailers: bool = False
 
@@ -56,6 +59,17 @@ _REFUSALS = {Share.LEADER: Sight.REFUSED, Share.NONE: Sight.PRIVATE}
 
 class ReaderGone(Exception):
     """The reader's client has left: its request is over."""
+
+
+def copy_of(error: BaseException) -> BaseException:
+    """Each waiter raises a copy of its own: a shared one would collect the tracebacks of them all."""
+    kind = type(error)
+    try:
+        copied = copy(error)
+    except Exception:  # an exception class whose constructor takes other arguments than it keeps: do without
+        copied = kind.__new__(kind, *error.args)
+        copied.__dict__.update(error.__dict__)
+    return copied if type(copied) is kind else LoadStoppedError(f"the load failed: {error!r}")
 
 
 class Chain:

@@ -134,7 +134,7 @@ class Cache:
         self,
         *,
         ttl: float | None = None,
-        tags: Iterable[str] | Callable[P, Iterable[str]] = (),
+        tags: Iterable[str] | Callable[..., Iterable[str]] = (),
         policy: Policy | None = None,
         name: str | None = None,
     ) -> Callable[[Callable[P, Awaitable[T]]], CachedFunction[P, T]]:
@@ -248,7 +248,7 @@ class CachedFunction(Generic[P, T]):
         function: Callable[P, Awaitable[T]],
         name: str | None,
         policy: Policy,
-        tags: Iterable[str] | Callable[P, Iterable[str]],
+        tags: Iterable[str] | Callable[..., Iterable[str]],
     ) -> None:
         functools.update_wrapper(self, function)
         self._cache = cache

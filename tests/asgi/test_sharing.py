@@ -10,7 +10,7 @@ import pytest
 from glasscache.asgi import Rule, credential
 from glasscache.errors import ConfigurationError
 from tests.asgi.site import FIRST, UNSTORED, Echo, Site, respond, run
-from tests.support.asgi import Receive, Scope, Send
+from tests.support.asgi import Client, Receive, Scope, Send
 
 PAGE = Rule("/page", ttl=60)
 ASK = Rule("/ask", methods=("POST", "QUERY"), ttl=60)
@@ -197,6 +197,37 @@ def test_headers_of_one_request_and_of_one_connection_are_not_replayed() -> None
         site = Site(Echo(headers=[*own, (b"x-hop", b"1"), (b"x-all", b"2")]), PAGE)
         await site.get()
         assert (await site.get()).headers[:-2] == [(b"x-all", b"2")]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_who_led_the_load_gets_the_headers_of_its_own_request_and_followers_do_not(status: int) -> None:
+    async def scenario() -> None:
+        site = Site(Echo(status=status, headers=[(b"X-Request-Id", b"1"), (b"x-all", b"2")], takes=1), PAGE)
+        leader, follower = await asyncio.gather(site.get(), site.get())
+        assert leader.headers[:-1] == [(b"x-request-id", b"1"), (b"x-all", b"2")]
+        assert follower.headers[:-1] == [(b"x-all", b"2")]
+
+    run(scenario)
+
+
+def test_middleware_around_us_sees_which_route_answered() -> None:
+    async def scenario() -> None:
+        async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+            scope |= {"endpoint": "search", "internals": object()}
+            await respond(send, b"an answer")
+
+        site = Site(routed, PAGE)
+        seen: list[Scope] = []
+
+        async def around(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope)
+            await site.middleware(scope, receive, send)
+
+        await Client(around).request("GET", "/page")
+        assert seen[0]["endpoint"] == "search"
+        assert "internals" not in seen[0]
 
     run(scenario)
 

@@ -28,6 +28,7 @@ from tests.bench.traffic import (
     question,
     raw,
     raw_reading,
+    raw_unsafe,
 )
 
 RAW, RAW_POST = "raw ASGI constant", "raw ASGI constant, POST body read"
@@ -206,6 +207,7 @@ def one_at_a_time(traced: Sequence[Line]) -> list[Line]:
     """Requests one after the other; `traced` are the lines under the OpenTelemetry SDK."""
     limits = [
         Line(case=Case(name=RAW, prepare=one_by_one(raw, get()))),
+        Line(case=Case(name="the same messages sent again and again", prepare=one_by_one(raw_unsafe, get()))),
         Line(case=Case(name=RAW_POST, prepare=one_by_one(raw_reading, post(question(211))))),
     ]
     return [*limits, *hits(), *traced, *misses(), *in_code()]

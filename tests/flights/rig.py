@@ -59,7 +59,7 @@ def events(site: Site, kind: type) -> list[Any]:
 
 
 def counted(site: Site) -> dict[tuple[str, str], int]:
-    return dict(site.engine.counters.group("site").requests())
+    return dict(site.engine.counters.group("site").requests().items())
 
 
 async def together(site: Site, count: int, *, who: str = "r") -> list[Answer]:

@@ -6,7 +6,6 @@ After every seed: each survivor had a right answer (see `site.py`), no load ran 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -24,8 +23,9 @@ async def invalidate(site: Site, what: str) -> None:
     """The knowledge changes, and the cache is told."""
     site.version += 1
     version = site.version
-    options: dict[str, Any] = {"key": {"key": b"k"}, "tag": {"tag": "tag:k"}, "all": {"everything": True}}[what]
-    await site.engine.invalidate(**options)
+    await site.engine.invalidate(
+        key=b"k" if what == "key" else None, tag="tag:k" if what == "tag" else None, everything=what == "all"
+    )
     site.invalidated = max(site.invalidated, version)
 
 

@@ -67,7 +67,7 @@ def test_a_thousand_identical_questions_at_once_are_one_load(stack: Stack) -> No
         asyncio.run(scenario(server.port))
 
 
-def test_a_crowd_whose_answer_varies_is_one_load_per_variant(stack: Stack) -> None:
+def test_a_crowd_whose_answer_varies_is_one_load_per_variant() -> None:
     cache, go_on, loads = make_cache(), Signal(), Counter[str]()
 
     async def answer(request: Request) -> Response:
@@ -90,7 +90,7 @@ def test_a_crowd_whose_answer_varies_is_one_load_per_variant(stack: Stack) -> No
         assert all(task.result().body == language.encode() for task, language in asked.items())
         assert loads == {"de": 1, "en": 1, "fr": 1}
 
-    with live_server(app, **stack) as server:
+    with live_server(app) as server:
         asyncio.run(scenario(server))
 
 

@@ -222,8 +222,7 @@ def test_a_hung_handler_is_an_error_for_all_who_waited_and_the_key_can_be_used_a
         answers = await asyncio.gather(*(ask(server, "/a") for _ in range(5)))
         assert [answer.status for answer in answers] == [500] * 5
         assert len(runs) == 1
-        assert not cancelled.is_set  # it hangs on for its grace, and holds nothing any more
-        assert (await ask(server, "/a")).body == b"answer"
+        assert (await ask(server, "/a")).body == b"answer"  # whether the first has noticed yet or not
         await cancelled.wait()
 
     with live_server(app) as server:

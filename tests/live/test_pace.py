@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from glasscache import Cache
 from glasscache.asgi import CacheMiddleware, Rule
-from tests.live.rig import PATIENCE, Feed, Signal, Stack, ask, make_cache
+from tests.live.rig import PATIENCE, Feed, Signal, ask, make_cache
 from tests.support.servers import CutOff, LiveServer, RawConnection, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -54,7 +54,7 @@ class Large:
         return app
 
 
-def test_a_body_larger_than_the_bound_reaches_every_reader_whole_and_is_not_stored(stack: Stack) -> None:
+def test_a_body_larger_than_the_bound_reaches_every_reader_whole_and_is_not_stored() -> None:
     large, cache = Large(pieces=40), make_cache(max_entry_bytes=200_000)
 
     async def scenario(server: LiveServer) -> None:
@@ -68,7 +68,7 @@ def test_a_body_larger_than_the_bound_reaches_every_reader_whole_and_is_not_stor
         assert large.loads == 1
         assert cache.engine.near.gauge().entries == 0
 
-    with live_server(large.served_by(cache), **stack) as server:
+    with live_server(large.served_by(cache)) as server:
         asyncio.run(scenario(server))
 
 

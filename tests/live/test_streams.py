@@ -131,7 +131,7 @@ def test_a_finite_load_that_everybody_has_left_finishes_and_is_stored() -> None:
         asyncio.run(scenario(server.port))
 
 
-def test_a_stream_that_breaks_is_cut_for_everyone_and_never_ends_cleanly(stack: Stack) -> None:
+def test_a_stream_that_breaks_is_cut_for_everyone_and_never_ends_cleanly() -> None:
     feed, cache = Feed(2, fails=True), make_cache()
 
     async def scenario(port: int) -> None:
@@ -145,5 +145,5 @@ def test_a_stream_that_breaks_is_cut_for_everyone_and_never_ends_cleanly(stack: 
                     await client.body()
         assert cache.engine.near.gauge().entries == 0
 
-    with live_server(feed.served_by(cache), **stack) as server:
+    with live_server(feed.served_by(cache)) as server:
         asyncio.run(scenario(server.port))

@@ -78,7 +78,7 @@ async def settle(server: LiveServer) -> None:
     await ask(server, "/settle")
 
 
-def test_hits_follow_each_other_on_one_connection(stack: Stack) -> None:
+def test_hits_follow_each_other_on_one_connection() -> None:
     echo = Echo()
 
     async def scenario(server: LiveServer) -> None:
@@ -90,7 +90,7 @@ def test_hits_follow_each_other_on_one_connection(stack: Stack) -> None:
                 assert (await ask_on(raw, "/ask", "POST", headers=JSON, body=b'{"question":1}')).body
         assert echo.methods == ["GET", "POST"]
 
-    run(echo.served_by(make_cache()), scenario, stack)
+    run(echo.served_by(make_cache()), scenario)
 
 
 def test_pipelined_requests_are_answered_in_order(stack: Stack) -> None:
@@ -129,9 +129,7 @@ def test_a_head_is_answered_from_the_stored_get_and_the_connection_goes_on(stack
 
 
 @pytest.mark.parametrize("condition", [{"If-None-Match": 'W/"v1"'}, {"If-Modified-Since": MODIFIED.decode()}])
-def test_a_client_that_has_the_answer_gets_a_304_and_the_connection_goes_on(
-    condition: dict[str, str], stack: Stack
-) -> None:
+def test_a_client_that_has_the_answer_gets_a_304_and_the_connection_goes_on(condition: dict[str, str]) -> None:
     echo = Echo()
 
     async def scenario(server: LiveServer) -> None:
@@ -146,7 +144,7 @@ def test_a_client_that_has_the_answer_gets_a_304_and_the_connection_goes_on(
             assert (other.status, other.body) == (200, b"page of /a")
         assert echo.methods == ["GET"]
 
-    run(echo.served_by(make_cache()), scenario, stack)
+    run(echo.served_by(make_cache()), scenario)
 
 
 def test_a_slow_clients_body_in_many_chunks_is_replayed_exactly_and_keyed_like_a_whole_one(stack: Stack) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from glasscache._entry import Headers
 from glasscache._flight import Flight
@@ -37,6 +37,9 @@ _HIDDEN = frozenset(
 )
 """Extensions that would bypass the recorder, or speak to one client of many."""
 
+_ROUTED = ("endpoint", "path_params", "route")
+"""What routers write into the scope, and loggers and tracers around them read after the answer."""
+
 _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
 
 
@@ -53,21 +56,27 @@ def load_scope(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> Scope
     return {**scope, "headers": headers, "extensions": extensions}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The app behind one rule, and on what terms its answers are kept."""
+
+    app: ASGIApp
+    rule: Rule
+    policy: Policy
+    gate: Gate
+    clock: Clock
+    credentials: frozenset[bytes]
+
+
 class AppLoad:
     """How to load the answer to one request: called with the flight to feed."""
 
-    __slots__ = ("_app", "_clock", "_gate", "_messages", "_policy", "_rule", "_scope")
+    __slots__ = ("_messages", "_origin", "_scope")
 
-    def __init__(
-        self, app: ASGIApp, scope: Scope, body: Sequence[Message], rule: Rule, policy: Policy, gate: Gate, clock: Clock
-    ) -> None:
-        self._app = app
+    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message]) -> None:
+        self._origin = origin
         self._scope = scope
         self._messages = body or _NO_BODY
-        self._rule = rule
-        self._policy = policy
-        self._gate = gate
-        self._clock = clock
 
     async def __call__(self, flight: Flight) -> None:
         """Run the app to its end; its background tasks may outlast the answer."""
@@ -81,31 +90,38 @@ class AppLoad:
             return {"type": "http.disconnect"}
 
         # a scope and messages of its own: what one load does to them, the next must not see
-        await self._app({**self._scope, "headers": [*self._scope["headers"]]}, receive, recorder.send)
+        scope = load_scope(self._scope, self._origin.rule, self._origin.credentials)
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._scope.update({name: scope[name] for name in _ROUTED if name in scope})
+            await recorder.send(message)
+
+        await self._origin.app(scope, receive, send)
 
     def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
         """What may be done with this answer, for which its handler named a lifetime in seconds or None."""
         found = http.assess(
             status,
             headers,
-            ttl=self._rule.ttl if lifetime is None else lifetime,
-            policy=self._policy,
-            statuses=frozenset(self._rule.statuses),
-            now_wall=self._clock.wall(),
+            ttl=self._origin.rule.ttl if lifetime is None else lifetime,
+            policy=self._origin.policy,
+            statuses=frozenset(self._origin.rule.statuses),
+            now_wall=self._origin.clock.wall(),
         )
         if found.retry_after is not None:
-            self._gate.pause(self._clock.now() + found.retry_after)
+            self._origin.gate.pause(self._origin.clock.now() + found.retry_after)
         if found.terms is None:
             return found
         try:
-            if self._rule.store_if is None or self._rule.store_if(status, headers):
+            if self._origin.rule.store_if is None or self._origin.rule.store_if(status, headers):
                 return replace(found, terms=replace(found.terms, tags=self._tags()))
         except Exception:
             log.exception("a rule's callable failed: the answer is not stored")
         return replace(found, share=Share.WHEN_COMPLETE, terms=None, reason="store_if")
 
     def _tags(self) -> tuple[str, ...]:
-        tags = self._rule.tags
+        tags = self._origin.rule.tags
         found: Iterable[str] = tags(self._scope) if callable(tags) else tags
         return tuple(found)
 
@@ -158,9 +174,16 @@ class Recorder:
         if terms is not None:
             self._terms = terms
             terms = self._notes.apply(terms, is_error=status >= 400)
-            headers = http.storable_headers(headers)
         self._flight.begin(
-            Head(status=status, headers=headers, share=share, terms=terms, vary=found.vary, has_trailers=has_trailers)
+            Head(
+                status=status,
+                headers=http.storable_headers(headers),
+                own_headers=headers,
+                share=share,
+                terms=terms,
+                vary=found.vary,
+                has_trailers=has_trailers,
+            )
         )
 
     async def _body(self, message: Message, head: Head) -> None:

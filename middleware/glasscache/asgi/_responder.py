@@ -101,7 +101,10 @@ async def play(reader: Reader, status_field: bytes, send: Send) -> None:
         start: Message = {
             "type": "http.response.start",
             "status": head.status,
-            "headers": [*head.headers, (http.cache_status.HEADER, status_field)],
+            "headers": [
+                *(head.own_headers if reader.leader else head.headers),
+                (http.cache_status.HEADER, status_field),
+            ],
         }
         if head.has_trailers:
             start["trailers"] = True

@@ -16,7 +16,7 @@ from glasscache._gate import Gate
 from glasscache._run import Answer, Ask
 from glasscache._stream import ReaderGone
 from glasscache.asgi import _request, http
-from glasscache.asgi._recorder import AppLoad, load_scope
+from glasscache.asgi._recorder import AppLoad, Origin
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_chunks, send_entry, status_of
 from glasscache.asgi.http import cache_status
@@ -37,14 +37,18 @@ class Route:
     def __init__(self, rule: Rule, cache: Cache, app: ASGIApp, credentials: frozenset[bytes]) -> None:
         self._rule = rule
         self._cache = cache
-        self._app = app
-        self._credentials = credentials
+        self._origin = Origin(
+            app=app,
+            rule=rule,
+            policy=rule.terms(cache.policy),
+            gate=Gate(rule.max_loads),
+            clock=cache.clock,
+            credentials=credentials,
+        )
         self._engine = cache.engine
         self._near = cache.engine.near
         self._clock = cache.clock
         self._telemetry = cache.telemetry
-        self._policy = rule.terms(cache.policy)
-        self._gate = Gate(rule.max_loads)
         self._counters = cache.engine.counters.group(rule.group)
         self.authorities: set[tuple[str, bytes]] = set()
         # --- the short way
@@ -106,7 +110,9 @@ class Route:
         query = scope.get("query_string", b"")
         path = scope["path"]
         extensions = scope.get("extensions")
-        if len(path) + len(query) > _MEMO_BYTES or (extensions and "tls" in extensions):
+        if len(path) + len(query) + len(host or b"") + len(kind or b"") > _MEMO_BYTES or (
+            extensions and "tls" in extensions
+        ):
             return None
         return (
             path,
@@ -185,7 +191,7 @@ class Exchange:
         route, scope = self._route, self._scope
         if key is None:
             try:
-                _request.refuse(scope, route._rule, route._credentials)
+                _request.refuse(scope, route._rule, route._origin.credentials)
                 if scope["method"] in BODY_METHODS:
                     await self._body.read(self._receive, route._rule)
                 key = route.key_of(scope, self._body.content)
@@ -214,22 +220,14 @@ class Exchange:
             values = (http.vary_value(name, scope["headers"]) for name in marker.vary)
             return route._cache.keyring.digest(b"vary", key, marker.chunks[0], *values)
 
-        load = AppLoad(
-            route._app,
-            load_scope(scope, route._rule, route._credentials),
-            self._body.messages,
-            route._rule,
-            route._policy,
-            route._gate,
-            route._clock,
-        )
+        load = AppLoad(route._origin, scope, self._body.messages)
         return Ask(
             key=key,
             counters=route._counters,
-            policy=route._policy,
+            policy=route._origin.policy,
             load=load,
             variant=variant,
-            gate=route._gate,
+            gate=route._origin.gate,
             joined=joined,
         )
 
@@ -294,4 +292,4 @@ class Exchange:
                 message = {**message, "headers": [*message.get("headers", ()), field]}
             await self._send(message)
 
-        await route._app(self._scope, receive, send)
+        await route._origin.app(self._scope, receive, send)

@@ -1,0 +1,1 @@
+"""One contract, eight frameworks, five servers: glasscache where people will put it."""

@@ -1,0 +1,1 @@
+"""The same site in each framework, written as that framework's users would."""

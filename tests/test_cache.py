@@ -1,0 +1,364 @@
+"""The cache in code: values, decorated functions, keys, event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from glasscache import Cache, Limits, MemoryStore, Policy
+from glasscache._null import NullTelemetry
+from glasscache.errors import CodecError, ConfigurationError, RecursiveLoadError
+from glasscache.otel import OtelTelemetry
+from glasscache.testing import FlakyStore, ManualClock, RecordingTelemetry
+
+SECRET = "a secret of thirty-two characters"
+
+
+class Passage(msgspec.Struct):
+    text: str
+    score: float = 0.0
+
+
+@dataclasses.dataclass
+class Source:
+    name: str
+    pages: list[int]
+
+
+def make(**options: Any) -> Cache:
+    options.setdefault("telemetry", RecordingTelemetry())
+    return Cache(options.pop("store", None), key_secret=options.pop("key_secret", SECRET), **options)
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())  # type: ignore[arg-type]
+
+
+class Loader:
+    """Counts how often it is asked."""
+
+    def __init__(self, value: Any = "value") -> None:
+        self.calls = 0
+        self.value = value
+
+    async def __call__(self) -> Any:
+        self.calls += 1
+        await asyncio.sleep(0)
+        return self.value
+
+
+# --- get_or_load ----------------------------------------------------------------------------------------------------
+
+
+def test_a_value_is_loaded_once_however_many_ask_and_each_gets_a_copy_of_its_own() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader({"list": [1, 2]})
+        found = await asyncio.gather(*(cache.get_or_load("k", loader) for _ in range(3)))
+        found.append(await cache.get_or_load("k", loader))
+        assert found == [{"list": [1, 2]}] * 4
+        assert len({id(value["list"]) for value in found}) == 4
+        found[0]["list"].append(3)
+        assert await cache.get_or_load("k", loader) == {"list": [1, 2]}
+        assert loader.calls == 1
+        requests = cache.counters.group("get_or_load").requests()
+        assert requests == {("miss", "origin"): 1, ("collapsed", "origin"): 2, ("hit", "memory"): 2}
+        assert cache.holders == cache.waiters == 0
+        assert [gauge.entries for gauge in cache.gauges()] == [1]
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_value_lives_as_long_as_its_ttl_says() -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        cache, loader = make(clock=clock, policy=Policy(ttl=100.0)), Loader()
+        await cache.get_or_load("default", loader)
+        await cache.get_or_load("short", loader, ttl=10.0, group="short")
+        await cache.get_or_load("own", loader, policy=Policy(ttl=1000.0))
+        clock.advance(99)
+        for key in ("default", "short", "own"):
+            await cache.get_or_load(key, loader)
+        assert loader.calls == 4
+        clock.advance(900)
+        await cache.get_or_load("own", loader)
+        assert loader.calls == 4
+        assert cache.counters.group("short").requests() == {("miss", "origin"): 1}
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_stale_value_is_served_while_it_is_loaded_anew() -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        policy = Policy(ttl=10.0, stale_while_revalidate=10.0)
+        cache, loader = make(clock=clock, policy=policy), Loader("old")
+        await cache.get_or_load("k", loader)
+        clock.advance(15)
+        loader.value = "new"
+        assert await cache.get_or_load("k", loader) == "old"
+        await asyncio.wait(tuple(cache.engine._state.tasks))
+        assert await cache.get_or_load("k", loader) == "new"
+        await cache.aclose()
+
+    run(scenario)
+
+
+async def structs() -> list[Passage]:
+    return [Passage("a", 1.0)]
+
+
+async def source() -> Source:
+    return Source("pep", [8])
+
+
+async def plain():  # type: ignore[no-untyped-def]
+    return Source("pep", [8])
+
+
+async def unknown() -> nowhere.Type:  # type: ignore[name-defined]  # noqa: F821
+    return {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("loader", "kind", "expected"),
+    [
+        (structs, None, [Passage("a", 1.0)]),
+        (source, None, Source("pep", [8])),
+        (plain, None, {"name": "pep", "pages": [8]}),
+        (plain, Source, Source("pep", [8])),
+        (unknown, None, {"a": 1}),
+        (functools.partial(source), None, Source("pep", [8])),
+    ],
+)
+def test_a_value_comes_back_in_the_type_that_is_asked_for_or_annotated(loader: Any, kind: Any, expected: Any) -> None:
+    async def scenario() -> None:
+        cache = make()
+        for _ in range(2):
+            assert await cache.get_or_load("k", loader, type=kind) == expected
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_value_that_cannot_be_encoded_is_an_error_for_all_who_asked_and_not_kept() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader(object())
+        errors = await asyncio.gather(*(cache.get_or_load("k", loader) for _ in range(2)), return_exceptions=True)
+        assert [type(error) for error in errors] == [CodecError, CodecError]
+        loader.value = 1
+        assert await cache.get_or_load("k", loader) == 1
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_value_larger_than_an_entry_may_be_is_passed_on_and_not_kept() -> None:
+    async def scenario() -> None:
+        cache, loader = make(limits=Limits(max_entry_bytes=10)), Loader("x" * 100)
+        found = await asyncio.gather(*(cache.get_or_load("k", loader) for _ in range(2)))
+        assert found == ["x" * 100] * 2
+        await cache.get_or_load("k", loader)
+        assert loader.calls == 2
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_load_that_asks_for_its_own_key_is_told_so() -> None:
+    async def scenario() -> None:
+        cache = make()
+
+        async def load() -> Any:
+            return await cache.get_or_load("k", load)
+
+        with pytest.raises(RecursiveLoadError):
+            await cache.get_or_load("k", load)
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_values_are_removed_by_key_by_tag_and_all_together() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader()
+        for key in ("a", "b", "c"):
+            await cache.get_or_load(key, loader, tags=("t", key))
+        assert await cache.invalidate(key="a") == 1
+        assert await cache.invalidate(key="a") == 0
+        assert await cache.invalidate(tag="b") == 1
+        assert await cache.invalidate(all=True) == 1
+        await cache.get_or_load("a", loader)
+        assert loader.calls == 4
+        with pytest.raises(ConfigurationError, match="say what"):
+            await cache.invalidate()
+        await cache.aclose()
+
+    run(scenario)
+
+
+# --- cached ---------------------------------------------------------------------------------------------------------
+
+
+def test_equal_arguments_are_one_call_however_they_are_given() -> None:
+    async def scenario() -> None:
+        cache = make()
+        calls: list[tuple[str, int]] = []
+
+        @cache.cached(ttl=60)
+        async def retrieve(question: str, top: int = 3) -> list[Passage]:
+            """Find passages."""
+            calls.append((question, top))
+            return [Passage(question)] * top
+
+        first = await retrieve("q")
+        assert first == await retrieve("q", 3) == await retrieve(question="q") == await retrieve(top=3, question="q")
+        assert first is not await retrieve("q")
+        await retrieve("q", top=4)
+        assert calls == [("q", 3), ("q", 4)]
+        assert retrieve.__doc__ == "Find passages."
+        assert await retrieve.invalidate("q") == 1
+        await retrieve("q")
+        assert len(calls) == 3
+        assert retrieve.key_for("q") == retrieve.key_for(question="q", top=3) != retrieve.key_for("r")
+        assert await cache.invalidate(key=retrieve.key_for("q", 4)) == 1
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_tags_may_follow_from_the_arguments() -> None:
+    async def scenario() -> None:
+        cache = make()
+        calls: list[str] = []
+
+        @cache.cached(tags=lambda name: (f"doc:{name}",), name="documents")
+        async def read(name: str) -> str:
+            calls.append(name)
+            return name
+
+        @cache.cached(tags=("doc:a",))
+        async def count(name: str) -> int:
+            return len(name)
+
+        await read("a")
+        await read("b")
+        await count("a")
+        assert await cache.invalidate(tag="doc:a") == 2
+        assert [await read("a"), await read("b")] == ["a", "b"]
+        assert calls == ["a", "b", "a"]
+        assert "documents" in cache.counters.groups
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_only_async_functions_are_cached() -> None:
+    def blocking() -> int:
+        return 1
+
+    with pytest.raises(ConfigurationError, match="async def"):
+        make().cached()(blocking)  # type: ignore[arg-type]
+
+
+# --- construction ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_has_a_name() -> None:
+    with pytest.raises(ConfigurationError, match="give the cache a name"):
+        Cache(name="")
+
+
+def test_a_key_is_a_string() -> None:
+    async def scenario() -> None:
+        with pytest.raises(ConfigurationError, match="give a string"):
+            await make().get_or_load(7, Loader())  # type: ignore[arg-type]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("secret", ["short", ""])
+def test_a_short_secret_is_refused(secret: str) -> None:
+    with pytest.raises(ConfigurationError):
+        make(key_secret=secret)
+
+
+def test_keys_follow_from_the_secret_given_or_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLASSCACHE_KEY", raising=False)
+    anyones = [make(key_secret=None).keyring.digest(b"a") for _ in range(2)]
+    assert anyones[0] != anyones[1]
+    monkeypatch.setenv("GLASSCACHE_KEY", SECRET)
+    assert make(key_secret=None).keyring.digest(b"a") == make().keyring.digest(b"a")
+    assert make(key_secret="another secret of thirty-two chars").keyring.digest(b"a") != make().keyring.digest(b"a")
+
+
+def test_a_cache_tells_opentelemetry_unless_told_otherwise() -> None:
+    assert isinstance(Cache().telemetry, OtelTelemetry)
+    telemetry = RecordingTelemetry()
+    cache = Cache(telemetry=telemetry)
+    assert set(telemetry.sources) == {cache}
+
+
+def test_a_store_that_has_to_be_awaited_is_the_far_tier() -> None:
+    async def scenario() -> None:
+        store = FlakyStore(MemoryStore())
+        cache, loader = make(store=store, telemetry=NullTelemetry()), Loader()
+        assert [await cache.get_or_load("k", loader) for _ in range(2)] == ["value", "value"]
+        assert loader.calls == 1
+        assert store.calls == {"get": 2, "set": 1}
+        await cache.aclose()
+        assert store.calls["aclose"] == 1
+
+    run(scenario)
+
+
+# --- event loops ----------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_goes_on_over_several_event_loops() -> None:
+    cache, loader = make(), Loader()
+
+    async def ask(key: str) -> Any:
+        return await asyncio.gather(*(cache.get_or_load(key, loader) for _ in range(2)))
+
+    assert [asyncio.run(ask(key)) for key in ("a", "a", "b")] == [["value", "value"]] * 3
+    assert loader.calls == 2
+    asyncio.run(cache.aclose())
+
+
+def test_a_load_that_was_cancelled_with_its_event_loop_is_over() -> None:
+    cache = make()
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def begin() -> None:
+        task = asyncio.ensure_future(cache.get_or_load("k", hang))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+
+    asyncio.run(begin())
+    assert cache.holders == 0
+    assert asyncio.run(cache.get_or_load("k", Loader())) == "value"
+    asyncio.run(cache.aclose())
+
+
+def test_telemetry_for_who_wants_none_never_links_a_refresh_to_anything() -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        policy = Policy(ttl=10.0, stale_while_revalidate=10.0)
+        cache, loader = make(clock=clock, policy=policy, telemetry=NullTelemetry()), Loader()
+        await cache.get_or_load("k", loader)
+        clock.advance(15)
+        await cache.get_or_load("k", loader)
+        await cache.aclose()
+        assert loader.calls == 2
+
+    run(scenario)

@@ -1,0 +1,42 @@
+"""Which stored answers were told invalid, by number."""
+
+from __future__ import annotations
+
+import pytest
+
+from glasscache import _markers
+from glasscache._markers import Markers
+from glasscache.testing import entry
+
+
+def test_a_tag_kills_what_was_loaded_before_and_spares_what_comes_after() -> None:
+    markers = Markers()
+    old = entry(tags=("a", "b"), number=markers.number)
+    markers.mark_tag("b")
+    new = entry(tags=("a", "b"), number=markers.number)
+    assert markers.is_dead(old)
+    assert not markers.is_dead(new)
+    assert not markers.is_dead(entry(tags=("a",), number=0))
+    assert markers.is_dead(entry(number=0), "b")
+    assert not markers.is_dead(entry(number=0))
+
+
+def test_everything_is_everything_tagged_or_not() -> None:
+    markers = Markers()
+    markers.mark_tag("a")
+    markers.mark_all()
+    assert markers.is_dead(entry(number=1))
+    assert not markers.is_dead(entry(number=2, tags=("a",)))
+
+
+def test_a_tag_that_falls_out_of_the_table_becomes_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_markers, "_MAX_TAGS", 2)
+    markers = Markers()
+    for tag in ("a", "b", "a", "c"):  # "a" was told again: "b" is the oldest
+        markers.mark_tag(tag)
+    assert markers.is_dead(entry(tags=("b",), number=1))
+    assert markers.is_dead(entry(tags=("unknown",), number=1))
+    assert not markers.is_dead(entry(tags=("unknown",), number=2))
+    assert not markers.is_dead(entry(number=0))
+    markers.mark_all()
+    assert not markers.is_dead(entry(tags=("unknown",), number=5))
