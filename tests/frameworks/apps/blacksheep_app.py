@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from blacksheep import Application, Content, Request, Response, Router, StreamedContent, json
 
@@ -33,13 +34,20 @@ async def slow(q: str) -> Response:
 
 @site.router.get("/events")
 async def events(q: str) -> Response:
-    return Response(200, content=StreamedContent(b"text/event-stream", lambda: origin.events(q)))
+    async def provide() -> AsyncIterator[bytes]:
+        async for event in origin.events(q):
+            yield event
+
+    return Response(200, content=StreamedContent(b"text/event-stream", provide))
 
 
 @site.router.get("/endless")
 async def endless(q: str) -> Response:
-    content = StreamedContent(b"text/event-stream", lambda: origin.endless(q))
-    return Response(200, [(b"cache-control", b"no-store")], content)
+    async def provide() -> AsyncIterator[bytes]:
+        async for event in origin.endless(q):
+            yield event
+
+    return Response(200, [(b"cache-control", b"no-store")], StreamedContent(b"text/event-stream", provide))
 
 
 @site.router.get("/task")
