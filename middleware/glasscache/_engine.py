@@ -23,6 +23,7 @@ from glasscache._events import (
     TierGauge,
 )
 from glasscache._flight import Flight
+from glasscache._gate import no_slot
 from glasscache._run import Answer, Ask, Run, forbid_recursion, loading
 from glasscache._state import State
 from glasscache._stream import Reader, ReaderGone, Sight, copy_of
@@ -253,9 +254,9 @@ class Engine:
         return Answer(result="stale", tier=tier, entry=entry, detail=reason)
 
     async def _alone(self, ask: Ask, bypass: str | None) -> Answer:
-        """Load for this request alone, at most `max_parallel_loads` at once for its key."""
+        """Load for this request alone; if it queues, at most `max_parallel_loads` at once for its key."""
         try:
-            leave = await self._slots.enter(ask.at)
+            leave = await self._slots.enter(ask.at) if ask.queues else no_slot
         except TimeoutError:
             return self._never_entered(ask)
         answer = self._look(ask)  # its turn may have come late: somebody else's answer may be there
@@ -283,8 +284,7 @@ class Engine:
             ask.end_wait("stale_served")
             return self._stale(ask.stand_in, self.near.name, "wait_timeout")
         ask.end_wait("timeout")
-        timeout = self.commons.limits.load_timeout
-        raise LoadTimeoutError(f"no load for this key ended within {timeout:g} s (Limits.load_timeout)")
+        raise LoadTimeoutError(f"no turn for this key within {self.commons.limits.load_timeout:g} s (load_timeout)")
 
     def _refresh(self, ask: Ask) -> None:
         """Load anew behind the answer that is being served, unless somebody does already."""

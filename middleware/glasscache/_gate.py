@@ -37,7 +37,7 @@ class _Slots(asyncio.Semaphore):
             self.release()
 
 
-def _nothing() -> None:
+def no_slot() -> None:
     """What leaves a gate without a limit."""
 
 
@@ -67,7 +67,7 @@ class Gate:
     async def enter(self) -> Callable[[], None]:
         """Wait for a slot; what comes back gives it back, and must be called once."""
         if self._limit is None:
-            return _nothing
+            return no_slot
         if self._slots is None or self._slots.loop is not asyncio.get_running_loop():
             self._slots = _Slots(self._limit)
         slots = self._slots

@@ -50,6 +50,8 @@ class Ask:
     gate: Gate = field(default_factory=Gate)
     joined: Callable[[Reader], None] = lambda reader: None
     """Told every time this request joins a flight."""
+    queues: bool = True
+    """Whether a load of its own, where none can be shared, waits for its turn (`Limits.max_parallel_loads`)."""
     at: Key = b""
     """Where the answer is looked for: `key`, or its variant once the marker is known."""
     marker: Entry | None = None

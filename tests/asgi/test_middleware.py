@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glasscache._events import Answered
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.errors import ConfigurationError
@@ -153,6 +154,25 @@ def test_a_hit_is_annotated_with_nothing_but_what_the_contract_names() -> None:
         assert (miss.result, miss.tier, miss.group) == ("miss", "origin", "pages")
         assert (hit.result, hit.tier, hit.group, hit.key) == ("hit", "memory", "pages", miss.key)
         assert (hit.age, hit.ttl, hit.bypass) == (None, None, None)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("headers", "result"), [([], "error"), ([(b"range", b"bytes=0-")], "bypass")])
+def test_a_request_that_failed_is_told_with_its_duration_and_its_error(
+    headers: list[tuple[bytes, bytes]], result: str
+) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(2)
+        raise KeyError("broken")
+
+    async def scenario() -> None:
+        site = Site(broken, Rule("/page", ttl=60))
+        with pytest.raises(KeyError):
+            await site.get(headers=headers)
+        (told,) = [event for event in site.telemetry.events if isinstance(event, Answered)]
+        assert (told.result, told.duration, type(told.error)) == (result, 2, KeyError)
+        assert [outcome.result for outcome in site.telemetry.outcomes] == [result]
 
     run(scenario)
 

@@ -177,6 +177,28 @@ def test_two_cookies_reach_the_client() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(("rule", "at_once"), [(Rule("/page"), 40), (PAGE, 17)])
+def test_where_the_origin_decides_private_answers_do_not_queue_for_each_other(rule: Rule, at_once: int) -> None:
+    async def scenario() -> None:
+        running, most = 0, 0
+
+        async def origin(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"cache-control", b"private")]})
+            await asyncio.sleep(1)
+            running -= 1
+            await send({"type": "http.response.body", "body": b"yours"})
+
+        site = Site(origin, rule)
+        answers = await asyncio.gather(*(site.get() for _ in range(40)))
+        assert [one.body for one in answers] == [b"yours"] * 40
+        assert most == at_once  # with a ttl: max_parallel_loads, and the load that showed that it is private
+
+    run(scenario)
+
+
 def test_an_uncacheable_key_is_cached_again_as_soon_as_it_may_be() -> None:
     async def scenario() -> None:
         origin = Echo(headers=[(b"cache-control", b"no-store")])

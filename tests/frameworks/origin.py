@@ -7,6 +7,7 @@ stand between a framework and the cache: the desk is outside of everything.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 from collections import Counter, defaultdict
@@ -40,6 +41,7 @@ class Origin:
         self.cache = Cache(MemoryStore(max_entries=1_000))
         self.loads: Counter[str] = Counter()
         self.told: list[str] = []
+        self.lifespan = "never offered"
         self._gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def tell(self, what: str) -> None:
@@ -98,16 +100,32 @@ class Origin:
         async def front(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["path"] == DESK:
                 await self._answer_desk(scope, send)
-            else:
+                return
+            if scope["type"] == "lifespan":
+                self.lifespan = "offered"
+            try:
                 await app(scope, receive, send)
+            except Exception:
+                if scope["type"] == "lifespan":
+                    self.lifespan = "refused"
+                raise
 
         return front
 
     async def _answer_desk(self, scope: Scope, send: Send) -> None:
-        for gate in parse_qs(scope["query_string"].decode()).get("open", ()):
+        asked = parse_qs(scope["query_string"].decode())
+        for gate in asked.get("open", ()):
             self._gates[gate].set()
+        if "collect" in asked:
+            gc.collect()
         figures: Any = stats(self.cache)
-        now = {"loads": self.loads, "told": self.told, "waiters": figures["waiters"], "under_way": figures["loads"]}
+        now = {
+            "loads": self.loads,
+            "told": self.told,
+            "lifespan": self.lifespan,
+            "waiters": figures["waiters"],
+            "under_way": figures["loads"],
+        }
         body = json.dumps(now).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -63,6 +63,7 @@ async def serving(server: Server, app: str, folder: Path, told: Path) -> AsyncIt
     `folder`: where its output goes. `told`: where the app tells what happened.
     """
     output = folder / "output.txt"
+    told.touch()
     with _reserved() as reservation, output.open("wb") as sink:
         port: int = reservation.getsockname()[1]
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from glasscache._entry import Entry, Key
-from glasscache._events import Outcome
+from glasscache._events import Answered, Outcome
 from glasscache._gate import Gate
 from glasscache._run import Answer, Ask
 from glasscache._stream import ReaderGone
@@ -228,6 +228,7 @@ class Exchange:
             load=load,
             variant=variant,
             gate=route._origin.gate,
+            queues=route._rule.ttl is not None,
             joined=joined,
         )
 
@@ -246,6 +247,9 @@ class Exchange:
             except ReaderGone:
                 await answer_nobody(self._send)
                 return
+            except Exception:
+                self._annotate(ask.at, Answer(result="error", tier="none"))
+                raise
         self._annotate(ask.at, answer)
         now = route._clock.now()
         status_field = status_of(answer, ask, now)
@@ -292,4 +296,12 @@ class Exchange:
                 message = {**message, "headers": [*message.get("headers", ()), field]}
             await self._send(message)
 
-        await route._origin.app(self._scope, receive, send)
+        failure: Exception | None = None
+        try:
+            await route._origin.app(self._scope, receive, send)
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            seconds = route._clock.now() - self._begun
+            route._telemetry.emit(Answered(result="bypass", duration=seconds, error=failure))

@@ -65,6 +65,8 @@ urlpatterns = [
     *(path(view.__name__, view) for view in (answer, private, slow, events, endless, task, fail, teapot)),
     *(path(f"bare/{view.__name__}", view) for view in (fail, teapot)),
 ]
-settings.configure(ALLOWED_HOSTS=["*"], MIDDLEWARE=[f"{__name__}.Explain"], ROOT_URLCONF=__name__, SECRET_KEY="of a test")
+settings.configure(
+    ALLOWED_HOSTS=["*"], MIDDLEWARE=[f"{__name__}.Explain"], ROOT_URLCONF=__name__, SECRET_KEY="of a test"
+)
 main = CacheMiddleware(get_asgi_application(), cache=origin.cache, rules=rules())
 app = origin.served(mounted(around(main), main))

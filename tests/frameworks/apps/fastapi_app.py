@@ -50,9 +50,7 @@ async def events(q: str) -> StreamingResponse:
 
 @site.get("/endless")
 async def endless(q: str) -> StreamingResponse:
-    return StreamingResponse(
-        origin.endless(q), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+    return StreamingResponse(origin.endless(q), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @site.get("/task")

@@ -80,7 +80,18 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 site = Litestar(
-    [answer, private, slow, events, endless, task, fail, teapot, Router("/bare", route_handlers=[fail, teapot]), mounted],
+    [
+        answer,
+        private,
+        slow,
+        events,
+        endless,
+        task,
+        fail,
+        teapot,
+        Router("/bare", route_handlers=[fail, teapot]),
+        mounted,
+    ],
     middleware=[
         Authentication,
         DefineMiddleware(GZipMiddleware, minimum_size=500),

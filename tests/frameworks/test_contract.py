@@ -1,0 +1,59 @@
+"""The contract over every framework on every server, each cell on a server process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.frameworks.contract import RUNNING, STOPPED, Cell, Check
+from tests.frameworks.servers import SERVERS, Server, serving
+from tests.frameworks.table import EXEMPTIONS, FRAMEWORKS, Exemption, Framework, exempt
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=[server.id for server in SERVERS])
+@pytest.mark.parametrize("framework", FRAMEWORKS, ids=[framework.id for framework in FRAMEWORKS])
+def test_the_contract_holds_but_for_what_the_table_exempts(
+    framework: Framework, server: Server, tmp_path: Path
+) -> None:
+    exempted, told = exempt(framework, server), tmp_path / "told.txt"
+
+    async def scenario() -> None:
+        async with serving(server, framework.app, tmp_path, told) as port:
+            cell = Cell(port, told)
+            await hold(cell, RUNNING, exempted)
+            for exemption in {id(one): one for one in exempted.values()}.values():
+                await exemption.instead(cell)
+        await hold(cell, STOPPED, exempted)
+
+    asyncio.run(scenario())
+
+
+async def hold(cell: Cell, checks: Mapping[str, Check], exempted: Iterable[str]) -> None:
+    """Run all checks; raise what failed, and what was to fail and did not."""
+    failures: list[Exception] = []
+    for feature, check in checks.items():
+        try:
+            if feature in exempted:
+                with pytest.raises(AssertionError):
+                    await check(cell)
+            else:
+                await check(cell)
+        except Exception as failure:
+            failure.add_note(f"feature: {feature}" + (", exempted and works" if feature in exempted else ""))
+            failures.append(failure)
+        except pytest.fail.Exception as failure:
+            failures.append(RuntimeError(f"feature: {feature}: exempted, but it works: {failure}"))
+    if failures:
+        raise ExceptionGroup("the contract does not hold", failures)
+
+
+@pytest.mark.parametrize("exemption", EXEMPTIONS, ids=lambda one: f"{one.framework}-{one.server}")
+def test_every_exemption_is_about_a_framework_a_server_and_features_that_there_are(exemption: Exemption) -> None:
+    assert exemption.framework in {None, *(framework.id for framework in FRAMEWORKS)}
+    assert exemption.server in {None, *(server.id for server in SERVERS)}
+    assert set(exemption.features) <= {*RUNNING, *STOPPED}
