@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import sys
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -34,7 +35,8 @@ def call_key(name: str, arguments: Mapping[str, object]) -> bytes:
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ConfigurationError(
                 f"{name}: parameter {parameter!r} cannot be part of a key ({error}): "
-                "pass JSON-like values, dataclasses, msgspec Structs or pydantic models"
+                "pass JSON-like values, dataclasses, msgspec Structs or pydantic models; "
+                "or say cached(ignore=...) if the value does not depend on it, cached(key=...) if on a part of it"
             ) from error
     return _pack((name, stable))
 
@@ -65,6 +67,8 @@ def _inside(value: Any, kind: Any) -> object:
         return _stable(value.value)
     if kind in _TEXTUAL:
         return (str(value), getattr(value, "fold", 0))
+    if isinstance(value, type):
+        return _found_as(value)
     if dataclasses.is_dataclass(kind):
         names: Iterable[str] = [field.name for field in dataclasses.fields(kind)]
     elif isinstance(value, msgspec.Struct):
@@ -76,6 +80,16 @@ def _inside(value: Any, kind: Any) -> object:
     else:
         raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no stable form")
     return [(name, _stable(getattr(value, name))) for name in names]
+
+
+def _found_as(value: type) -> str:
+    """The name of a class, if it is the one that is found under it: others may have the same name."""
+    found: Any = sys.modules.get(value.__module__)
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is not value:
+        raise TypeError(f"{value!r} is not found under its name")
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def _tagged(kind: str, content: object) -> msgspec.msgpack.Ext:

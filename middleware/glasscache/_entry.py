@@ -1,6 +1,7 @@
 """What is stored: one complete answer, or the marker that says which request headers select among variants.
 
-An entry is immutable by agreement once it is stored: many requests read it at the same time, none may write to it.
+An entry is immutable by agreement once it is stored: many requests read it at the same time, none may write to it (but
+for `shown`, which is derived from the rest and the time).
 All times are seconds of `Clock.now`, so an entry never leaves the process as it is (a codec turns its times into
 remaining lifetimes).
 """
@@ -48,6 +49,8 @@ class Entry:
     """The highest invalidation number known when its load began."""
     size: int = field(init=False)
     """Bytes of body and headers."""
+    shown: tuple[float, Headers] = (0.0, ())
+    """What a front keeps to itself: the header fields of a hit as it last sent them, and until when they are true."""
 
     def __post_init__(self) -> None:
         body = sum(map(len, self.chunks))

@@ -7,13 +7,11 @@ requests, flights and staleness is the engine's.
 from __future__ import annotations
 
 import functools
-import inspect
-import typing
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from glasscache._calls import call_key
+from glasscache._cached import CachedFunction, Decorator, cached_function, returned_type
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
@@ -36,8 +34,9 @@ if TYPE_CHECKING:
     from glasscache._events import Counters, TierGauge
     from glasscache.interfaces import Clock, Codec, Store, Telemetry
 
+__all__ = ["Cache", "CachedFunction"]
+
 T = TypeVar("T")
-P = ParamSpec("P")
 
 
 class Cache:
@@ -119,11 +118,10 @@ class Cache:
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
-        wanted = _return_type(loader) if type is None else type
         value: T = await self._value(
             self.keyring.digest(b"value", key.encode()),
             loader,
-            wanted,
+            returned_type(loader, type),
             group,
             (policy or self.policy).but(ttl=ttl),
             tuple(tags),
@@ -135,22 +133,29 @@ class Cache:
         *,
         ttl: float | None = None,
         tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+        type: Any = None,  # noqa: A002 - msgspec's own word for it
+        key: Callable[..., object] | None = None,
+        ignore: Iterable[str] = (),
         policy: Policy | None = None,
         name: str | None = None,
-    ) -> Callable[[Callable[P, Awaitable[T]]], CachedFunction[P, T]]:
-        """Decorate an async function: equal arguments get the stored value.
+    ) -> Decorator:
+        """Decorate an async function, or a plain one (it runs in a thread): equal arguments get the stored value.
 
-        `tags`: names, or a function of the arguments that gives them. `name`: stands for the function in keys and
-        telemetry (default: its module and qualified name). Arguments must be JSON-like or msgspec-encodable.
+        What comes out is awaited: `await retrieve(question)`. Each call gets a copy of its own, of the annotated
+        return type. Arguments must be JSON-like values, dataclasses, msgspec Structs or pydantic models. So must
+        the instance of a method, unless it is left out of the key; @classmethod and @staticmethod stand above.
+
+        `tags`: names, or a function of the arguments that gives them. `type`: what values are decoded to, instead
+        of what is annotated. `ignore`: parameters that values do not depend on, such as `("self",)`. `key`: a
+        function of the arguments; what it returns stands for all of them in the key. `name`: stands for the
+        function in keys and telemetry (default: its module and qualified name). A function that closes over
+        variables has keys of its own each time it is made, unless it has a `name`. A plain function runs in a
+        copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot be cancelled. Raises
+        ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be keyed.
         """
         terms = (policy or self.policy).but(ttl=ttl)
-
-        def decorate(function: Callable[P, Awaitable[T]]) -> CachedFunction[P, T]:
-            if not inspect.iscoroutinefunction(function):
-                raise ConfigurationError(f"cached: {function!r} is not an async function; declare it with `async def`")
-            return CachedFunction(self, function, name, terms, tags)
-
-        return decorate
+        options = {"policy": terms, "name": name, "tags": tags, "key": key, "ignore": ignore, "type": type}
+        return cast("Decorator", functools.partial(cached_function, self, **options))
 
     async def _value(
         self,
@@ -239,46 +244,6 @@ class Cache:
         return self.engine.gauges()
 
 
-class CachedFunction(Generic[P, T]):
-    """An async function whose values are cached; made by `Cache.cached`."""
-
-    def __init__(
-        self,
-        cache: Cache,
-        function: Callable[P, Awaitable[T]],
-        name: str | None,
-        policy: Policy,
-        tags: Iterable[str] | Callable[..., Iterable[str]],
-    ) -> None:
-        functools.update_wrapper(self, function)
-        self._cache = cache
-        self._function = function
-        self._name = name or f"{function.__module__}.{function.__qualname__}"
-        self._policy = policy
-        self._tags = tags if callable(tags) else tuple(tags)
-        self._signature = inspect.signature(function)
-        self._returns = functools.cache(functools.partial(_return_type, function))
-
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """The stored value for these arguments, or a new one."""
-        tags = tuple(self._tags(*args, **kwargs)) if callable(self._tags) else self._tags
-        load = functools.partial(self._function, *args, **kwargs)
-        value = await self._cache._value(
-            self.key_for(*args, **kwargs), load, self._returns(), self._name, self._policy, tags
-        )
-        return cast("T", value)
-
-    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
-        """The key of these arguments, for `Cache.invalidate`."""
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return self._cache.keyring.digest(b"call", call_key(self._name, bound.arguments))
-
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Remove the value for these arguments; how many entries left this machine's memory."""
-        return await self._cache.invalidate(key=self.key_for(*args, **kwargs))
-
-
 async def _whole(reader: Reader) -> bytes:
     chunks = []
     try:
@@ -287,13 +252,3 @@ async def _whole(reader: Reader) -> bytes:
     finally:
         reader.leave()
     return b"".join(chunks)
-
-
-def _return_type(function: Callable[..., Any]) -> Any:
-    """What an async function says it returns; Any if it does not say, or not in a way that can be resolved here."""
-    if isinstance(function, functools.partial):
-        function = function.func
-    try:
-        return typing.get_type_hints(function).get("return", Any)
-    except Exception:  # an annotation may be any expression
-        return Any

@@ -32,9 +32,10 @@ class Cell:
     told: Path
     """What the app told, readable also when its server is gone."""
 
-    async def get(self, path: str, **headers: str) -> Got:
+    async def get(self, path: str, method: str = "GET", **headers: str) -> Got:
         """Ask on a connection of its own."""
-        return await ask(LiveServer(self.port), path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await ask(LiveServer(self.port), path, method, headers=fields)
 
     async def desk(self, *gates: str) -> dict[str, Any]:
         """How things stand in the app, after these gates have been opened."""
@@ -177,7 +178,7 @@ async def mounted(cell: Cell) -> None:
 
 
 async def cors(cell: Cell) -> None:
-    """With CORS around the cache every origin is named itself, from one load; a preflight is none of its business."""
+    """With CORS around the cache every origin is named itself, from one load; a preflight never reaches the cache."""
     for turn in range(2):
         for origin in ORIGINS:
             got = await cell.get("/answer?q=cors", Origin=origin)
@@ -185,6 +186,10 @@ async def cors(cell: Cell) -> None:
             if turn:
                 assert_hit(got)
     assert await cell.loads("cors") == 1
+    preflight = await cell.get("/answer", "OPTIONS", Origin=ORIGINS[0], Access_Control_Request_Method="GET")
+    assert preflight.status in {200, 204}
+    assert preflight.header("access-control-allow-origin") == ORIGINS[0]
+    assert preflight.cache_status is None
     stranger = await cell.get("/answer?q=cors", Origin="https://evil.example")
     assert stranger.header("access-control-allow-origin") is None
 

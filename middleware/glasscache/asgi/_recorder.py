@@ -115,7 +115,8 @@ class AppLoad:
             return found
         try:
             if self._origin.rule.store_if is None or self._origin.rule.store_if(status, headers):
-                return replace(found, terms=replace(found.terms, tags=self._tags()))
+                tags = self._tags()
+                return replace(found, terms=replace(found.terms, tags=tags)) if tags else found
         except Exception:
             log.exception("a rule's callable failed: the answer is not stored")
         return replace(found, share=Share.WHEN_COMPLETE, terms=None, reason="store_if")
@@ -200,5 +201,7 @@ class Recorder:
         if self._length not in (None, self._received) or not self._notes.is_stored:
             flight.void = True  # cut short, too long, or taken back by the handler: nothing to keep
         elif self._terms is not None:
-            flight.head = replace(head, terms=self._notes.apply(self._terms, is_error=head.status >= 400))
+            terms = self._notes.apply(self._terms, is_error=head.status >= 400)
+            if terms is not head.terms:  # the handler said more after the head
+                flight.head = replace(head, terms=terms)
         flight.finish()

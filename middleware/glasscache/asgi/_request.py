@@ -140,11 +140,10 @@ def _client_certificate(scope: Scope) -> bool:
     return bool(tls.get("client_cert_name") or tls.get("client_cert_chain"))
 
 
-def key_of(scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
-    """The key of a request. BypassError if it has none.
+def place_of(scope: Scope, rule: Rule, keyring: Keyring) -> Key:
+    """A digest of everything but the content: what was asked, where, and on whose behalf. BypassError if it has none.
 
-    Everything that the app can see and that is not known to be without influence is in it; a HEAD has the key of
-    its GET.
+    All that the app can see and that is not known to be without influence is in it; a HEAD has the place of its GET.
     """
     method = scope["method"]
     headers: _Fields = scope["headers"]
@@ -168,14 +167,17 @@ def key_of(scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
     ]
     if method in BODY_METHODS:
         parts += _chosen(headers, ("content-type", "content-encoding"))
-    if rule.key is not None:
-        part = _ask(rule.key, scope, content)
-        if part is None:
-            raise BypassError(rule.key.bypass_reason)
-        parts.append(part)
-    elif method in BODY_METHODS:
-        parts.append(content)
     return keyring.digest(*parts)
+
+
+def key_at(place: Key, scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
+    """The key of this content at a place. BypassError if it has none."""
+    if rule.key is None:
+        return keyring.digest(place, content)
+    part = _ask(rule.key, scope, content)
+    if part is None:
+        raise BypassError(rule.key.bypass_reason)
+    return keyring.digest(place, part)
 
 
 def _host(headers: _Fields, rule: Rule) -> list[bytes]:

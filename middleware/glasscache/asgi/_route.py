@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from glasscache._entry import Entry, Key
+from glasscache._entry import Entry, Headers, Key
 from glasscache._events import Answered, Outcome
 from glasscache._gate import Gate
 from glasscache._run import Answer, Ask
@@ -66,34 +66,44 @@ class Route:
         """Answer one request."""
         wary_of = self._wary_of.get(scope["method"])
         token = None if wary_of is None else self._recognise(scope, wary_of)
-        body = Body()
-        key = None
-        if token is not None:
+        if token is None:
+            await Exchange(self, scope, receive, send).run(None)
+            return
+        body = None
+        key = self._memo.get(token)
+        if key is None:
+            body = Body()
             try:
-                key = self._memo.get(token) or await self._identify(token, scope, receive, body)
+                key = await self._identify(token, scope, receive, body)
             except BypassError as bypass:
                 await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
                 return
-            now = self._clock.now()
-            entry = self._near.peek(key)
-            if entry is not None and now < entry.settled_until and not entry.vary:
-                await self._hit(entry, key, now, send)
-                return
-        await Exchange(self, scope, receive, send, body).run(key)
+        now = self._clock.now()
+        entry = self._near.peek(key)
+        if entry is not None and now < entry.settled_until and not entry.vary:
+            await self._hit(entry, key, now, send)
+        else:
+            await Exchange(self, scope, receive, send, body).run(key)
 
     async def _identify(self, token: tuple[object, ...], scope: Scope, receive: Receive, body: Body) -> Key:
         """The key of a request that the short way can handle. BypassError if it has none."""
-        if scope["method"] in BODY_METHODS:
-            await body.read(receive, self._rule)
-            token = (*token, body.content)
-            key = self._memo.get(token)
-            if key is not None:
-                return key
-        key = self.key_of(scope, body.content)
-        if len(body.content) <= _MEMO_BYTES:
-            if len(self._memo) >= _MEMO:
-                self._memo.clear()
-            self._memo[token] = key
+        if scope["method"] not in BODY_METHODS:
+            return self._remember(token, self.key_of(scope, b""))
+        await body.read(receive, self._rule)
+        content = body.content
+        key = self._memo.get((token, content))
+        if key is None:
+            places = token, None  # no content: what is remembered under it is no key
+            place = self._memo.get(places) or self._remember(places, self._place_of(scope, self._rule))
+            key = self._key_at(place, scope, content, self._rule)
+            if len(content) <= _MEMO_BYTES:
+                self._remember((token, content), key)
+        return key
+
+    def _remember(self, token: tuple[object, ...], key: Key) -> Key:
+        if len(self._memo) >= _MEMO:
+            self._memo.clear()
+        self._memo[token] = key
         return key
 
     def _recognise(self, scope: Scope, wary_of: frozenset[bytes]) -> tuple[object, ...] | None:
@@ -133,17 +143,10 @@ class Route:
         counters.saved_bytes += entry.size
         if self._telemetry.annotates:
             self._telemetry.annotate(Outcome(result="hit", tier="memory", group=counters.name, key=key))
-        await send(
-            {
-                "type": "http.response.start",
-                "status": entry.status,
-                "headers": [
-                    *entry.headers,
-                    (b"age", b"%d" % (now - entry.born)),
-                    (b"cache-status", b"glasscache; hit; ttl=%d" % (entry.fresh_until - now)),
-                ],
-            }
-        )
+        until, fields = entry.shown
+        if now >= until:
+            fields = _show(entry, now)
+        await send({"type": "http.response.start", "status": entry.status, "headers": [*fields]})
         if len(entry.chunks) == 1:
             await send({"type": "http.response.body", "body": entry.chunks[0], "more_body": False})
         else:
@@ -155,7 +158,13 @@ class Route:
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""
         rule = self._rule if tenant is None else replace(self._rule, tenant=lambda _: tenant, shared=False)
-        return _request.key_of(scope, content, rule, self._cache.keyring)
+        return self._key_at(self._place_of(scope, rule), scope, content, rule)
+
+    def _place_of(self, scope: Scope, rule: Rule) -> Key:
+        return _request.place_of(scope, rule, self._cache.keyring)
+
+    def _key_at(self, place: Key, scope: Scope, content: bytes, rule: Rule) -> Key:
+        return _request.key_at(place, scope, content, rule, self._cache.keyring)
 
     def authority(self, scheme: str | None, host: str | None) -> tuple[str, str]:
         """The one scheme and host that requests came with, as far as they are not given."""
@@ -175,15 +184,23 @@ class Route:
         return seen.pop()
 
 
+def _show(entry: Entry, now: float) -> Headers:
+    """The header fields of a hit. They stay true until `Age` or the remaining ttl changes, within a second."""
+    age, left = now - entry.born, entry.fresh_until - now
+    fields = (*entry.headers, (b"age", b"%d" % age), (cache_status.HEADER, cache_status.hit(left)))
+    entry.shown = now + min(1 - age % 1, left % 1), fields
+    return fields
+
+
 class Exchange:
     """One request that takes the slow way."""
 
-    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body) -> None:
+    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
         self._route = route
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._body = body
+        self._body = body or Body()
         self._begun = route._clock.now()
 
     async def run(self, key: Key | None) -> None:

@@ -52,6 +52,8 @@ class AnswerNotes:
 
     def apply(self, terms: Terms, *, is_error: bool = False) -> Terms:
         """The terms with what was said so far. An error is kept for no longer than it would have been."""
+        if self._ttl is None and not self._tags and not self._price:
+            return terms
         ttl = terms.ttl if self._ttl is None else terms.age + self._ttl  # freshness is told from age 0
         return replace(
             terms,

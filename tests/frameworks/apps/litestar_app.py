@@ -17,49 +17,50 @@ from tests.frameworks.layers import MOUNT, ORIGINS, Authentication, rules
 from tests.frameworks.origin import TEAPOT, Origin, TooHardError
 
 origin = Origin()
+Asked = Request[Any, Any, Any]
 
 
 @get("/answer")
-async def answer(q: str, request: Request[Any, Any, Any]) -> dict[str, str]:
-    return origin.load(q, root=request.scope.get("root_path", ""))
+async def answer(request: Asked) -> dict[str, str]:
+    return origin.load(request.query_params["q"], root=request.scope.get("root_path", ""))
 
 
 @get("/private")
-async def private(q: str, request: Request[Any, Any, Any]) -> dict[str, str]:
-    return origin.load(q, user=request.scope["user_name"])  # type: ignore[typeddict-item]
+async def private(request: Asked) -> dict[str, str]:
+    return origin.load(request.query_params["q"], user=request.scope["user_name"])  # type: ignore[typeddict-item]
 
 
 @get("/slow")
-async def slow(q: str) -> dict[str, str]:
-    return await origin.slow(q)
+async def slow(request: Asked) -> dict[str, str]:
+    return await origin.slow(request.query_params["q"])
 
 
 @get("/events")
-async def events(q: str) -> Stream:
-    return Stream(origin.events(q), media_type="text/event-stream")
+async def events(request: Asked) -> Stream:
+    return Stream(origin.events(request.query_params["q"]), media_type="text/event-stream")
 
 
 @get("/endless")
-async def endless(q: str) -> Stream:
-    return Stream(origin.endless(q), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+async def endless(request: Asked) -> Stream:
+    return Stream(origin.endless(request.query_params["q"]), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @get("/task")
-async def task(q: str) -> Response[dict[str, str]]:
-    return Response(origin.load(q), background=BackgroundTask(origin.work, q))
+async def task(request: Asked) -> Response[dict[str, str]]:
+    return Response(origin.load(request.query_params["q"]), background=BackgroundTask(origin.work, request.query_params["q"]))
 
 
 @get("/fail")
-async def fail(q: str) -> None:
-    origin.fail(q)
+async def fail(request: Asked) -> None:
+    origin.fail(request.query_params["q"])
 
 
 @get("/teapot")
-async def teapot(q: str) -> None:
-    origin.refuse(q)
+async def teapot(request: Asked) -> None:
+    origin.refuse(request.query_params["q"])
 
 
-def explain(request: Request[Any, Any, Any], error: TooHardError) -> Response[dict[str, str]]:
+def explain(request: Asked, error: TooHardError) -> Response[dict[str, str]]:
     return Response(TEAPOT, status_code=418)
 
 

@@ -1,0 +1,210 @@
+"""Functions and methods whose values are cached: what `Cache.cached` makes of them.
+
+Decides which of a call's arguments are in its key, where the function runs (a plain one in a thread, never on the
+event loop), and how a method finds its instance. Must never let the calls of two functions, two instances or two
+closures meet in one key; where it cannot tell them apart it refuses, and says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import functools
+import inspect
+import secrets
+import typing
+from collections.abc import Awaitable, Callable, Iterable
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from glasscache._calls import call_key
+from glasscache.errors import ConfigurationError
+
+if typing.TYPE_CHECKING:
+    from glasscache._entry import Key
+    from glasscache.keys import Keyring
+    from glasscache.policy import Policy
+
+S = TypeVar("S")
+T = TypeVar("T")
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+
+
+class Values(Protocol):
+    """What a cached function needs of its `Cache`."""
+
+    keyring: Keyring
+
+    async def _value(
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[Any]],
+        wanted: Any,
+        group: str,
+        policy: Policy,
+        tags: tuple[str, ...],
+    ) -> Any:
+        """The value under `key`, loaded if it is not there."""
+        ...
+
+    async def invalidate(self, *, key: Key) -> int:
+        """Remove the value under `key`."""
+        ...
+
+
+class CachedFunction(Generic[P, T]):
+    """A function whose values are cached, to be awaited; made by `Cache.cached`. In a class body it is a method."""
+
+    def __init__(
+        self,
+        cache: Values,
+        function: Callable[P, Awaitable[T]] | Callable[P, T],
+        *,
+        policy: Policy,
+        name: str | None = None,
+        tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+        key: Callable[..., object] | None = None,
+        ignore: Iterable[str] = (),
+        type: Any = None,  # noqa: A002 - the word of `get_or_load`
+    ) -> None:
+        _check(function, name)
+        functools.update_wrapper(self, function)
+        self._cache = cache
+        self._function: Callable[..., Any] = function
+        self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
+        self._policy = policy
+        self._name = name or f"{function.__module__}.{function.__qualname__}"
+        self._identity = self._name if name else self._name + _closure_mark(function)
+        self._tags = tags if callable(tags) else tuple(tags)
+        self._signature = inspect.signature(function)
+        self._key = key
+        self._ignored = _parameters(self._name, self._signature, ignore, key)
+        self._wanted: Callable[[], Any] = functools.cache(functools.partial(returned_type, function, type))
+        self._bound: tuple[Any, ...] = ()
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> CachedFunction[P, T]: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> CachedFunction[Q, T]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """The function of this instance: a cached one, too, whose first argument is the instance."""
+        if instance is None:
+            return self
+        if isinstance(instance, type):  # from @classmethod; since Python 3.13 it asks for no more than this itself
+            return MethodType(self, instance)
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound._bound = (instance,)
+        # What inspect.signature() and frameworks look at: the parameters that are left.
+        bound.__dict__["__wrapped__"] = MethodType(self._function, instance)
+        return bound
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The stored value for these arguments, or a new one."""
+        given = (*self._bound, *args)
+        tags = tuple(self._tags(*given, **kwargs)) if callable(self._tags) else self._tags
+        load = functools.partial(self._load, *given, **kwargs)
+        value = await self._cache._value(
+            self.key_for(*args, **kwargs), load, self._wanted(), self._name, self._policy, tags
+        )
+        return cast("T", value)
+
+    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
+        """The key of these arguments, for `Cache.invalidate`."""
+        bound = self._signature.bind(*self._bound, *args, **kwargs)
+        bound.apply_defaults()
+        arguments: dict[str, object] = bound.arguments
+        if self._key is not None:
+            arguments = {"key=": self._key(*bound.args, **bound.kwargs)}  # no parameter has such a name
+        elif self._ignored:
+            arguments = {name: value for name, value in arguments.items() if name not in self._ignored}
+        return self._cache.keyring.digest(b"call", call_key(self._identity, arguments))
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Remove the value for these arguments; how many entries left this machine's memory."""
+        return await self._cache.invalidate(key=self.key_for(*args, **kwargs))
+
+
+class Decorator(Protocol):
+    """What `Cache.cached()` answers: the same for async functions and for plain ones."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[T]], /) -> CachedFunction[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> CachedFunction[P, T]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        """The function, cached."""
+        ...
+
+
+def cached_function(cache: Values, function: Callable[..., Any], **options: Any) -> CachedFunction[..., Any]:
+    """The function, cached; of a bound method, its instance is part of every key."""
+    if isinstance(function, MethodType):
+        made: Any = CachedFunction(cache, function.__func__, **options)
+        bound: CachedFunction[..., Any] = made.__get__(function.__self__)
+        return bound
+    return CachedFunction(cache, function, **options)
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    value = await asyncio.to_thread(function, *args, **kwargs)
+    return await value if inspect.isawaitable(value) else value  # a plain function around an async one
+
+
+def _check(function: Any, name: str | None) -> None:
+    """Refuse what has no name to be keyed by, and what answers with something that cannot be kept."""
+    if isinstance(function, classmethod | staticmethod):
+        kind = type(function).__name__
+        raise ConfigurationError(f"cached: {function!r}: write @{kind} above @cache.cached(...), not below it")
+    if isinstance(function, CachedFunction):
+        raise ConfigurationError(f"cached: {function._name} is cached already: decorate it once")
+    if not callable(function) or isinstance(function, type) or not hasattr(function, "__qualname__"):
+        raise ConfigurationError(f"cached: {function!r} is not a function: call it in one (`def` or `async def`)")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"cached: {function!r} yields its values one by one: return them in a list")
+    if function.__name__ == "<lambda>" and name is None:
+        raise ConfigurationError("cached: a lambda has no name to be keyed by: give name=, or use def")
+
+
+def _closure_mark(function: Any) -> str:
+    """Nothing for a function that its name tells from all others, else something that no other one has.
+
+    A function inside a function may be made many times, and differ by the variables around it.
+    """
+    if "<locals>" not in function.__qualname__:
+        return ""
+    code = getattr(function, "__code__", None)
+    if code is not None and not set(code.co_freevars) - {"__class__"}:  # __class__: it uses super()
+        return ""
+    return f" {secrets.token_hex(8)}"
+
+
+def _parameters(
+    name: str, signature: inspect.Signature, ignore: Iterable[str], key: Callable[..., object] | None
+) -> frozenset[str]:
+    ignored = frozenset((ignore,) if isinstance(ignore, str) else ignore)
+    if unknown := sorted(ignored.difference(signature.parameters)):
+        raise ConfigurationError(f"{name}: cached(ignore={unknown!r}): it has {list(signature.parameters)!r}")
+    if ignored and key is not None:
+        raise ConfigurationError(f"{name}: cached(key=..., ignore=...): key= says it all, leave ignore= out")
+    return ignored
+
+
+def returned_type(function: Callable[..., Any], wanted: Any = None) -> Any:
+    """`wanted`, else what a function says it returns, or what one can await from that.
+
+    Any if it does not say, or not in a way that can be resolved here.
+    """
+    if wanted is not None:
+        return wanted
+    if isinstance(function, functools.partial):
+        function = function.func
+    try:
+        said = typing.get_type_hints(function).get("return", Any)
+    except Exception:  # an annotation may be any expression
+        return Any
+    awaited = typing.get_origin(said) in (collections.abc.Awaitable, collections.abc.Coroutine)
+    return typing.get_args(said)[-1] if awaited else said

@@ -1,0 +1,1 @@
+"""What arrives at a collector when real servers, in processes of their own, run a cached app."""

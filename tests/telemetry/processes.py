@@ -1,0 +1,154 @@
+"""Servers and collectors as people start them, each a process on a free port of 127.0.0.1.
+
+Decides how a process is started, watched and stopped, and that what it said is shown when a test fails. Must never
+leave a process behind, wait without a deadline, or hand a test's own OTEL_* settings on by accident.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.telemetry import uvicorn_log
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0  # seconds until a wait has failed: two cores may be busy with importing
+SITE = "tests.telemetry.site:app"
+UVICORN = ("-m", "uvicorn", SITE, "--no-access-log")
+FAST = {"OTEL_METRIC_EXPORT_INTERVAL": "100", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+"""Milliseconds after which the SDK sends: a test waits for what arrives, not for the end of a process."""
+
+
+@dataclass
+class Process:
+    """A process under way; `said` is what it wrote, by stream."""
+
+    port: int
+    popen: subprocess.Popen[bytes]
+    folder: Path
+
+    def said(self, stream: str) -> str:
+        return (self.folder / stream).read_text(errors="replace")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Tell it to end, wait for that, return its exit status."""
+        self.popen.send_signal(number)
+        return self.popen.wait(PATIENCE)
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port that nobody else is given while the block runs; a server with SO_REUSEADDR, as all have, may listen."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind(("127.0.0.1", 0))
+        yield reservation.getsockname()[1]
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, folder: Path, settings: Mapping[str, str]) -> Iterator[Process]:
+    """Run the command until the block ends; it listens on `port` before the block begins."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CACHE_", "GLASSCACHE_", "OTEL_", "ROTEL_", "SITE_", "PYTHONWARNINGS"))
+    }
+    environment = {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path])), **settings}
+    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+        popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
+    process = Process(port, popen, folder)
+    try:
+        until(lambda: _is_open(process), f"{command!r} to listen")
+        yield process
+    except BaseException as error:
+        error.add_note(f"{command!r} said:\n{process.said('stdout')[-4_000:]}\n{process.said('stderr')[-8_000:]}")
+        raise
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+        popen.wait()
+
+
+def _is_open(process: Process) -> bool:
+    assert process.popen.poll() is None, "the process ended"
+    try:
+        socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for something in another process, which cannot tell us."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def site(folder: Path, *, command: Sequence[str] = UVICORN, **settings: str) -> Iterator[Process]:
+    """The site, by default on one uvicorn."""
+    (folder / "log.json").write_text(json.dumps(uvicorn_log.CONFIG))
+    with free_port() as port:
+        full = [*command, "--port", str(port), "--log-config", str(folder / "log.json")]
+        with running([sys.executable, *full], port, folder, {**FAST, **settings}) as process:
+            yield process
+
+
+class Client:
+    """Asks the site, and its desk."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def get(self, path: str, **headers: str) -> httpx.Response:
+        return await self.http.get(path, headers=headers)
+
+    async def desk(self, **wanted: Any) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.http.get("/_desk", params=wanted)).json()
+        return found
+
+    async def until(self, **expected: object) -> None:
+        """Wait until the desk says so."""
+        async with asyncio.timeout(PATIENCE):
+            while not expected.items() <= (await self.desk()).items():
+                await asyncio.sleep(0.01)
+
+    async def crowd(self, path: str, gate: str, size: int, *headers: dict[str, str]) -> list[httpx.Response]:
+        """One leads the load, `size` wait for it; 0.2 s before they come, 0.3 s after. The leader is the first."""
+        own = [*headers, *[{}] * (size + 1 - len(headers))]
+        asking = [asyncio.create_task(self.get(path, **own[0]))]
+        await self.until(loads=1)
+        await self.desk(advance=0.2)
+        for position, each in enumerate(own[1:], 1):
+            asking.append(asyncio.create_task(self.get(path, **each)))
+            await self.until(waiters=position)
+        await self.desk(advance=0.3)
+        await self.desk(open=gate)
+        return list(await asyncio.gather(*asking))
+
+
+@asynccontextmanager
+async def client_of(process: Process) -> AsyncIterator[Client]:
+    """A client with as many connections as it needs; environment proxies do not count."""
+    async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE, trust_env=False) as http:
+        yield Client(http)
