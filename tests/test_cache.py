@@ -260,14 +260,6 @@ def test_tags_may_follow_from_the_arguments() -> None:
     run(scenario)
 
 
-def test_only_async_functions_are_cached() -> None:
-    def blocking() -> int:
-        return 1
-
-    with pytest.raises(ConfigurationError, match="async def"):
-        make().cached()(blocking)  # type: ignore[arg-type]
-
-
 # --- construction ---------------------------------------------------------------------------------------------------
 
 

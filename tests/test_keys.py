@@ -335,7 +335,7 @@ CALLS: list[object] = [
     datetime.date(2026, 1, 2), "2026-01-02", datetime.datetime(2026, 1, 2, 1, tzinfo=datetime.UTC),
     datetime.datetime(2026, 1, 2, 2, tzinfo=PARIS), datetime.datetime(2026, 1, 2, 1),  # noqa: DTZ001
     datetime.datetime(2026, 1, 2, 1, fold=1), datetime.time(1), datetime.timedelta(1),  # noqa: DTZ001
-    decimal.Decimal("1.0"), decimal.Decimal("1.00"), uuid.UUID(IDENTITY), IDENTITY,
+    decimal.Decimal("1.0"), decimal.Decimal("1.00"), uuid.UUID(IDENTITY), IDENTITY, Point, Ask, f"{__name__}.Point",
 ]  # fmt: skip
 
 
@@ -377,6 +377,13 @@ def _endless() -> list[object]:
     return endless
 
 
+def _hidden() -> type:
+    class Hidden:
+        pass
+
+    return Hidden
+
+
 def _unfinished() -> Point:
     point = Point(1)
     del point.x
@@ -385,7 +392,8 @@ def _unfinished() -> Point:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), len, Point, Ask, Sly("x"), [object()], {"a": {1: object()}}, {frozenset({Sly("x")})},
+    [object(), len, _hidden(), list[int], type("Point", (), {"__module__": __name__}), Sly("x"),
+     [object()], {"a": {1: object()}}, {frozenset({Sly("x")})},
      Point(1, object()),
      _endless(), _unfinished(), "\ud800", range(3), bytearray(b"x")],
     ids=lambda value: type(value).__name__,

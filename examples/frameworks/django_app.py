@@ -2,6 +2,7 @@
 
 In a project of your own, only the lines with `cache` go into its asgi.py.
 """
+# mypy: disable-error-code="import-untyped"
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application

@@ -19,5 +19,5 @@ async def search(request: Request[Any, Any, Any]) -> dict[str, str]:
 
 
 cache = Cache(MemoryStore(max_entries=100))
-caching = DefineMiddleware(CacheMiddleware, cache=cache, rules=[Rule("/search", ttl=60)])
+caching = DefineMiddleware(CacheMiddleware, cache=cache, rules=[Rule("/search", ttl=60)])  # type: ignore[arg-type]
 app = Litestar([search], middleware=[caching], on_shutdown=[cache.aclose])

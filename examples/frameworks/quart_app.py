@@ -7,7 +7,7 @@ from glasscache.asgi import CacheMiddleware, Rule
 
 app = Quart(__name__)
 cache = Cache(MemoryStore(max_entries=100))
-app.asgi_app = CacheMiddleware(app.asgi_app, cache=cache, rules=[Rule("/search", ttl=60)])  # type: ignore
+app.asgi_app = CacheMiddleware(app.asgi_app, cache=cache, rules=[Rule("/search", ttl=60)])  # type: ignore[arg-type, assignment, method-assign]
 
 
 @app.get("/search")

@@ -8,12 +8,11 @@ closures meet in one key; where it cannot tell them apart it refuses, and says w
 from __future__ import annotations
 
 import asyncio
-import collections.abc
 import functools
 import inspect
 import secrets
 import typing
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -91,7 +90,7 @@ class CachedFunction(Generic[P, T]):
     ) -> CachedFunction[Q, T]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """The function of this instance: a cached one, too, whose first argument is the instance."""
-        if instance is None:
+        if instance is None or self._bound:  # what is bound stays bound, as Python's own methods do
             return self
         if isinstance(instance, type):  # from @classmethod; since Python 3.13 it asks for no more than this itself
             return MethodType(self, instance)
@@ -206,5 +205,5 @@ def returned_type(function: Callable[..., Any], wanted: Any = None) -> Any:
         said = typing.get_type_hints(function).get("return", Any)
     except Exception:  # an annotation may be any expression
         return Any
-    awaited = typing.get_origin(said) in (collections.abc.Awaitable, collections.abc.Coroutine)
+    awaited = typing.get_origin(said) in (Awaitable, Coroutine)
     return typing.get_args(said)[-1] if awaited else said

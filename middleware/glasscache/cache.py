@@ -143,7 +143,9 @@ class Cache:
 
         What comes out is awaited: `await retrieve(question)`. Each call gets a copy of its own, of the annotated
         return type. Arguments must be JSON-like values, dataclasses, msgspec Structs or pydantic models. So must
-        the instance of a method, unless it is left out of the key; @classmethod and @staticmethod stand above.
+        the instance of a method, unless it is left out of the key. @classmethod and @staticmethod stand above
+        (type checkers do not follow them over an object); a class method's value is removed by
+        `Documents.find.invalidate(Documents, ...)`.
 
         `tags`: names, or a function of the arguments that gives them. `type`: what values are decoded to, instead
         of what is annotated. `ignore`: parameters that values do not depend on, such as `("self",)`. `key`: a

@@ -9,52 +9,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from tests.frameworks.cell import MISS, Cell, Check, assert_hit, read
 from tests.frameworks.layers import MOUNT, ORIGINS
-from tests.frameworks.origin import DESK, ENDLESS, EVENTS, PAGE, TEAPOT
-from tests.live.rig import PATIENCE, Got, ask
-from tests.support.servers import CutOff, LiveServer, RawConnection
+from tests.frameworks.origin import ENDLESS, EVENTS, PAGE, TEAPOT
+from tests.live.rig import PATIENCE
+from tests.support.servers import RawConnection
 
-MISS = "glasscache; fwd=uri-miss; stored"
 COLLAPSED = "glasscache; fwd=uri-miss; collapsed"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One app on one running server."""
-
-    port: int
-    told: Path
-    """What the app told, readable also when its server is gone."""
-
-    async def get(self, path: str, method: str = "GET", **headers: str) -> Got:
-        """Ask on a connection of its own."""
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await ask(LiveServer(self.port), path, method, headers=fields)
-
-    async def desk(self, *gates: str) -> dict[str, Any]:
-        """How things stand in the app, after these gates have been opened."""
-        return await self._ask_desk("&".join(f"open={gate}" for gate in gates))
-
-    async def _ask_desk(self, query: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((await self.get(f"{DESK}?{query}")).body)
-        return found
-
-    async def loads(self, name: str) -> int:
-        """How often the app was asked for `name`."""
-        count: int = (await self.desk())["loads"].get(name, 0)
-        return count
-
-    async def until(self, condition: Callable[[dict[str, Any]], object], *, asking: str = "") -> None:
-        """Wait until the desk says so."""
-        async with asyncio.timeout(PATIENCE):
-            while not condition(await self._ask_desk(asking)):
-                await asyncio.sleep(0.005)
 
 
 async def miss(cell: Cell) -> None:
@@ -202,7 +166,7 @@ async def zipped(cell: Cell) -> None:
             assert got.header("content-encoding") == ("gzip" if coding == "gzip" else None)
             body = gzip.decompress(got.body) if coding == "gzip" else got.body
             assert json.loads(body)["page"] == PAGE
-    assert_hit(got)
+    assert_hit(await cell.get("/answer?q=zip"))
     assert await cell.loads("zip") == 1
 
 
@@ -229,28 +193,6 @@ async def shutdown(cell: Cell) -> None:
     assert cell.told.read_text().split("\n")[-2:] == ["shutdown", ""]
 
 
-async def lifespan_never_offered(cell: Cell) -> None:
-    """The server sends no lifespan at all."""
-    assert (await cell.desk())["lifespan"] == "never offered"
-
-
-async def lifespan_refused(cell: Cell) -> None:
-    """The server offers a lifespan, and the framework raises."""
-    assert (await cell.desk())["lifespan"] == "refused"
-
-
-async def mounted_without_root_path(cell: Cell) -> None:
-    """A mounted sub-app is not told where it is mounted, and has entries of its own all the same."""
-    first, second = [await cell.get(f"{MOUNT}/answer?q=rootless") for _ in range(2)]
-    assert first.cache_status == MISS
-    assert json.loads(first.body)["root"] == ""
-    assert_hit(second)
-    assert (await cell.get("/answer?q=rootless")).cache_status == MISS
-    assert await cell.loads("rootless") == 2
-
-
-Check = Callable[[Cell], Coroutine[Any, Any, None]]
-
 RUNNING: Mapping[str, Check] = {
     check.__name__: check
     for check in (
@@ -274,19 +216,3 @@ RUNNING: Mapping[str, Check] = {
 
 STOPPED: Mapping[str, Check] = {"shutdown": shutdown}
 """What must hold when it has been stopped."""
-
-
-def assert_hit(got: Got) -> None:
-    """From memory, and still fresh."""
-    assert (got.cache_status or "").startswith("glasscache; hit; ttl="), got.cache_status
-
-
-async def read(client: RawConnection, count: int) -> bytes:
-    """The next bytes of a body, however they are cut."""
-    found = b""
-    while len(found) < count:
-        chunk = await client.chunk()
-        if chunk is None:
-            raise CutOff(f"the body ended after {found!r}")
-        found += chunk
-    return found

@@ -49,8 +49,8 @@ class Authentication:
 
 def around(cached: ASGIApp) -> ASGIApp:
     """These layers around an app that has its cache."""
-    zipped: ASGIApp = GZipMiddleware(cached, minimum_size=500)  # type: ignore[assignment,arg-type]
-    shared: ASGIApp = CORSMiddleware(zipped, allow_origins=ORIGINS)  # type: ignore[assignment,arg-type]
+    zipped: ASGIApp = GZipMiddleware(cached, minimum_size=500)
+    shared: ASGIApp = CORSMiddleware(zipped, allow_origins=ORIGINS)
     return Authentication(shared)
 
 

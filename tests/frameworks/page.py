@@ -21,10 +21,11 @@ def page() -> str:
 def _matrix() -> Iterator[str]:
     yield "# Frameworks and servers"
     yield ""
-    yield "<!-- Written by `python -m tests.frameworks.page` from tests/frameworks/table.py; a test compares the two. -->"
+    yield "<!-- Written by `python -m tests.frameworks.page` from tests/frameworks/table.py; a test compares them. -->"
     yield ""
-    yield "One contract is tested in each of these cells, on a real server started by its command line. A number says how many"
-    yield f"of its {len(FEATURES)} points hold; every point that does not is explained below, and the test proves that it does not."
+    yield "One contract is tested in each of these cells, on a real server started by its command line. A number says"
+    yield f"how many of its {len(FEATURES)} points hold; the others are explained below, and the test proves that they"
+    yield "do not hold."
     yield ""
     yield "| | " + " | ".join(server.title for server in SERVERS) + " |"
     yield "|---|" + "---|" * len(SERVERS)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from asyncio.subprocess import STDOUT, Process
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.frameworks.origin import TOLD
 from tests.live.rig import PATIENCE
@@ -62,33 +61,44 @@ async def serving(server: Server, app: str, folder: Path, told: Path) -> AsyncIt
 
     `folder`: where its output goes. `told`: where the app tells what happened.
     """
-    output = folder / "output.txt"
-    told.touch()
-    with _reserved() as reservation, output.open("wb") as sink:
+    with _reserved() as reservation, _output(folder, told) as output:
         port: int = reservation.getsockname()[1]
-        process = subprocess.Popen(
-            server.command(app, port), cwd=ROOT, env=_environment(told), stdout=sink, stderr=subprocess.STDOUT
+        process = await asyncio.create_subprocess_exec(
+            *server.command(app, port), cwd=ROOT, env=_environment(told), stdout=output, stderr=STDOUT
         )
         try:
             await _until_open(process, port)
             yield port
-            await _stop(process)
-        except BaseException as error:
-            error.add_note(f"{server.title} said:\n{output.read_text(errors='replace')[-8_000:]}")
-            raise
+            process.terminate()
+            async with asyncio.timeout(PATIENCE):
+                await process.wait()
         finally:
-            if process.poll() is None:
+            if process.returncode is None:
                 process.kill()
-            process.wait()
+            await process.wait()
+
+
+@contextmanager
+def _output(folder: Path, told: Path) -> Iterator[IO[bytes]]:
+    """Where the server's output goes; the end of it is added to whatever fails."""
+    path = folder / "output.txt"
+    told.touch()
+    try:
+        with path.open("wb") as output:
+            yield output
+    except Exception as error:
+        error.add_note(f"The server said:\n{path.read_text(errors='replace')[-8_000:]}")
+        raise
+
+
+_KEPT_OUT = ("CACHE_", "GLASSCACHE_", "OTEL_", "PYTHONWARNINGS", "HYPERCORN_", "GRANIAN_", "COVERAGE_")
+"""What would configure the cache or the server, makes warnings errors, or measures: tracing the imports of eight
+frameworks on five servers takes half as long again as running them.
+"""
 
 
 def _environment(told: Path) -> Mapping[str, str]:
-    """This process's, without what would configure the cache, and without its warnings as errors."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CACHE_", "GLASSCACHE_", "OTEL_", "PYTHONWARNINGS", "HYPERCORN_", "GRANIAN_"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_OUT)}
     return {**kept, TOLD: str(told), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
@@ -100,19 +110,11 @@ def _reserved() -> socket.socket:
     return reservation
 
 
-async def _until_open(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError):
-            async with RawConnection(port):
-                return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"the server did not start: {process.args!r}")
-
-
-async def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None:
-        assert time.monotonic() < deadline, "the server did not stop"
-        await asyncio.sleep(0.02)
+async def _until_open(process: Process, port: int) -> None:
+    async with asyncio.timeout(START):
+        while process.returncode is None:
+            with suppress(OSError):
+                async with RawConnection(port):
+                    return
+            await asyncio.sleep(0.02)
+    raise AssertionError(f"the server ended with {process.returncode} before it listened")

@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.frameworks.contract import (
-    Check,
-    lifespan_never_offered,
-    lifespan_refused,
-    mounted_without_root_path,
-)
+from tests.frameworks.cell import Check
+from tests.frameworks.instead import lifespan_never_offered, lifespan_refused, mounted_without_root_path
 from tests.frameworks.servers import SERVERS, Server
 
 
@@ -58,7 +54,8 @@ FRAMEWORKS = (
     Framework(
         "litestar",
         "Litestar",
-        "`Litestar(middleware=[DefineMiddleware(CacheMiddleware, cache=cache, rules=[...])], on_shutdown=[cache.aclose])`",
+        "`Litestar(middleware=[DefineMiddleware(CacheMiddleware, cache=cache, rules=[...])], "
+        "on_shutdown=[cache.aclose])`",
         (
             "It builds its middleware once per route, inside its router: the cache sees no lifespan, so name "
             "`cache.aclose` in `on_shutdown`; unknown paths and methods never reach the cache.",
@@ -71,8 +68,8 @@ FRAMEWORKS = (
         "`application = CacheMiddleware(get_asgi_application(), cache=cache, rules=[...])`",
         (
             _TASK,
-            "When a client leaves, the generator of a `StreamingHttpResponse` may be closed only by the garbage collector; "
-            "it produces nothing any more.",
+            "When a client leaves, the generator of a `StreamingHttpResponse` produces nothing any more, but may be "
+            "closed only by the garbage collector.",
         ),
     ),
     Framework(
@@ -92,24 +89,24 @@ EXEMPTIONS = (
         None,
         "daphne",
         LIFESPAN,
-        "daphne sends no lifespan: the cache starts with its first request; nothing drains loads or closes stores when the "
-        "server stops.",
+        "daphne sends no lifespan: the cache starts with its first request; nothing drains loads or closes stores when "
+        "the server stops.",
         lifespan_never_offered,
     ),
     Exemption(
         "django",
         None,
         LIFESPAN,
-        "Django's ASGI handler raises on a lifespan scope, and the servers go on without one: the cache starts with its "
-        "first request; nothing drains loads or closes stores when the server stops.",
+        "Django's ASGI handler raises on a lifespan scope, and the servers go on without one: the cache starts with "
+        "its first request; nothing drains loads or closes stores when the server stops.",
         lifespan_refused,
     ),
     Exemption(
         "litestar",
         None,
         ("mounted",),
-        "An app in `@asgi(path, is_mount=True)` gets what is left of `path` and no `root_path`: its rules match that rest, "
-        "and its entries are told apart from the parent's by `raw_path`.",
+        "An app in `@asgi(path, is_mount=True)` gets what is left of `path` and no `root_path`: its rules match that "
+        "rest, and its entries are told apart from the parent's by `raw_path`.",
         mounted_without_root_path,
     ),
 )

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -25,9 +26,9 @@ import httpx
 from tests.telemetry import uvicorn_log
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds until a wait has failed: two cores may be busy with importing
+PATIENCE = 30.0  # seconds until a wait has failed: two cores may be busy with importing
 SITE = "tests.telemetry.site:app"
-UVICORN = ("-m", "uvicorn", SITE, "--no-access-log")
+UVICORN = f"uvicorn {SITE} --no-access-log --port {{port}} --log-config {{log}}"
 FAST = {"OTEL_METRIC_EXPORT_INTERVAL": "100", "OTEL_BSP_SCHEDULE_DELAY": "50"}
 """Milliseconds after which the SDK sends: a test waits for what arrives, not for the end of a process."""
 
@@ -105,12 +106,18 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def site(folder: Path, *, command: Sequence[str] = UVICORN, **settings: str) -> Iterator[Process]:
-    """The site, by default on one uvicorn."""
-    (folder / "log.json").write_text(json.dumps(uvicorn_log.CONFIG))
+def site(
+    folder: Path, *, command: str = UVICORN, instrumented: bool = False, **settings: str
+) -> Iterator[Process]:
+    """The site, served by `python -m command`: by default one uvicorn. Perhaps under `opentelemetry-instrument`."""
+    python = [sys.executable]
+    if instrumented:
+        python = [sys.executable, f"{sysconfig.get_path('scripts')}/opentelemetry-instrument", sys.executable]
+    log = folder / "log.json"
+    log.write_text(json.dumps(uvicorn_log.CONFIG))
     with free_port() as port:
-        full = [*command, "--port", str(port), "--log-config", str(folder / "log.json")]
-        with running([sys.executable, *full], port, folder, {**FAST, **settings}) as process:
+        arguments = command.format(port=port, log=log).split()
+        with running([*python, "-m", *arguments], port, folder, {**FAST, **settings}) as process:
             yield process
 
 
@@ -133,22 +140,24 @@ class Client:
             while not expected.items() <= (await self.desk()).items():
                 await asyncio.sleep(0.01)
 
-    async def crowd(self, path: str, gate: str, size: int, *headers: dict[str, str]) -> list[httpx.Response]:
-        """One leads the load, `size` wait for it; 0.2 s before they come, 0.3 s after. The leader is the first."""
-        own = [*headers, *[{}] * (size + 1 - len(headers))]
-        asking = [asyncio.create_task(self.get(path, **own[0]))]
+    async def crowd(
+        self, path: str, gate: str, headers: Sequence[Mapping[str, str]], waiting: float = 0.3
+    ) -> list[httpx.Response]:
+        """The first leads the load, 0.2 s later the others begin to wait for it, for so many seconds."""
+        asking = [asyncio.create_task(self.get(path, **headers[0]))]
         await self.until(loads=1)
         await self.desk(advance=0.2)
-        for position, each in enumerate(own[1:], 1):
-            asking.append(asyncio.create_task(self.get(path, **each)))
+        for position, own in enumerate(headers[1:], 1):
+            asking.append(asyncio.create_task(self.get(path, **own)))
             await self.until(waiters=position)
-        await self.desk(advance=0.3)
+        await self.desk(advance=waiting)
         await self.desk(open=gate)
         return list(await asyncio.gather(*asking))
 
 
 @asynccontextmanager
 async def client_of(process: Process) -> AsyncIterator[Client]:
-    """A client with as many connections as it needs; environment proxies do not count."""
-    async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE, trust_env=False) as http:
+    """A client with a connection for each request: after an error that passed through, uvicorn closes its own."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE, trust_env=False, limits=limits) as http:
         yield Client(http)

@@ -115,6 +115,14 @@ RULES = [
 ]
 
 
+CACHED: dict[str, Any] = {
+    "cache": cache,
+    "rules": RULES,
+    "stats_path": "/metrics/cache",
+    "stats_token": "token",
+}
+
+
 def header(scope: Scope, wanted: bytes) -> str | None:
     return next((value.decode() for name, value in scope["headers"] if name == wanted), None)
 
@@ -126,24 +134,27 @@ async def lifespan(_: object) -> AsyncIterator[None]:
         await asyncio.to_thread(exporters.shutdown)
 
 
-def cached(app: ASGIApp) -> CacheMiddleware:
-    return CacheMiddleware(app, cache=cache, rules=RULES, stats_path="/metrics/cache", stats_token="token")
+LAYERS: dict[str, list[str]] = {  # outermost first, around the site
+    "cache alone": ["cache"],
+    "fastapi outside": ["cache"],
+    "asgi outside": ["tracing", "cache"],
+    "asgi inside": ["cache", "tracing"],
+    "fastapi inside": [],
+}
 
 
 def build(order: str) -> ASGIApp:
+    """FastAPI has its tracing around all middleware, so only around FastAPI the cache is outside of it."""
     kind = FastAPI if order.startswith("fastapi") else Starlette
     site = kind(lifespan=lifespan)
     for path, endpoint in ENDPOINTS.items():
         site.add_route(path, endpoint, methods=["GET", "POST"])
-    if order == "fastapi outside":
-        site.add_middleware(CacheMiddleware, cache=cache, rules=RULES)
-        return site
-    if order == "asgi outside":
-        return OpenTelemetryMiddleware(cached(site))  # type: ignore[no-any-return,no-untyped-call]
-    if order == "asgi inside":
-        return cached(OpenTelemetryMiddleware(site))  # type: ignore[no-untyped-call]
-    assert order in ("cache alone", "fastapi inside")
-    return cached(site)
+    for layer in reversed(LAYERS[order]):
+        if layer == "cache":
+            site.add_middleware(CacheMiddleware, **CACHED)
+        else:
+            site.add_middleware(OpenTelemetryMiddleware)
+    return CacheMiddleware(site, **CACHED) if order == "fastapi inside" else site
 
 
 async def desk(scope: Scope, send: Send) -> None:
@@ -156,7 +167,8 @@ async def desk(scope: Scope, send: Send) -> None:
     for gate in wanted.get("open", ()):
         gates[gate].set()
     figures: Any = stats(cache)
-    body = json.dumps({"pid": os.getpid(), "asked": loads, **figures}).encode()
+    readers = sum(len(flight.readers) for flight in cache.engine.flights.values())
+    body = json.dumps({"pid": os.getpid(), "readers": readers, "asked": loads, **figures}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from blacksheep import Application, Content, Request, Response, Router, StreamedContent, json
+from blacksheep import Application, Request, Response, Router, StreamedContent, json
 
 from glasscache.asgi import CacheMiddleware
 from tests.frameworks.layers import MOUNT, around, rules
@@ -24,7 +24,7 @@ async def answer(q: str, request: Request) -> Response:
 
 @site.router.get("/private")
 async def private(q: str, request: Request) -> Response:
-    return json(origin.load(q, user=request.scope["user_name"]))
+    return json(origin.load(q, user=request.scope["user_name"]))  # type: ignore[typeddict-item]
 
 
 @site.router.get("/slow")

@@ -1,4 +1,5 @@
 """The site in Django, in one file; the cache is wrapped around what `get_asgi_application()` returns."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Moments:
         origin.tell("shutdown")
 
 
-site = App(middleware=[Moments()])
+site = App(middleware=[Moments()])  # type: ignore[arg-type]
 for work in (answer, private, slow, events, endless, task, fail, teapot):
     site.add_route(f"/{work.__name__}", Resource(work))
 for work in (fail, teapot):

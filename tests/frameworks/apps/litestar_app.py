@@ -42,12 +42,14 @@ async def events(request: Asked) -> Stream:
 
 @get("/endless")
 async def endless(request: Asked) -> Stream:
-    return Stream(origin.endless(request.query_params["q"]), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    stream = origin.endless(request.query_params["q"])
+    return Stream(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @get("/task")
 async def task(request: Asked) -> Response[dict[str, str]]:
-    return Response(origin.load(request.query_params["q"]), background=BackgroundTask(origin.work, request.query_params["q"]))
+    name = request.query_params["q"]
+    return Response(origin.load(name), background=BackgroundTask(origin.work, name))
 
 
 @get("/fail")
@@ -72,7 +74,8 @@ async def shutdown() -> None:
     origin.tell("shutdown")
 
 
-child = Litestar([answer], middleware=[DefineMiddleware(CacheMiddleware, cache=origin.cache, rules=rules())])
+caching = DefineMiddleware(CacheMiddleware, cache=origin.cache, rules=rules())  # type: ignore[arg-type]
+child = Litestar([answer], middleware=[caching])
 
 
 @asgi(MOUNT, is_mount=True, copy_scope=True)
@@ -94,9 +97,9 @@ site = Litestar(
         mounted,
     ],
     middleware=[
-        Authentication,
-        DefineMiddleware(GZipMiddleware, minimum_size=500),
-        DefineMiddleware(CacheMiddleware, cache=origin.cache, rules=rules()),
+        Authentication,  # type: ignore[list-item]
+        DefineMiddleware(GZipMiddleware, minimum_size=500),  # type: ignore[arg-type]
+        caching,
     ],
     cors_config=CORSConfig(allow_origins=ORIGINS),
     exception_handlers={TooHardError: explain},

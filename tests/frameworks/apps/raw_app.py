@@ -37,7 +37,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 async def handle(path: str, name: str, scope: Scope, send: Send) -> None:
-    match path.removeprefix(scope["root_path"]).removeprefix("/bare"):
+    match path:
         case "/answer":
             await respond(send, origin.load(name, root=scope["root_path"]))
         case "/private":
@@ -51,10 +51,8 @@ async def handle(path: str, name: str, scope: Scope, send: Send) -> None:
         case "/task":
             await respond(send, origin.load(name))
             await origin.work(name)
-        case "/fail":
-            origin.fail(name)
-        case "/teapot":
-            origin.refuse(name)
+        case _:
+            {"/fail": origin.fail, "/teapot": origin.refuse}[path](name)
 
 
 async def site(scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +61,7 @@ async def site(scope: Scope, receive: Receive, send: Send) -> None:
         return
     [name] = parse_qs(scope["query_string"].decode())["q"]
     try:
-        await handle(scope["path"], name, scope, send)
+        await handle(scope["path"].removeprefix(scope["root_path"]).removeprefix("/bare"), name, scope, send)
     except TooHardError:
         await respond(send, TEAPOT, 418)
 

@@ -1,0 +1,182 @@
+"""The contract of names as users' dashboards have it, written down a second time, and how what arrived is held to it.
+
+Decides what may come and with which values. Must never read the names from the code that is tested here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.otlp_model import Metric, Span
+
+ANY = frozenset({"*"})
+PREFIX = "glasscache."
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+RESULTS = words("hit stale revalidated collapsed miss bypass error")
+GROUPS = words("/ask /documents/{id} /question /slow /broken /late")
+TIER = words("memory")
+SCOPE = words("process")
+CAUSES = words("evicted expired invalidated replaced rejected")
+ERRORS = words("RuntimeError")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How an instrument arrives: type of data, monotonic or not, unit, and the values of its attributes."""
+
+    type: str
+    monotonic: bool
+    unit: str
+    attributes: dict[str, frozenset[str]]
+    bounds: tuple[float, ...] = ()
+
+
+def counter(unit: str, **attributes: frozenset[str]) -> Kind:
+    return Kind("sum", True, unit, dotted(attributes))
+
+
+def level(unit: str, **attributes: frozenset[str]) -> Kind:
+    return Kind("sum", False, unit, dotted(attributes))
+
+
+def histogram(unit: str, bounds: str, **attributes: frozenset[str]) -> Kind:
+    return Kind("histogram", False, unit, dotted(attributes), tuple(map(float, bounds.split())))
+
+
+def dotted(attributes: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    return {name.replace("__", "."): values for name, values in attributes.items()}
+
+
+LOAD = ".005 .01 .025 .05 .075 .1 .25 .5 .75 1 2.5 5 7.5 10"
+METRICS: dict[str, Kind] = {
+    "requests": counter(
+        "{request}",
+        cache__result=RESULTS,
+        cache__tier=words("memory origin none"),
+        cache__key_group=GROUPS,
+    ),
+    "request.bypasses": counter("{request}", cache__bypass__reason=words("credentials range unscoped method")),
+    "request.duration": histogram(
+        "s",
+        ".00005 .0001 .00025 .0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10",
+        cache__result=RESULTS,
+        error__type=ERRORS,
+    ),
+    "load.duration": histogram(
+        "s",
+        LOAD,
+        cache__key_group=GROUPS,
+        cache__load__trigger=words("miss refresh revalidate warm"),
+        error__type=ERRORS,
+    ),
+    "lock.wait.duration": histogram(
+        "s",
+        ".0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 30",
+        cache__key_group=GROUPS,
+        cache__lock__scope=SCOPE,
+        cache__lock__outcome=words(
+            "served promoted acquired timeout holder_failed stale_served cancelled error"
+        ),
+    ),
+    "lock.hold.duration": histogram(
+        "s",
+        f"{LOAD} 30",
+        cache__key_group=GROUPS,
+        cache__lock__scope=SCOPE,
+        cache__lock__release=words("released expired lost"),
+    ),
+    "lock.acquisitions": counter(
+        "{acquisition}", cache__lock__scope=SCOPE, cache__lock__result=words("immediate contended timeout error")
+    ),
+    "lock.waiter.count": level("{waiter}", cache__lock__scope=SCOPE),
+    "lock.holder.count": level("{holder}", cache__lock__scope=SCOPE),
+    "lock.queue.length": histogram("{waiter}", "0 1 2 4 8 16 32 64 128 256 512 1024", cache__lock__scope=SCOPE),
+    "evictions": counter("{eviction}", cache__tier=TIER, cache__eviction__reason=CAUSES),
+    "eviction.age": histogram(
+        "s", "1 10 60 300 900 3600 14400 86400", cache__tier=TIER, cache__eviction__reason=CAUSES
+    ),
+    "invalidations": counter("{entry}", cache__invalidation__source=words("api tag unsafe_method backplane")),
+    "entry.count": level("{entry}", cache__tier=TIER),
+    "entry.limit": level("{entry}", cache__tier=TIER),
+    "memory.usage": level("By", cache__tier=TIER),
+    "memory.limit": level("By", cache__tier=TIER),
+    "stale.age": histogram(
+        "s", "1 5 15 60 300 900 3600 86400", cache__stale__reason=words("revalidating error wait_timeout")
+    ),
+    "saved.time": counter("s", cache__key_group=GROUPS),
+    "saved.io": counter("By", cache__key_group=GROUPS),
+}
+"""What one machine tells; the operations of far tiers are not among it."""
+ALWAYS_THERE = frozenset(METRICS)
+
+SPANS: dict[str, frozenset[str]] = {
+    "cache.load": words(
+        "cache.key_group cache.load.trigger cache.lock.waiter.count cache.fencing_token error.type"
+    ),
+    "cache.lock.wait": words(
+        "cache.lock.scope cache.lock.outcome cache.lock.queue.position cache.lock.queue.length cache.lock.holder.id"
+        " cache.lock.holder.trace_id cache.lock.holder.span_id cache.lock.holder.elapsed cache.lock.holder.sampled"
+    ),
+    "cache.invalidate": words("cache.invalidation.source cache.invalidation.entry.count"),
+}
+SERVER_HIT = words("cache.result cache.tier cache.key_group cache.key_hash")
+SERVER = SERVER_HIT | words("cache.name cache.age cache.ttl cache.bypass.reason")
+
+
+def assert_metrics(metrics: dict[str, Metric]) -> None:
+    """All of ours, and each as the contract has it."""
+    ours = {name.removeprefix(PREFIX): metric for name, metric in metrics.items() if name.startswith(PREFIX)}
+    assert set(ours) == ALWAYS_THERE
+    for name, metric in ours.items():
+        kind = METRICS[name]
+        arrived = (metric.type, metric.monotonic, metric.unit, metric.temporality)
+        assert arrived == (kind.type, kind.monotonic, kind.unit, "cumulative"), name
+        assert metric.description, name
+        for point in metric.points:
+            assert point.bounds == kind.bounds, name
+            assert_attributes(name, point.attributes, kind)
+
+
+def assert_attributes(name: str, attributes: dict[str, Any], kind: Kind) -> None:
+    assert attributes["cache.name"] == "knowledge", name
+    for attribute, value in attributes.items():
+        if attribute != "cache.name":
+            assert value in kind.attributes[attribute], (name, attribute, value)
+    assert set(kind.attributes) - {"error.type"} <= set(attributes), name
+
+
+def assert_spans(spans: list[Span]) -> None:
+    """Our spans: their names, kind and attributes."""
+    ours = [span for span in spans if span.scope == "glasscache"]
+    assert {span.name for span in ours} == set(SPANS)
+    for span in ours:
+        assert span.kind == "internal"
+        assert set(span.attributes) <= SPANS[span.name], span
+        assert span.events == (), span
+        assert span.status_message == "", span
+        assert all(link.attributes.keys() == {"cache.link.type"} for link in span.links)
+
+
+def assert_server_spans(spans: list[Span]) -> None:
+    """What server spans carry of ours: of a hit four attributes, of all else no more than the contract names."""
+    for span in spans:
+        if span.kind == "server":
+            ours = {name for name in span.attributes if name.startswith("cache.")}
+            if span.attributes["cache.result"] == "hit":
+                assert ours == SERVER_HIT
+            else:
+                assert ours <= SERVER
+                assert {"cache.result", "cache.tier", "cache.key_group"} <= ours
+
+
+def assert_no_orphans(spans: list[Span], *callers: str) -> None:
+    """Every parent was exported, or is a caller's span."""
+    known = {span.span_id for span in spans} | set(callers) | {""}
+    orphans = [(span.name, span.parent) for span in spans if span.parent not in known]
+    assert not orphans
