@@ -1,25 +1,36 @@
-"""Install the built wheel in fresh environments, as a user would, and import all of it there.
+"""Install the built wheel in fresh environments, as a user would; import, type-check and test it there.
 
-Decides: whether the wheel stands on its declared dependencies alone: once with the core's, once with each
-extra's. Must never see the source tree: every import runs in an empty directory, in isolated mode.
+Decides: whether the wheel stands on its declared dependencies alone: on the core's, and on those of each extra; at
+the versions of the lock file, and at the lowest that pyproject.toml promises. Must never see the source tree: the
+tests that run are copies, in a folder that holds nothing else, so that what they test is the wheel.
 `make package` calls it with the folder that holds the wheel, and the lock file that names the versions.
 """
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-import venv
+import time
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE_ROOTS = ("middleware", "exporters", "dashboards")
+
 IMPORT_ALL = """
-import importlib, pkgutil, sys, warnings
+import importlib, importlib.metadata, pkgutil, sys, warnings
 warnings.simplefilter("error")
-for name in sys.argv[1:]:
+installed = importlib.metadata.files("glasscache")
+tops = {file.parts[0] for file in installed if not file.parts[0].endswith(".dist-info")}
+assert tops == set(sys.argv[1].split(",")), tops
+for top in tops:
+    assert any(file.as_posix() == f"{top}/py.typed" for file in installed), f"{top} has no py.typed"
+for name in sys.argv[2:]:
     package = importlib.import_module(name)
-    assert "site-packages" in package.__file__, package.__file__
+    assert package.__file__.startswith(sys.prefix), package.__file__
     modules = [module.name for module in pkgutil.walk_packages(package.__path__, name + ".")]
     for module in modules:
         if not module.endswith("__main__"):
@@ -27,60 +38,182 @@ for name in sys.argv[1:]:
     print(f"  {name}: {len(modules)} modules imported")
 """
 
+# What a user writes, for mypy --strict: a name that the wheel does not type would be Any, which equals no type.
+USERS_MODULE = """
+from typing import assert_type
+
+from glasscache import Cache
+
+cache = Cache(name="typed")
+
+
+@cache.cached(ttl=300)
+async def retrieve(question: str) -> list[str]:
+    return [question]
+
+
+@cache.cached()
+def read(name: str) -> dict[str, int]:
+    return {name: 1}
+
+
+async def use() -> None:
+    assert_type(await retrieve("a"), list[str])
+    assert_type(await read("a"), dict[str, int])
+    assert_type(await cache.invalidate(all=True), int)
+"""
+
 # What a package needs beyond the core, if anything: with the core alone, only `glasscache` must import.
 NEEDS_EXTRA = {"glasscache_exporters": "exporters"}
 
+TOOLS = ["pytest", "hypothesis", "pydantic"]
+CORE_TESTS = [
+    "contracts",
+    "asgi",
+    "test_cache.py",
+    "test_cached.py",
+    "test_codecs.py",
+    "test_keys.py",
+    "test_memory_store.py",
+    "test_policy.py",
+]
+OTEL_TESTS = ["test_otel.py", "test_otel_quiet.py", "test_otel_spans.py"]
+TESTS: dict[str | None, list[str]] = {None: CORE_TESTS, "exporters": [*OTEL_TESTS, "test_exporters.py"]}
 
-def extras(wheel: Path) -> list[str]:
-    """The extras that the wheel's metadata offers."""
+# At the lowest versions these differ by what the SDK of that time can do, not by what we do.
+NOT_AT_MINIMUM = [
+    # Until 1.45 an empty OTEL_EXPORTER_OTLP_COMPRESSION was refused (with a ConfigurationError that names it).
+    "tests/test_exporters.py::test_every_compression_of_the_specification_can_be_asked_for[http/protobuf-]",
+]
+
+# These belong to one release of OpenTelemetry, so that the lock's are no constraint for an older one.
+OF_A_RELEASE = re.compile(r"opentelemetry-|protobuf$|googleapis-common-protos$|importlib-metadata$")
+
+
+def metadata(wheel: Path, field: str) -> list[str]:
+    """What the wheel's metadata says under this name."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        metadata = HeaderParser().parsestr(archive.read(name).decode())
-    return metadata.get_all("Provides-Extra", [])
+        return HeaderParser().parsestr(archive.read(name).decode()).get_all(field, [])
 
 
-def packages(wheel: Path) -> list[str]:
-    """The wheel's top-level packages."""
-    with zipfile.ZipFile(wheel) as archive:
-        tops = {name.partition("/")[0] for name in archive.namelist()}
-    return sorted(top for top in tops if not top.endswith(".dist-info"))
+def requirements(wheel: Path, extra: str | None) -> list[str]:
+    """What the wheel asks for by itself and, if one is given, for an extra."""
+    asked = [line.partition(";")[::2] for line in metadata(wheel, "Requires-Dist")]
+    wanted = re.compile(f"extra == ['\"]{extra}['\"]")
+    return [name for name, mark in asked if "extra" not in mark or wanted.search(mark)]
 
 
-def importable(wheel: Path, extra: str | None) -> list[str]:
+def packages() -> list[str]:
+    """The packages that belong into the wheel: those of the source roots, and nothing else."""
+    return sorted(path.parent.name for root in SOURCE_ROOTS for path in (ROOT / root).glob("*/__init__.py"))
+
+
+def importable(extra: str | None) -> list[str]:
     """The packages that must import when the wheel is installed with this extra, or with none."""
-    return [p for p in packages(wheel) if NEEDS_EXTRA.get(p) in (None, extra) or extra == "all"]
+    return [p for p in packages() if NEEDS_EXTRA.get(p) in (None, extra) or extra == "all"]
 
 
-def versions(lock: Path) -> str:
+def pins(lock: Path) -> dict[str, str]:
     """The lock's versions without their hashes: as constraints beside a wheel that was just built."""
-    return "\n".join(re.findall(r"^(\S+==[^\\\n]+)", lock.read_text("utf-8"), re.MULTILINE)) + "\n"
+    return dict(re.findall(r"^(\S+)==([^\s\\]+)", lock.read_text("utf-8"), re.MULTILINE))
 
 
-def check(wheel: Path, extra: str | None, lock: Path) -> None:
-    """Install the wheel with this extra into a new environment, and import its packages there."""
-    print(f"{wheel.name} with {f'extra {extra}' if extra else 'the core dependencies alone'}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="glasscache-package-") as folder:
-        home = Path(folder)
-        constraints = home / "constraints.txt"
-        constraints.write_text(versions(lock), "utf-8")
-        empty = home / "empty"
-        empty.mkdir()
-        environment = venv.EnvBuilder(with_pip=True)
-        environment.create(home / "venv")
-        python = environment.ensure_directories(home / "venv").env_exe
+class Environment:
+    """A new virtual environment, and beside it a folder with the tests that has no sources in it."""
 
-        target = f"{wheel}[{extra}]" if extra else str(wheel)
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-        subprocess.run([*pip, "install", "--quiet", "--constraint", str(constraints), target], check=True)
-        subprocess.run([*pip, "check"], check=True)
-        subprocess.run([python, "-I", "-c", IMPORT_ALL, *importable(wheel, extra)], check=True, cwd=empty)
+    def __init__(self, home: Path, lock: Path) -> None:
+        self.home = home
+        self.tests = home / "copy"
+        self.pins = pins(lock)
+        shutil.copytree(ROOT / "tests", self.tests / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", self.tests)  # pytest's settings
+        self.env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self.uv("venv", "--quiet", "--python", sys.executable, str(home / "venv"))
+        self.python = str(home / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
+
+    def run(self, *command: str) -> str:
+        """Run a command where there is nothing but the tests; its output, if it is caught."""
+        return subprocess.run(command, check=True, cwd=self.tests, env=self.env, text=True).stdout
+
+    def uv(self, *command: str) -> None:
+        self.run(sys.executable, "-m", "uv", *command)
+
+    def install(self, *asked: str, lowest: bool = False) -> None:
+        """Install, under the lock's versions but for what is there already and what the lowest of others exclude."""
+        freeze = [sys.executable, "-m", "uv", "pip", "freeze", "--quiet", "--python", self.python]
+        there = set(re.findall(r"^(\S+)==", subprocess.check_output(freeze, text=True), re.MULTILINE))
+        if lowest:
+            there |= {name for name in self.pins if OF_A_RELEASE.match(name)}
+            there |= {re.split(r"[^\w.-]", requirement)[0] for requirement in asked}
+        file = self.home / "constraints.txt"
+        file.write_text("".join(f"{n}=={v}\n" for n, v in self.pins.items() if n not in there), "utf-8")
+        resolution = "lowest-direct" if lowest else "highest"
+        self.uv(
+            *("pip", "install", "--quiet", "--python", self.python, "--resolution", resolution),
+            *("--constraint", str(file), *asked),
+        )
+
+    def check(self, extra: str | None) -> None:
+        """All that is declared is there, agrees with each other, and imports."""
+        self.uv("pip", "check", "--quiet", "--python", self.python)
+        # As pytest would: the folder with the tests is on the path, and nothing else of ours.
+        self.run(self.python, "-c", IMPORT_ALL, ",".join(packages()), *importable(extra))
+
+    def test(self, *files: str, leave_out: list[str] | None = None) -> None:
+        """Run these of our tests against what is installed."""
+        self.install(*TOOLS)
+        names = [f"tests/{file}" for file in files]
+        left = [f"--deselect={name}" for name in leave_out or ()]
+        self.run(self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *left, *names)
+
+    def version(self, name: str) -> str:
+        """The version of a distribution that is installed here."""
+        code = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
+        return subprocess.check_output([self.python, "-c", code], text=True, env=self.env).strip()
+
+    def check_types(self) -> None:
+        """A user's module is typed by what is installed here."""
+        module = self.home / "users_module.py"
+        module.write_text(USERS_MODULE, "utf-8")
+        mypy = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--cache-dir", os.devnull]
+        self.run(*mypy, "--config-file", os.devnull, "--python-executable", self.python, str(module))
+
+
+def newest(wheel: Path, extra: str | None, here: Environment) -> None:
+    """The wheel with this extra or none, at the versions of the lock."""
+    here.install(f"glasscache[{extra}] @ {wheel.as_uri()}" if extra else str(wheel))
+    here.check(extra)
+    if extra is None:
+        here.check_types()
+    if extra in TESTS:
+        here.test(*TESTS[extra])
+
+
+def minimum(wheel: Path, extra: str | None, here: Environment) -> None:
+    """The wheel with this extra or none, at the lowest versions that it allows."""
+    here.install(*requirements(wheel, extra), lowest=True)
+    here.uv("pip", "install", "--quiet", "--python", here.python, "--no-deps", str(wheel))
+    here.check(extra)
+    files = list(TESTS[extra])
+    if extra is None:  # a user who brings an SDK of that age
+        here.install("opentelemetry-sdk==" + here.version("opentelemetry-api"), lowest=True)
+        files += OTEL_TESTS
+    left = [name for name in NOT_AT_MINIMUM if name.partition("::")[0].removeprefix("tests/") in files]
+    here.test(*files, leave_out=left)
 
 
 def main(folder: Path, lock: Path) -> None:
-    """Check the one wheel in the folder with no extra, then with each."""
+    """Check the one wheel in the folder with no extra and with each, then at the lowest versions."""
     (wheel,) = folder.resolve().glob("*.whl")
-    for extra in [None, *extras(wheel)]:
-        check(wheel, extra, lock)
+    extras = metadata(wheel, "Provides-Extra")
+    kinds = [(newest, extra) for extra in (None, *extras)] + [(minimum, extra) for extra in TESTS]
+    for kind, extra in kinds:
+        began = time.perf_counter()
+        print(f"{wheel.name}, {kind.__name__} versions, extra: {extra or 'none'}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="glasscache-package-") as home:
+            kind(wheel, extra, Environment(Path(home), lock.resolve()))
+        print(f"  ok, {time.perf_counter() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,17 @@ remedy.
 
 from __future__ import annotations
 
+import math
 import os
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from glasscache.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -37,14 +41,35 @@ def is_disabled() -> bool:
     return _value("OTEL_SDK_DISABLED").lower() == "true"
 
 
-def span_exporters() -> list[SpanExporter]:
-    """The exporters that OTEL_TRACES_EXPORTER names; OTLP if it is not set."""
+def span_exporters() -> list[Callable[[], SpanExporter]]:
+    """What makes the exporters that OTEL_TRACES_EXPORTER names; OTLP if it is not set."""
     return _exporters("traces")
 
 
-def metric_exporters() -> list[MetricExporter]:
-    """The exporters that OTEL_METRICS_EXPORTER names; OTLP if it is not set."""
+def metric_exporters() -> list[Callable[[], MetricExporter]]:
+    """What makes the exporters that OTEL_METRICS_EXPORTER names; OTLP if it is not set."""
     return _exporters("metrics")
+
+
+def metric_interval() -> float:
+    """OTEL_METRIC_EXPORT_INTERVAL, in seconds."""
+    return _seconds("OTEL_METRIC_EXPORT_INTERVAL", 60.0)
+
+
+def metric_timeout() -> float:
+    """OTEL_METRIC_EXPORT_TIMEOUT, in seconds."""
+    return _seconds("OTEL_METRIC_EXPORT_TIMEOUT", 30.0)
+
+
+def _seconds(variable: str, default: float) -> float:
+    value = _value(variable)
+    try:
+        seconds = float(value) / 1_000 if value else default
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigurationError(f"{variable}={value!r}: give milliseconds above 0")
+    return seconds
 
 
 def _value(name: str) -> str:
@@ -52,12 +77,12 @@ def _value(name: str) -> str:
     return os.environ.get(name, "").strip()
 
 
-def _exporters(signal: Signal) -> list[Any]:
+def _exporters(signal: Signal) -> list[Callable[[], Any]]:
     variable = f"OTEL_{signal.upper()}_EXPORTER"
     names = [name.strip() for name in (_value(variable) or "otlp").split(",")]
     if names == ["none"]:
         return []
-    return [_exporter(signal, name, variable) for name in names]
+    return [partial(_exporter, signal, name, variable) for name in names]
 
 
 def _exporter(signal: Signal, name: str, variable: str) -> Any:

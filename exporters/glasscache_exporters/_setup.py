@@ -57,31 +57,38 @@ def build(*, service_name: str | None = None, shutdown_timeout: float = 5.0) -> 
     if not 0 < shutdown_timeout < math.inf:
         raise ConfigurationError(f"shutdown_timeout={shutdown_timeout!r}: give a finite number of seconds above 0")
     resource = _resource(service_name)
-    spans: Iterable[SpanExporter] = ()
-    measurements: Iterable[MetricExporter] = ()
+    spans: list[Callable[[], SpanExporter]] = []
+    measurements: list[Metrics] = []
     if not environment.is_disabled():
-        spans, measurements = environment.span_exporters(), environment.metric_exporters()
+        spans = environment.span_exporters()
+        interval, timeout = environment.metric_interval(), environment.metric_timeout()
+        exporters = environment.metric_exporters()
+        measurements = [Metrics(make, interval=interval, timeout=timeout) for make in exporters]
     # The SDK's own exit handlers block for as long as a collector is down: `Exporters` has one with a bound.
     tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    for exporter in spans:
-        tracer_provider.add_span_processor(_processor(exporter))
-    readers = [_reader(exporter) for exporter in measurements]
+    for make in spans:
+        tracer_provider.add_span_processor(_processor(make))
+    readers = [each.reader for each in measurements]
     meter_provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
-    return Exporters(tracer_provider=tracer_provider, meter_provider=meter_provider, shutdown_timeout=shutdown_timeout)
+    return Exporters(
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+        shutdown_timeout=shutdown_timeout,
+        stop_metrics=partial(_stop, measurements),
+    )
 
 
-def _processor(exporter: SpanExporter) -> BatchSpanProcessor:
+def _stop(measurements: list[Metrics]) -> None:
+    for each in measurements:
+        each.stop()
+
+
+def _processor(make: Callable[[], SpanExporter]) -> BatchSpanProcessor:
+    exporter = Spans(make)
     try:
         return BatchSpanProcessor(exporter)
     except ValueError as error:
         raise ConfigurationError(f"OTEL_BSP_*: {error}") from error
-
-
-def _reader(exporter: MetricExporter) -> PeriodicExportingMetricReader:
-    try:
-        return PeriodicExportingMetricReader(exporter)
-    except ValueError as error:
-        raise ConfigurationError(f"OTEL_METRIC_EXPORT_INTERVAL: give milliseconds above 0 ({error})") from error
 
 
 def _resource(service_name: str | None) -> Resource:

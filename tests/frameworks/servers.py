@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from asyncio.subprocess import STDOUT, Process
@@ -64,7 +65,12 @@ async def serving(server: Server, app: str, folder: Path, told: Path) -> AsyncIt
     with _reserved() as reservation, _output(folder, told) as output:
         port: int = reservation.getsockname()[1]
         process = await asyncio.create_subprocess_exec(
-            *server.command(app, port), cwd=ROOT, env=_environment(told), stdout=output, stderr=STDOUT
+            *server.command(app, port),
+            cwd=ROOT,
+            env=_environment(told),
+            stdout=output,
+            stderr=STDOUT,
+            start_new_session=True,
         )
         try:
             await _until_open(process, port)
@@ -73,8 +79,8 @@ async def serving(server: Server, app: str, folder: Path, told: Path) -> AsyncIt
             async with asyncio.timeout(PATIENCE):
                 await process.wait()
         finally:
-            if process.returncode is None:
-                process.kill()
+            with suppress(ProcessLookupError):  # as it should be
+                os.killpg(process.pid, signal.SIGKILL)  # its workers, too
             await process.wait()
 
 

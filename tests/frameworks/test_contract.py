@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.frameworks.cell import Cell, Check
 from tests.frameworks.contract import RUNNING, STOPPED
 from tests.frameworks.servers import SERVERS, Server, serving
 from tests.frameworks.table import EXEMPTIONS, FRAMEWORKS, Exemption, Framework, exempt
+from tests.live.rig import PATIENCE
+from tests.support.servers import RawConnection
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -54,6 +57,28 @@ async def failure_of(check: Check, cell: Cell) -> Exception | None:
     except Exception as failure:
         return failure
     return None
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=[server.id for server in SERVERS])
+def test_a_test_that_fails_leaves_no_server_behind_and_shows_what_it_said(server: Server, tmp_path: Path) -> None:
+    async def scenario() -> int:
+        port = 0
+        with pytest.raises(ZeroDivisionError) as failure:
+            async with serving(server, FRAMEWORKS[-1].app, tmp_path, tmp_path / "told.txt") as port:
+                raise ZeroDivisionError
+        assert "The server said" in failure.value.__notes__[0]
+        await until_closed(port)
+        return port
+
+    assert asyncio.run(scenario())
+
+
+async def until_closed(port: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        with suppress(ConnectionError):  # refused; or reset, by a worker that is being killed
+            while True:
+                async with RawConnection(port):
+                    await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("exemption", EXEMPTIONS, ids=lambda one: f"{one.framework}-{one.server}")

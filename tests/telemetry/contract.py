@@ -80,9 +80,7 @@ METRICS: dict[str, Kind] = {
         ".0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 30",
         cache__key_group=GROUPS,
         cache__lock__scope=SCOPE,
-        cache__lock__outcome=words(
-            "served promoted acquired timeout holder_failed stale_served cancelled error"
-        ),
+        cache__lock__outcome=words("served promoted acquired timeout holder_failed stale_served cancelled error"),
     ),
     "lock.hold.duration": histogram(
         "s",
@@ -116,9 +114,7 @@ METRICS: dict[str, Kind] = {
 ALWAYS_THERE = frozenset(METRICS)
 
 SPANS: dict[str, frozenset[str]] = {
-    "cache.load": words(
-        "cache.key_group cache.load.trigger cache.lock.waiter.count cache.fencing_token error.type"
-    ),
+    "cache.load": words("cache.key_group cache.load.trigger cache.lock.waiter.count cache.fencing_token error.type"),
     "cache.lock.wait": words(
         "cache.lock.scope cache.lock.outcome cache.lock.queue.position cache.lock.queue.length cache.lock.holder.id"
         " cache.lock.holder.trace_id cache.lock.holder.span_id cache.lock.holder.elapsed cache.lock.holder.sampled"

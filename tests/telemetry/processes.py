@@ -106,9 +106,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def site(
-    folder: Path, *, command: str = UVICORN, instrumented: bool = False, **settings: str
-) -> Iterator[Process]:
+def site(folder: Path, *, command: str = UVICORN, instrumented: bool = False, **settings: str) -> Iterator[Process]:
     """The site, served by `python -m command`: by default one uvicorn. Perhaps under `opentelemetry-instrument`."""
     python = [sys.executable]
     if instrumented:

@@ -76,7 +76,11 @@ def test_a_canary_is_found_nowhere_outside(tmp_path: Path, order: str) -> None:
     assert CANARY not in totals
     assert CANARY not in groups
     assert '"/documents/{id}"' in groups
-    assert not [metric for name, metric in receiver.metrics().items() if name.startswith("glasscache.") and CANARY in repr(metric)]
+    assert not [
+        metric
+        for name, metric in receiver.metrics().items()
+        if name.startswith("glasscache.") and CANARY in repr(metric)
+    ]
     if order == "cache alone":
         assert {span.scope for span in receiver.spans()} == {"glasscache", "site"}
         assert CANARY.encode() not in exported(receiver)
