@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -20,11 +19,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from glasscache.errors import ConfigurationError
 from glasscache_exporters import _environment as environment
 from glasscache_exporters._lifecycle import Exporters
+from glasscache_exporters._sending import Metrics, Spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _REFUSED = (
@@ -62,25 +61,16 @@ def build(*, service_name: str | None = None, shutdown_timeout: float = 5.0) -> 
     if not environment.is_disabled():
         spans = environment.span_exporters()
         interval, timeout = environment.metric_interval(), environment.metric_timeout()
-        exporters = environment.metric_exporters()
-        measurements = [Metrics(make, interval=interval, timeout=timeout) for make in exporters]
+        measurements = [Metrics(make, interval=interval, timeout=timeout) for make in environment.metric_exporters()]
     # The SDK's own exit handlers block for as long as a collector is down: `Exporters` has one with a bound.
     tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for make in spans:
         tracer_provider.add_span_processor(_processor(make))
     readers = [each.reader for each in measurements]
     meter_provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
-    return Exporters(
-        tracer_provider=tracer_provider,
-        meter_provider=meter_provider,
-        shutdown_timeout=shutdown_timeout,
-        stop_metrics=partial(_stop, measurements),
-    )
-
-
-def _stop(measurements: list[Metrics]) -> None:
     for each in measurements:
-        each.stop()
+        each.start()
+    return Exporters(tracer_provider=tracer_provider, meter_provider=meter_provider, shutdown_timeout=shutdown_timeout)
 
 
 def _processor(make: Callable[[], SpanExporter]) -> BatchSpanProcessor:

@@ -51,7 +51,7 @@ class Gate:
             raise ConfigurationError(f"max_loads={limit!r}: give a number of loads of at least 1, or None")
         self._limit = limit
         self._slots: _Slots | None = None
-        self.paused_until = 0.0
+        self.paused_until: float = 0.0
 
     @property
     def users(self) -> int:

@@ -237,7 +237,7 @@ def test_who_led_the_load_gets_the_headers_of_its_own_request_and_followers_do_n
 def test_middleware_around_us_sees_which_route_answered() -> None:
     async def scenario() -> None:
         async def routed(scope: Scope, receive: Receive, send: Send) -> None:
-            scope |= {"endpoint": "search", "internals": object()}
+            scope.update({"endpoint": "search", "internals": object()})
             await respond(send, b"an answer")
 
         site = Site(routed, PAGE)
