@@ -32,8 +32,10 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# The seeded scenarios run without coverage: tracing makes them slow, and the other tests reach 100 % by themselves.
 test: $(READY)  ## run all tests, with branch coverage at 100 % (one file: .venv/bin/pytest tests/FILE)
-	$(PYTEST) --cov --cov-report=term $(ARGS)
+	$(PYTEST) --cov --cov-report=term -m "not soak and not seeded" $(ARGS)
+	$(if $(ARGS),,$(PYTEST) -m seeded)
 
 soak: $(READY)  ## run the seeded scenarios with 10,000 seeds each, and the tests that take long
 	GLASSCACHE_SOAK=1 $(PYTEST) -m "seeded or soak" $(ARGS)
@@ -60,7 +62,7 @@ types: $(READY)  ## check types: mypy --strict, and pyright for the completeness
 layers: $(READY)  ## check that imports go one way
 	$(BIN)/lint-imports --verbose
 
-package: $(READY)  ## build sdist and wheel into dist/, install the wheel in fresh environments, import it there
+package: $(READY)  ## build sdist and wheel into dist/, install the wheel in fresh environments, test it there
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python tests/package_check.py dist requirements.lock

@@ -7,12 +7,18 @@ Never: does anything around a test that did not ask for it.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from tests.support.leaks import leak_check
+
+# A shell without job control starts what it puts into the background with SIGINT ignored, and every process under it
+# would stay deaf to the Ctrl-C of our tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("default", derandomize=True, deadline=None)
 settings.register_profile("soak", deadline=None, max_examples=2_000)

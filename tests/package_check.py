@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -119,6 +121,10 @@ def pins(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^(\S+)==([^\s\\]+)", lock.read_text("utf-8"), re.MULTILINE))
 
 
+class CheckFailed(Exception):
+    """A command failed: what it was, and what it said."""
+
+
 class Environment:
     """A new virtual environment, and beside it a folder with the tests that has no sources in it."""
 
@@ -133,16 +139,27 @@ class Environment:
         self.python = str(home / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
 
     def run(self, *command: str) -> str:
-        """Run a command where there is nothing but the tests; its output, if it is caught."""
-        return subprocess.run(command, check=True, cwd=self.tests, env=self.env, text=True).stdout
+        """Run a command where there is nothing but the tests; its output. CheckFailed if it fails."""
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=self.tests,
+            env=self.env,
+            encoding="utf-8",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if done.returncode:
+            raise CheckFailed(f"{' '.join(command)}\n{done.stdout}")
+        return done.stdout
 
-    def uv(self, *command: str) -> None:
-        self.run(sys.executable, "-m", "uv", *command)
+    def uv(self, *command: str) -> str:
+        """Run uv; its output."""
+        return self.run(sys.executable, "-m", "uv", *command)
 
     def install(self, *asked: str, lowest: bool = False) -> None:
         """Install, under the lock's versions but for what is there already and what the lowest of others exclude."""
-        freeze = [sys.executable, "-m", "uv", "pip", "freeze", "--quiet", "--python", self.python]
-        there = set(re.findall(r"^(\S+)==", subprocess.check_output(freeze, text=True), re.MULTILINE))
+        there = set(re.findall(r"^(\S+)==", self.uv("pip", "freeze", "--quiet", "--python", self.python), re.MULTILINE))
         if lowest:
             there |= {name for name in self.pins if OF_A_RELEASE.match(name)}
             there |= {re.split(r"[^\w.-]", requirement)[0] for requirement in asked}
@@ -154,66 +171,86 @@ class Environment:
             *("--constraint", str(file), *asked),
         )
 
-    def check(self, extra: str | None) -> None:
-        """All that is declared is there, agrees with each other, and imports."""
+    def check(self, extra: str | None) -> str:
+        """All that is declared is there, agrees with each other, and imports; what was imported."""
         self.uv("pip", "check", "--quiet", "--python", self.python)
         # As pytest would: the folder with the tests is on the path, and nothing else of ours.
-        self.run(self.python, "-c", IMPORT_ALL, ",".join(packages()), *importable(extra))
+        return self.run(self.python, "-c", IMPORT_ALL, ",".join(packages()), *importable(extra))
 
-    def test(self, *files: str, leave_out: list[str] | None = None) -> None:
-        """Run these of our tests against what is installed."""
+    def test(self, *files: str, leave_out: list[str] | None = None) -> str:
+        """Run these of our tests against what is installed; pytest's last line."""
         self.install(*TOOLS)
         names = [f"tests/{file}" for file in files]
         left = [f"--deselect={name}" for name in leave_out or ()]
-        self.run(self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *left, *names)
+        said = self.run(self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *left, *names)
+        return f"  {said.splitlines()[-1]}\n"
 
     def version(self, name: str) -> str:
         """The version of a distribution that is installed here."""
         code = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
-        return subprocess.check_output([self.python, "-c", code], text=True, env=self.env).strip()
+        return self.run(self.python, "-c", code).strip()
 
     def check_types(self) -> None:
         """A user's module is typed by what is installed here."""
         module = self.home / "users_module.py"
         module.write_text(USERS_MODULE, "utf-8")
-        mypy = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--cache-dir", os.devnull]
-        self.run(*mypy, "--config-file", os.devnull, "--python-executable", self.python, str(module))
+        config = self.home / "mypy.ini"
+        config.write_text("[mypy]\nstrict = true\n", "utf-8")
+        mypy = [sys.executable, "-m", "mypy", "--no-incremental", "--cache-dir", os.devnull]
+        self.run(*mypy, "--config-file", str(config), "--python-executable", self.python, str(module))
 
 
-def newest(wheel: Path, extra: str | None, here: Environment) -> None:
+def newest(wheel: Path, extra: str | None, here: Environment) -> str:
     """The wheel with this extra or none, at the versions of the lock."""
     here.install(f"glasscache[{extra}] @ {wheel.as_uri()}" if extra else str(wheel))
-    here.check(extra)
+    said = here.check(extra)
     if extra is None:
         here.check_types()
-    if extra in TESTS:
-        here.test(*TESTS[extra])
+    return said + (here.test(*TESTS[extra]) if extra in TESTS else "")
 
 
-def minimum(wheel: Path, extra: str | None, here: Environment) -> None:
+def minimum(wheel: Path, extra: str | None, here: Environment) -> str:
     """The wheel with this extra or none, at the lowest versions that it allows."""
     here.install(*requirements(wheel, extra), lowest=True)
     here.uv("pip", "install", "--quiet", "--python", here.python, "--no-deps", str(wheel))
-    here.check(extra)
+    said = here.check(extra)
     files = list(TESTS[extra])
     if extra is None:  # a user who brings an SDK of that age
         here.install("opentelemetry-sdk==" + here.version("opentelemetry-api"), lowest=True)
         files += OTEL_TESTS
     left = [name for name in NOT_AT_MINIMUM if name.partition("::")[0].removeprefix("tests/") in files]
-    here.test(*files, leave_out=left)
+    return said + here.test(*files, leave_out=left)
+
+
+Kind = Callable[[Path, str | None, Environment], str]
+
+
+def in_fresh_environment(wheel: Path, lock: Path, kind: Kind, extra: str | None) -> str:
+    """Check in an environment made for this alone; what there is to tell."""
+    began = time.perf_counter()
+    title = f"{wheel.name}, {kind.__name__} versions, extra: {extra or 'none'}"
+    with tempfile.TemporaryDirectory(prefix="glasscache-package-") as home:
+        try:
+            said = kind(wheel, extra, Environment(Path(home), lock))
+        except CheckFailed as failed:
+            raise CheckFailed(f"{title}: FAILED\n{failed}") from None
+    return f"{title}\n{said}  ok, {time.perf_counter() - began:.0f} s"
 
 
 def main(folder: Path, lock: Path) -> None:
-    """Check the one wheel in the folder with no extra and with each, then at the lowest versions."""
+    """Check the one wheel in the folder with no extra and with each, then at the lowest versions; two at a time."""
     (wheel,) = folder.resolve().glob("*.whl")
-    extras = metadata(wheel, "Provides-Extra")
-    kinds = [(newest, extra) for extra in (None, *extras)] + [(minimum, extra) for extra in TESTS]
-    for kind, extra in kinds:
-        began = time.perf_counter()
-        print(f"{wheel.name}, {kind.__name__} versions, extra: {extra or 'none'}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="glasscache-package-") as home:
-            kind(wheel, extra, Environment(Path(home), lock.resolve()))
-        print(f"  ok, {time.perf_counter() - began:.0f} s", flush=True)
+    extras = [None, *metadata(wheel, "Provides-Extra")]
+    kinds: list[tuple[Kind, str | None]] = [(newest, extra) for extra in extras]
+    kinds += [(minimum, extra) for extra in TESTS]
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(in_fresh_environment, wheel, lock.resolve(), *kind) for kind in kinds]
+        try:
+            for one in running:
+                print(one.result(), flush=True)
+        except CheckFailed as failed:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(str(failed))
 
 
 if __name__ == "__main__":

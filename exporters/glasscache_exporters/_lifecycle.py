@@ -61,8 +61,11 @@ class _Closer:
 class Exporters:
     """The running exporters. End them with `shutdown()`, or use them as a context manager; exit does it too.
 
-    In the child of a fork (gunicorn's --preload) they go on with a `service.instance.id` of their own; a
-    gRPC channel does not survive a fork reliably: call `configure()` in the worker (gunicorn's
+    A process that ends by a signal has no exit: uvicorn raises its SIGTERM again. There, call `shutdown()` at
+    the end of the app's lifespan, by `asyncio.to_thread`.
+
+    In the child of a fork (gunicorn's --preload) they go on with connections and a `service.instance.id` of
+    their own; gRPC itself does not survive a fork reliably: call `configure()` in the worker (gunicorn's
     `post_fork`), or use http/protobuf.
     """
 

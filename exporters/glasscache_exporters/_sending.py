@@ -1,10 +1,10 @@
 """Sending that survives a fork: exporters that each process makes anew, and metrics that are sent apart from the SDK.
 
-Decides which process uses which connection, and when metrics are collected. A child inherits its parent's locks as they
-stand, and its sockets: the SDK's own reader holds a lock while it sends, so the child of a fork at that moment would
-send nothing ever, and requests that measure would hang; on a connection that parent and child both use, each gets
-the other's answers. So nothing here may hold a lock of the SDK while it sends, fork while it holds one, or send through
-what another process has made.
+Decides which process uses which connection, and that a fork finds nobody at work here. A child inherits its parent's
+locks as they stand, and its sockets. The SDK's own reader holds a lock while it sends, and what sends imports modules:
+the child of a fork at that moment would never send anything, and on a connection that both use each gets the other's
+answers. So nothing here may hold a lock of the SDK while it sends, nor send through what another process has made. A
+fork waits for what is under way, but not for a collector that hangs: who waits for its answer holds no lock.
 """
 
 from __future__ import annotations
@@ -30,22 +30,41 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 _logger = logging.getLogger("glasscache")
-_PAUSE = 1.0  # seconds that a fork waits at most for a collection under way; one takes milliseconds
+_PAUSE = 1.0  # seconds that a fork waits at most; a collection and its sending take milliseconds
 
 
 class _Own(Generic[E]):
-    """What `make` makes, once for each process. It raises at once what `make` raises."""
+    """What `make` makes, once for each process. It raises at once what `make` raises.
+
+    Held `busy` by who works with it; a fork waits for that, and the child begins with a new one.
+    """
 
     def __init__(self, make: Callable[[], E]) -> None:
         self._make = make
         self._made = make()
         self._process = os.getpid()
+        self._is_paused = False
+        self.busy = threading.Lock()
+        _every.add(self)
 
     def __call__(self) -> E:
         if self._process != os.getpid():
             self._made = self._make()
             self._process = os.getpid()
         return self._made
+
+    def pause(self) -> None:
+        """A fork is about to happen."""
+        self._is_paused = self.busy.acquire(timeout=_PAUSE)
+
+    def go_on(self) -> None:
+        """It has happened; this is the parent."""
+        if self._is_paused:
+            self.busy.release()
+
+    def begin_anew(self) -> None:
+        """It has happened; this is the child."""
+        self.busy = threading.Lock()
 
 
 class Spans(SpanExporter):
@@ -56,7 +75,8 @@ class Spans(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send."""
-        return self._own().export(spans)
+        with self._own.busy:
+            return self._own().export(spans)
 
     def shutdown(self) -> None:
         """Send no more."""
@@ -80,11 +100,10 @@ class Metrics(MetricExporter):
         self.reader = PeriodicExportingMetricReader(self, export_interval_millis=math.inf)
         self._interval = interval
         self._timeout_millis = timeout * 1_000
-        self._parcel: Callable[[], object] | None = None
 
     def start(self) -> None:
         """Begin; also anew, in the child of a fork, which has no thread but the one that forked."""
-        self._collecting = threading.Lock()
+        self._parcel: Callable[[], object] | None = None  # a child must not send what its parent collected
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="glasscache-metrics", daemon=True)
         self._thread.start()
@@ -97,9 +116,9 @@ class Metrics(MetricExporter):
 
     def _tell(self) -> None:
         try:
-            with self._collecting:
+            with self._own.busy:
                 self.reader.collect(self._timeout_millis)
-            self._send()
+                self._send()
         except Exception:
             _logger.exception("metrics were not sent; the next try is in %g s", self._interval)
 
@@ -127,26 +146,28 @@ class Metrics(MetricExporter):
         _running.discard(self)
         self._own().shutdown(timeout_millis)
 
-    def pause(self) -> None:
-        """A fork is about to happen: not in the middle of a collection."""
-        self._is_paused = self._collecting.acquire(timeout=_PAUSE)
 
-    def go_on(self) -> None:
-        """It has happened; this is the parent."""
-        if self._is_paused:
-            self._collecting.release()
-
-
+_every: weakref.WeakSet[_Own[Any]] = weakref.WeakSet()
 _running: weakref.WeakSet[Metrics] = weakref.WeakSet()
 
 
-def _each(do: Callable[[Metrics], None]) -> None:
+def _before_fork() -> None:
+    for own in list(_every):
+        own.pause()
+
+
+def _in_parent() -> None:
+    for own in list(_every):
+        own.go_on()
+
+
+def _in_child() -> None:
+    for own in list(_every):
+        own.begin_anew()
     for metrics in list(_running):
-        do(metrics)
+        metrics.start()
 
 
 getattr(os, "register_at_fork", lambda **_: None)(  # Windows does not fork
-    before=partial(_each, Metrics.pause),
-    after_in_parent=partial(_each, Metrics.go_on),
-    after_in_child=partial(_each, Metrics.start),
+    before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child
 )

@@ -106,7 +106,9 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def site(folder: Path, *, command: str = UVICORN, instrumented: bool = False, **settings: str) -> Iterator[Process]:
+def site(
+    folder: Path, settings: Mapping[str, str], *, command: str = UVICORN, instrumented: bool = False
+) -> Iterator[Process]:
     """The site, served by `python -m command`: by default one uvicorn. Perhaps under `opentelemetry-instrument`."""
     python = [sys.executable]
     if instrumented:
@@ -135,7 +137,7 @@ class Client:
     async def until(self, **expected: object) -> None:
         """Wait until the desk says so."""
         async with asyncio.timeout(PATIENCE):
-            while not expected.items() <= (await self.desk()).items():
+            while not expected.items() <= (await self.desk()).items():  # noqa: ASYNC110 - another process cannot tell
                 await asyncio.sleep(0.01)
 
     async def crowd(

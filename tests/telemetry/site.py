@@ -7,6 +7,7 @@ the desk moves it: durations in telemetry are exact. Runs in the server's proces
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import logging
 import os
@@ -129,8 +130,9 @@ def header(scope: Scope, wanted: bytes) -> str | None:
 @asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
     yield
-    if exporters is not None:  # uvicorn ends by raising its signal again: Python's own exit handlers never run
-        await asyncio.to_thread(exporters.shutdown)
+    # uvicorn ends by raising its signal again: Python's own exit handlers never run
+    if exporters is not None and not await asyncio.to_thread(exporters.shutdown):
+        faulthandler.dump_traceback()  # what held it up
 
 
 LAYERS: dict[str, list[str]] = {  # outermost first, around the site
@@ -146,7 +148,7 @@ def build(order: str) -> ASGIApp:
     """FastAPI has its tracing around all middleware, so only around FastAPI the cache is outside of it."""
     site: Starlette
     if order.startswith("fastapi"):
-        from fastapi import FastAPI  # a second of work that only two of the orders need
+        from fastapi import FastAPI  # noqa: PLC0415 - a second of work that two of the orders need
 
         site = FastAPI(lifespan=lifespan)
     else:

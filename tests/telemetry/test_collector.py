@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -41,7 +42,7 @@ class Hanging:
         for connection in self._connections:
             connection.close()
 
-    def __enter__(self) -> Hanging:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -85,7 +86,7 @@ def test_requests_and_the_end_of_the_server_do_not_wait_for_a_collector_that_han
 ) -> None:
     with hanging() as collector:
         port = collector.listener.getsockname()[1]
-        with site(tmp_path, **settings(protocol, port)) as process:
+        with site(tmp_path, settings(protocol, port)) as process:
             asyncio.run(ask_once(process))
             assert collector.holds.wait(PATIENCE)
             ask_much(process)
@@ -103,7 +104,7 @@ async def ask_once(process: Process) -> None:
 def test_requests_and_the_end_of_the_server_do_not_wait_for_a_collector_that_is_down(
     tmp_path: Path, protocol: str
 ) -> None:
-    with free_port() as port, site(tmp_path, **settings(protocol, port)) as process:
+    with free_port() as port, site(tmp_path, settings(protocol, port)) as process:
         ask_much(process)
         process.stop()
     assert "gave up sending the last" in process.said("stderr")

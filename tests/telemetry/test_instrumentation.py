@@ -93,7 +93,7 @@ def told_by(tracing: Tracing, folder: Path, story: Callable[[Client], Awaitable[
     }
     with grpc_receiver() as receiver:
         settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
-        with site(folder, instrumented=tracing.instrumented, **settings) as process:
+        with site(folder, settings, instrumented=tracing.instrumented) as process:
             asyncio.run(scenario())
             process.stop(signal.SIGINT)  # the one signal after which Python's exit handlers run, the SDK's among them
         return receiver.spans()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.otlp import Receiver, grpc_receiver, http_receiver
+from tests.support.otlp import grpc_receiver, http_receiver
 from tests.telemetry import story
 from tests.telemetry.processes import site
 from tests.telemetry.rotel import collector
@@ -23,7 +21,7 @@ def tell(tmp_path: Path, endpoint: str, protocol: str) -> None:
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
     }
-    with site(tmp_path, **settings) as process:
+    with site(tmp_path, settings) as process:
         story.run(process)
         process.stop()
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from tests.support.otlp import Receiver, grpc_receiver, http_receiver
 from tests.telemetry.processes import UVICORN, Process, client_of, site
 
-GUNICORN = "gunicorn --preload --workers 4 --worker-class uvicorn_worker.UvicornWorker --bind 127.0.0.1:{port}"
+GUNICORN = (
+    "gunicorn --preload --no-control-socket --workers 4 --worker-class uvicorn_worker.UvicornWorker"
+    " --bind 127.0.0.1:{port}"
+)
 BATCH = 40
 
 
@@ -56,7 +59,7 @@ def assert_counted_once(receiver: Receiver, sent: int) -> None:
 def test_workers_that_uvicorn_spawns_count_each_request_once(tmp_path: Path) -> None:
     with grpc_receiver() as receiver:
         command = f"{UVICORN} --workers 4"
-        with site(tmp_path, command=command, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint) as process:
+        with site(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}, command=command) as process:
             sent = ask(process)
             process.stop()
         assert_counted_once(receiver, sent)
@@ -69,7 +72,7 @@ def test_workers_forked_from_a_cache_in_use_do_not_count_what_they_inherited(tmp
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
         command = f"{GUNICORN} tests.telemetry.preloaded:app"
-        with site(tmp_path, command=command, **settings) as process:
+        with site(tmp_path, settings, command=command) as process:
             sent = ask(process)
             process.stop()
         assert_counted_once(receiver, sent)
@@ -80,7 +83,7 @@ def test_workers_that_set_up_their_own_exporters_after_the_fork_may_use_grpc(tmp
     with grpc_receiver() as receiver:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "SITE_SETUP": "post_fork"}
         command = f"{GUNICORN} --config python:tests.telemetry.gunicorn_conf tests.telemetry.preloaded:app"
-        with site(tmp_path, command=command, **settings) as process:
+        with site(tmp_path, settings, command=command) as process:
             sent = ask(process)
             process.stop()
         assert_counted_once(receiver, sent)
