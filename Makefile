@@ -13,7 +13,7 @@ VERIFYTYPES := PATH="$(abspath $(BIN)):$$PATH" pyright --ignoreexternal --verify
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick lint format types layers package demo lock clean
+.PHONY: help setup test soak bench bench-quick lint format types layers package demo picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -69,6 +69,9 @@ package: $(READY)  ## build sdist and wheel into dist/, install the wheel in fre
 
 demo: $(READY)  ## start the knowledge service and show the cache at work (ARGS=--once: end by itself)
 	$(BIN)/python examples/demo.py $(ARGS)
+
+picture: $(READY)  ## draw docs/demo.svg anew: what the demo prints on this machine
+	$(BIN)/python docs/record.py
 
 lock: $(READY)  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade: take the newest releases)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
