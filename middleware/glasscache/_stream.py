@@ -7,6 +7,7 @@ loop goes on for everybody else. It knows nothing of producers, stores or time.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Chain:
         return False
 
 
-class Stream:
+class Stream(ABC):
     """What readers see of a flight. Belongs to one event loop."""
 
     def __init__(self, key: Key, commons: Commons) -> None:
@@ -138,9 +139,9 @@ class Stream:
         if not self.readers:
             self._deserted()
 
+    @abstractmethod
     def _deserted(self) -> None:
         """The last reader is gone."""
-        raise NotImplementedError
 
     def _watch(self) -> None:
         self.is_watched = True
