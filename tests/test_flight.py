@@ -10,7 +10,7 @@ import pytest
 from glasscache._entry import Entry
 from glasscache._events import Load
 from glasscache._flight import Flight
-from glasscache._stream import Chain, Head, Reader, ReaderGone, Sight, Stream
+from glasscache._stream import Chain, Head, Reader, ReaderGone, Sight
 from glasscache._wait import Commons
 from glasscache.errors import LoadTimeoutError, ReaderCutError
 from glasscache.policy import Limits, Share
@@ -404,17 +404,6 @@ def test_a_stopped_task_has_a_second_to_notice_before_it_is_cancelled() -> None:
         assert quick.task.done()
         assert not quick.task.cancelled()
         assert quiet.told == ["closed", "landed"]
-
-    run(scenario)
-
-
-def test_a_stream_leaves_it_to_the_flight_what_to_do_when_the_last_reader_is_gone() -> None:
-    async def scenario(world: World) -> None:
-        stream = Stream(b"k", Commons(Limits(), LoopClock(world.loop), RecordingTelemetry()))
-        reader = Reader(stream, leader=True)
-        stream.readers[reader] = None
-        with pytest.raises(NotImplementedError):
-            reader.leave()
 
     run(scenario)
 
