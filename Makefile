@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
+PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" pyright
 # --verifytypes looks packages up with the `python` that it finds on the path, whatever --pythonpath says.
-VERIFYTYPES := PATH="$(abspath $(BIN)):$$PATH" pyright --ignoreexternal --verifytypes
+VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -54,8 +55,9 @@ format: $(READY)  ## format and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(READY)  ## check types: mypy --strict, and pyright for the completeness of the public names
+types: $(READY)  ## check types: mypy --strict, and pyright for the public names and for cached functions in use
 	$(BIN)/mypy
+	$(PYRIGHT) --pythonpath $(BIN)/python tests/test_cached.py
 	$(VERIFYTYPES) glasscache
 	$(VERIFYTYPES) glasscache_exporters
 

@@ -125,6 +125,23 @@ async def _types() -> None:
     await read()  # type: ignore[call-arg]
 
 
+async def _types_under_classmethod_and_staticmethod() -> None:
+    """Never run: mypy and pyright read it. (With `Any` as its first parameter, `tax` would be taken for a method.)"""
+    shop = Shop("s", 1)
+    for found in (await Shop.find("a"), await shop.find("a"), await Bakery.find("a")):
+        assert_type(found, str)
+    assert_type(await Shop.count("a", deep=True), int)
+    assert_type(await Shop.find.invalidate(Shop, "a"), int)
+    assert_type(Shop.count.key_for(Shop, "a"), bytes)
+    for rate in (await Shop.tax("a"), await shop.tax("a"), await Bakery.tax("a"), await Shop.duty(), await shop.duty()):
+        assert_type(rate, float)
+    assert_type(await shop.tax.invalidate("a"), int)
+    await Shop.find(1)  # type: ignore[arg-type]
+    await shop.find()  # type: ignore[call-arg]
+    await shop.tax(1)  # type: ignore[arg-type]
+    await Shop.find.invalidate("a")  # type: ignore[arg-type, call-arg]
+
+
 # --- methods --------------------------------------------------------------------------------------------------------
 
 
@@ -149,11 +166,23 @@ class Shop:
         CALLS.append((cls, name))
         return f"{cls.__name__} {name}"
 
+    @classmethod
+    @CACHE.cached()
+    def count(cls, name: str, *, deep: bool = False) -> int:
+        CALLS.append((cls, name, deep))
+        return len(name)
+
     @staticmethod
     @CACHE.cached()
     def tax(country: str) -> float:
         CALLS.append(("tax", country))
         return 0.19
+
+    @staticmethod
+    @CACHE.cached()
+    async def duty() -> float:
+        CALLS.append(("duty",))
+        return 0.07
 
 
 class Bakery(Shop):
@@ -233,16 +262,18 @@ def test_a_bound_method_has_keys_and_is_invalidated_by_the_arguments_that_are_le
 
 def test_plain_methods_class_methods_and_static_methods_are_cached_in_the_usual_order_of_decorators() -> None:
     async def scenario() -> None:
-        shop: Any = Shop("a", 1)  # Any: type checkers do not see through @classmethod over an object
-        bakery: Any = Bakery("a", 1)
+        shop, bakery = Shop("a", 1), Bakery("a", 1)
         assert [await shop.stock("abc"), await shop.stock("abc")] == [3, 3]
-        find, tax = type(shop).find, type(shop).tax
-        assert [await find("x"), await find(name="x"), await shop.find("x")] == ["Shop x"] * 3
-        assert [await type(bakery).find("x"), await bakery.find("x")] == ["Bakery x"] * 2
-        assert [await tax("de"), await shop.tax("de")] == [0.19] * 2
-        assert [("stock", "a", "abc"), (Shop, "x"), (Bakery, "x"), ("tax", "de")] == CALLS
-        assert await find.invalidate(Shop, "x") == await tax.invalidate("de") == 1
-        assert list(inspect.signature(find).parameters) == ["name"]
+        assert [await Shop.find("x"), await Shop.find(name="x"), await shop.find("x")] == ["Shop x"] * 3
+        assert [await Bakery.find("x"), await bakery.find("x")] == ["Bakery x"] * 2
+        assert [await Shop.count("x", deep=True), await shop.count("x", deep=True)] == [1, 1]
+        assert [await Shop.tax("de"), await shop.tax("de"), await bakery.tax("de")] == [0.19] * 3
+        assert [await Shop.duty(), await shop.duty()] == [0.07] * 2
+        loads = [("stock", "a", "abc"), (Shop, "x"), (Bakery, "x"), (Shop, "x", True), ("tax", "de"), ("duty",)]
+        assert loads == CALLS
+        assert await Shop.find.invalidate(Shop, "x") == await shop.tax.invalidate("de") == 1
+        assert await CACHE.invalidate(key=Bakery.find.key_for(Bakery, "x")) == 1
+        assert list(inspect.signature(Shop.find).parameters) == ["name"]
 
     asyncio.run(scenario())
 
@@ -457,8 +488,8 @@ def test_functions_of_one_name_that_close_over_different_variables_never_share_a
 
 def local() -> Any:
     class Local(Service):
-        @CACHE.cached(ignore=("self",))
-        async def shared(self, question: str) -> str:
+        @CACHE.cached(ignore=("self",))  # pyright wants `self` to be the same class: it takes it for an argument
+        async def shared(self, question: str) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
             return await super().shared(question)
 
     return Local.shared

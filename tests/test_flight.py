@@ -36,6 +36,9 @@ class Owner:
     def closed(self, flight: Flight) -> None:
         self.told.append("closed")
 
+    def voided(self, flight: Flight) -> None:
+        self.told.append("voided")
+
     def landed(self, flight: Flight) -> None:
         self.told.append("landed")
 

@@ -12,7 +12,8 @@ from glasscache.testing import entry
 def test_a_tag_kills_what_was_loaded_before_and_spares_what_comes_after() -> None:
     markers = Markers()
     old = entry(tags=("a", "b"), number=markers.number)
-    markers.mark_tag("b")
+    assert markers.mark_tag("b", 1)
+    assert not markers.mark_tag("b", 1)
     new = entry(tags=("a", "b"), number=markers.number)
     assert markers.is_dead(old)
     assert not markers.is_dead(new)
@@ -23,20 +24,33 @@ def test_a_tag_kills_what_was_loaded_before_and_spares_what_comes_after() -> Non
 
 def test_everything_is_everything_tagged_or_not() -> None:
     markers = Markers()
-    markers.mark_tag("a")
-    markers.mark_all()
+    markers.mark_tag("a", 1)
+    assert markers.mark_all(2)
+    assert not markers.mark_all(2)
     assert markers.is_dead(entry(number=1))
     assert not markers.is_dead(entry(number=2, tags=("a",)))
+
+
+def test_markers_may_come_out_of_order() -> None:
+    markers = Markers()
+    markers.mark_tag("a", 5)
+    markers.mark_all(3)
+    assert markers.number == 5
+    assert markers.is_dead(entry(number=4, tags=("a",)))
+    assert not markers.is_dead(entry(number=4))
+    assert not markers.mark_tag("a", 4)
+    assert markers.dead_below(entry(tags=("a", "b"))) == 5
+    assert markers.dead_below(entry()) == 3
 
 
 def test_a_tag_that_falls_out_of_the_table_becomes_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_markers, "_MAX_TAGS", 2)
     markers = Markers()
-    for tag in ("a", "b", "a", "c"):  # "a" was told again: "b" is the oldest
-        markers.mark_tag(tag)
+    for number, tag in enumerate(("a", "b", "a", "c"), start=1):  # "a" was told again: "b" is the oldest
+        markers.mark_tag(tag, number)
     assert markers.is_dead(entry(tags=("b",), number=1))
     assert markers.is_dead(entry(tags=("unknown",), number=1))
     assert not markers.is_dead(entry(tags=("unknown",), number=2))
     assert not markers.is_dead(entry(number=0))
-    markers.mark_all()
+    markers.mark_all(5)
     assert not markers.is_dead(entry(tags=("unknown",), number=5))

@@ -71,6 +71,12 @@ CONTRACT: dict[str, tuple[str, str, set[str], tuple[float, ...]]] = {
         (1, 10, 60, 300, 900, 3600, 14400, 86400),
     ),
     "glasscache.invalidations": ("total", "{entry}", {"cache.invalidation.source"}, ()),
+    "glasscache.invalidation.lag": (
+        "histogram",
+        "s",
+        set(),
+        (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    ),
     "glasscache.entry.count": ("level", "{entry}", {"cache.tier"}, ()),
     "glasscache.entry.limit": ("level", "{entry}", {"cache.tier"}, ()),
     "glasscache.memory.usage": ("level", "By", {"cache.tier"}, ()),
@@ -87,6 +93,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], tuple[float, ...]]] = {
         {"cache.tier", "cache.operation", "cache.result", "error.type"},
         (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
     ),
+    "glasscache.tier.state": ("level", "{tier}", {"cache.tier", "cache.tier.state"}, ()),
     "glasscache.saved.time": ("total", "s", {"cache.key_group"}, ()),
     "glasscache.saved.io": ("total", "By", {"cache.key_group"}, ()),
 }
@@ -139,8 +146,9 @@ def test_the_integers_of_a_cache_are_read_at_collection(rig: Rig) -> None:
     assert rig.values("glasscache.evictions") == {("evicted", "memory"): 6}
     assert rig.values("glasscache.saved.time") == {("/ask",): 1.5}
     assert rig.values("glasscache.saved.io") == {("/ask",): 2048}
-    assert rig.values("glasscache.lock.waiter.count") == {("process",): 3}
-    assert rig.values("glasscache.lock.holder.count") == {("process",): 2}
+    assert rig.values("glasscache.lock.waiter.count") == {("process",): 3, ("cluster",): 1}
+    assert rig.values("glasscache.lock.holder.count") == {("process",): 2, ("cluster",): 1}
+    assert rig.values("glasscache.tier.state") == {("redis", "ok"): 1, ("redis", "degraded"): 0, ("redis", "open"): 0}
     assert rig.values("glasscache.entry.count") == {("memory",): 7}
     assert rig.values("glasscache.entry.limit") == {("memory",): 100}
     assert rig.values("glasscache.memory.usage") == {("memory",): 700}
@@ -152,7 +160,7 @@ def test_the_integers_of_a_cache_are_read_at_collection(rig: Rig) -> None:
 def test_events_are_counted_and_measured_with_their_attributes(rig: Rig) -> None:
     drive_everything(rig, Source())
     assert rig.values("glasscache.lock.acquisitions") == {("immediate", "process"): 1}
-    assert rig.values("glasscache.invalidations") == {("tag",): 9}
+    assert rig.values("glasscache.invalidations") == {("tag",): 9, ("backplane",): 2}
     durations = {tuple(sorted(p.attributes.values())): p.sum for p in rig.points("glasscache.request.duration")}
     assert durations == {("knowledge", "miss"): 0.3, ("ValueError", "error", "knowledge"): 0.3}
     (stale,) = rig.points("glasscache.stale.age")

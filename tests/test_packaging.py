@@ -118,6 +118,33 @@ def test_the_lock_names_no_index_and_no_host() -> None:
     assert [line for line in lines if not shapes.fullmatch(line) or "://" in line] == []
 
 
+def test_without_its_extra_the_package_is_whole_but_for_redis_and_says_what_is_missing() -> None:
+    code = """
+import sys
+sys.modules["redis"] = None  # as if it were not installed
+import glasscache
+from glasscache import *
+for name in ("RedisStore", "Nonsense"):
+    try:
+        getattr(glasscache, name)
+    except (ImportError, AttributeError) as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    missing, unknown = done.stdout.splitlines()
+    assert missing.startswith("MissingExtraError: ")
+    assert missing.endswith("RedisStore needs it, pip install 'glasscache[redis]'")
+    assert unknown == "AttributeError: module 'glasscache' has no attribute 'Nonsense'"
+
+
+def test_the_core_imports_nothing_of_an_extra() -> None:
+    code = "import sys, glasscache, glasscache.asgi; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not names & {"redis", "hiredis", "zstandard", "cryptography"}
+    assert names & {"cachetools", "msgspec"}
+
+
 def test_the_lock_covers_all_that_pyproject_asks_for() -> None:
     project = pyproject()
     asked = list(project["project"]["dependencies"]) + list(project["build-system"]["requires"])

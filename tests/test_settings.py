@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import pytest
 
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Limits, Policy
-from glasscache.settings import VARIABLES, Settings
+from glasscache.settings import VARIABLES, Kind, RedisSettings, Settings
 
 KEY = "a secret that is for tests only, 0123456789"
 
@@ -43,11 +44,30 @@ def test_every_variable_is_read_into_its_field() -> None:
             "GLASSCACHE_MAX_WAITERS": "11",
             "GLASSCACHE_MAX_ENTRY_BYTES": "1.5kb",
             "GLASSCACHE_FINISH_ABANDONED": "off",
+            "REDIS_URL": "rediss://user:s3cret@cache.internal:6380/2",
+            "REDIS_CACHE_TTL": "3600",
             "REDIS_MAX_CONNECTIONS": "10",
+            "GLASSCACHE_REDIS_TIMEOUT": "0.1",
+            "GLASSCACHE_REDIS_CONNECT_TIMEOUT": "0.2",
+            "GLASSCACHE_PREFIX": "rag",
+            "GLASSCACHE_LEASE_SECONDS": "3",
+            "GLASSCACHE_COMPRESSION": "zlib",
+            "GLASSCACHE_SECRETS": "new secret, old secret,",
             "UNRELATED": "x",
         }
     )
     assert settings == Settings(
+        redis=RedisSettings(
+            url="rediss://user:s3cret@cache.internal:6380/2",
+            max_ttl=3600,
+            max_connections=10,
+            timeout=0.1,
+            connect_timeout=0.2,
+            prefix="rag",
+            lease_seconds=3,
+            compression="zlib",
+            secrets=("new secret", "old secret"),
+        ),
         max_entries=7,
         max_bytes=2 * 1024**2,
         policy=Policy(ttl=1.5, stale_while_revalidate=60, stale_if_error=600),
@@ -89,10 +109,9 @@ def test_sizes_are_bytes_or_carry_a_unit(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "remedy"),
     [
-        ("CACHE_TYPE", "redis", "no such tier yet: use memory"),
-        ("CACHE_TYPE", "hybrid", "no such tier yet: use memory"),
-        ("CACHE_TYPE", "tiered", "no such tier yet: use memory"),
-        ("CACHE_TYPE", "memcached", "choose memory"),
+        ("CACHE_TYPE", "memcached", "choose memory (the default), redis, or hybrid"),
+        ("GLASSCACHE_COMPRESSION", "lzma", "choose zstd (the default), zlib or none"),
+        ("REDIS_CACHE_TTL", "0", "give a number of seconds above 0"),
         ("CACHE_MAX_SIZE", "0", "give a whole number, 1 or more"),
         ("CACHE_MAX_SIZE", "1.5", "give a whole number, 1 or more"),
         ("CACHE_MAX_SIZE", "9" * 5000, "give a whole number, 1 or more"),
@@ -138,20 +157,54 @@ def test_a_misspelt_name_is_refused_with_the_closest_one(unset: str) -> None:
 
 
 def test_a_name_like_no_other_is_refused_with_all_there_are() -> None:
-    with pytest.raises(ConfigurationError, match="no such setting; there are GLASSCACHE_NAME, ") as caught:
+    with pytest.raises(ConfigurationError, match="no such setting; there are GLASSCACHE_REDIS_TIMEOUT, ") as caught:
         Settings.from_env({"GLASSCACHE_0123456789012345678901": "s3cret"})
     assert "s3cret" not in str(caught.value)
 
 
 def test_names_that_others_read_are_left_to_them() -> None:
-    theirs = ("GLASSCACHE_METRICS_PORT", "GLASSCACHE_SECRETS", "GLASSCACHE_SOAK")
+    theirs = ("GLASSCACHE_METRICS_PORT", "GLASSCACHE_SOAK")
     assert Settings.from_env(dict.fromkeys(theirs, "1")) == Settings()
 
 
 def test_two_names_of_one_setting_may_agree_but_not_differ() -> None:
-    assert Settings.from_env({"REDIS_MAX_CONNECTIONS": "10", "REDIS_POOL_SIZE": " 10"}) == Settings()
+    for found in (
+        {"REDIS_MAX_CONNECTIONS": "10", "REDIS_POOL_SIZE": " 10"},
+        {"REDIS_MAX_CONNECTIONS": "10"},
+        {"REDIS_POOL_SIZE": "10"},
+    ):
+        assert Settings.from_env(found) == Settings(redis=RedisSettings(max_connections=10))
     with pytest.raises(ConfigurationError, match="REDIS_MAX_CONNECTIONS=10 and REDIS_POOL_SIZE=20 are one setting"):
         Settings.from_env({"REDIS_MAX_CONNECTIONS": "10", "REDIS_POOL_SIZE": "20"})
+
+
+@pytest.mark.parametrize("kind", ["redis", "hybrid", "tiered"])
+def test_a_tier_that_machines_share_needs_its_place_and_a_secret(kind: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({"CACHE_TYPE": kind})
+    _, place, secret = str(caught.value).split("\n")
+    assert place == f"REDIS_URL: CACHE_TYPE={kind} needs it, such as redis://localhost:6379/0"
+    assert secret.startswith(f"GLASSCACHE_KEY: CACHE_TYPE={kind} needs it, the same on every machine: make one with")
+    complete = {"CACHE_TYPE": kind, "REDIS_URL": "unix:///run/redis.sock", "GLASSCACHE_KEY": KEY}
+    assert Settings.from_env(complete).kind == kind
+
+
+def test_a_url_of_another_kind_is_refused_without_showing_its_password() -> None:
+    with pytest.raises(ConfigurationError, match=r"REDIS_URL: give a URL such as redis://") as caught:
+        Settings.from_env({"REDIS_URL": "http://user:s3cret@host"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_one_switch_chooses_between_memory_redis_and_both() -> None:
+    redis = RedisSettings(url="redis://:s3cret@localhost:1")
+    engines = {kind: Settings(kind=kind, redis=redis, key=KEY).cache().engine for kind in get_args(Kind)}
+    assert {kind: (engine.near.name, engine._state.far.name) for kind, engine in engines.items()} == {
+        "memory": ("memory", "none"),
+        "redis": ("none", "redis"),
+        "hybrid": ("memory", "redis"),
+        "tiered": ("memory", "redis"),
+    }
+    assert "s3cret" not in repr(redis)
 
 
 def test_secrets_are_neither_in_repr_nor_in_messages() -> None:

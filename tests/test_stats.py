@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from glasscache._events import Counters, TierGauge
+from glasscache._events import Counters, TierGauge, TierState
 from glasscache.cache import Cache
 from glasscache.stats import stats, stats_json
 from glasscache.stores.memory import MemoryStore
@@ -28,6 +28,11 @@ class Seen:
     tiers: tuple[TierGauge, ...] = (TierGauge("memory", 3, 100, 2048, 65536),)
     waiters: int = 2
     holders: int = 1
+    abroad: tuple[int, int] | None = None
+    states: tuple[tuple[str, TierState], ...] = ()
+
+    def tier_states(self) -> Iterable[tuple[str, TierState]]:
+        return self.states
 
     def gauges(self) -> Iterable[TierGauge]:
         return self.tiers
@@ -74,10 +79,18 @@ def test_each_figure_counts_what_its_description_says() -> None:
         "evictions": {"evicted": 5, "expired": 2, "invalidated": 0, "replaced": 0, "rejected": 0},
         "waiters": 2,
         "loads": 1,
+        "waiting_abroad": None,
+        "leases": None,
+        "tiers": {},
         "name": "knowledge",
         "worker": os.getpid(),
         "of": None,
     }
+
+
+def test_machines_that_share_a_tier_see_how_it_is_and_what_they_hold() -> None:
+    figures = stats(Seen(abroad=(3, 1), states=(("redis", "degraded"),)))
+    assert (figures["waiting_abroad"], figures["leases"], figures["tiers"]) == (3, 1, {"redis": "degraded"})
 
 
 def test_every_request_is_in_exactly_one_figure() -> None:

@@ -26,6 +26,8 @@ if typing.TYPE_CHECKING:
 
 S = TypeVar("S")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+F = TypeVar("F")
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 
@@ -53,7 +55,7 @@ class Values(Protocol):
 
 
 class CachedFunction(Generic[P, T]):
-    """A function whose values are cached, to be awaited; made by `Cache.cached`. In a class body it is a method."""
+    """A function whose values are cached, to be awaited; made by `Cache.cached`."""
 
     def __init__(
         self,
@@ -82,25 +84,6 @@ class CachedFunction(Generic[P, T]):
         self._wanted: Callable[[], Any] = functools.cache(functools.partial(returned_type, function, type))
         self._bound: tuple[Any, ...] = ()
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> CachedFunction[P, T]: ...
-    @overload
-    def __get__(
-        self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None
-    ) -> CachedFunction[Q, T]: ...
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """The function of this instance: a cached one, too, whose first argument is the instance."""
-        if instance is None or self._bound:  # what is bound stays bound, as Python's own methods do
-            return self
-        if isinstance(instance, type):  # from @classmethod; since Python 3.13 it asks for no more than this itself
-            return MethodType(self, instance)
-        bound = object.__new__(type(self))
-        bound.__dict__.update(self.__dict__)
-        bound._bound = (instance,)
-        # What inspect.signature() and frameworks look at: the parameters that are left.
-        bound.__dict__["__wrapped__"] = MethodType(self._function, instance)
-        return bound
-
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The stored value for these arguments, or a new one."""
         given = (*self._bound, *args)
@@ -127,13 +110,63 @@ class CachedFunction(Generic[P, T]):
         return await self._cache.invalidate(key=self.key_for(*args, **kwargs))
 
 
+class OfClass(Protocol[P, Q, T_co]):
+    """A cached function under @classmethod, as type checkers see it: the class is known to its calls, to no more."""
+
+    async def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T_co:
+        """The stored value for these arguments, or a new one."""
+        ...
+
+    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
+        """The key of this class and these arguments, for `Cache.invalidate`."""
+        ...
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Remove the value for this class and these arguments."""
+        ...
+
+
+class Unbound(CachedFunction[P, T], Generic[P, T, F]):
+    """A cached function as it was written: in a class body it is a method of the instances, or of what stands above it.
+
+    `F` is `Callable[P, None]`. It says no more than `P`, but mypy compares the first parameter of a Callable where
+    it does not look at that of a ParamSpec: so both type checkers find out what is bound. They are misled only by
+    the first parameter of a static method, if it takes anything (`Any`, `object`).
+    """
+
+    @overload
+    def __get__(
+        self: Unbound[P, T, Callable[Concatenate[type[S], Q], None]], instance: S | None, owner: type[S]
+    ) -> OfClass[P, Q, T]: ...
+    @overload
+    def __get__(self, instance: None, owner: type) -> CachedFunction[P, T]: ...
+    @overload
+    def __get__(
+        self: Unbound[P, T, Callable[Concatenate[S, Q], None]], instance: S, owner: type | None = None
+    ) -> CachedFunction[Q, T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> CachedFunction[P, T]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """The function of this instance: a cached one, too, whose first argument is the instance."""
+        if instance is None:
+            return self
+        if isinstance(instance, type):  # from @classmethod; since Python 3.13 it asks for no more than this itself
+            return MethodType(self, instance)
+        bound: CachedFunction[..., T] = object.__new__(CachedFunction)  # stays bound, as Python's own methods do
+        bound.__dict__.update(self.__dict__)
+        bound._bound = (instance,)
+        # What inspect.signature() and frameworks look at: the parameters that are left.
+        bound.__dict__["__wrapped__"] = MethodType(self._function, instance)
+        return bound
+
+
 class Decorator(Protocol):
     """What `Cache.cached()` answers: the same for async functions and for plain ones."""
 
     @overload
-    def __call__(self, function: Callable[P, Awaitable[T]], /) -> CachedFunction[P, T]: ...
+    def __call__(self, function: Callable[P, Awaitable[T]], /) -> Unbound[P, T, Callable[P, None]]: ...
     @overload
-    def __call__(self, function: Callable[P, T], /) -> CachedFunction[P, T]: ...
+    def __call__(self, function: Callable[P, T], /) -> Unbound[P, T, Callable[P, None]]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
         """The function, cached."""
         ...
@@ -142,10 +175,11 @@ class Decorator(Protocol):
 def cached_function(cache: Values, function: Callable[..., Any], **options: Any) -> CachedFunction[..., Any]:
     """The function, cached; of a bound method, its instance is part of every key."""
     if isinstance(function, MethodType):
-        made: Any = CachedFunction(cache, function.__func__, **options)
+        made: Any = Unbound(cache, function.__func__, **options)
         bound: CachedFunction[..., Any] = made.__get__(function.__self__)
         return bound
-    return CachedFunction(cache, function, **options)
+    unbound: Unbound[..., Any, Any] = Unbound(cache, function, **options)
+    return unbound
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -195,12 +229,36 @@ def _parameters(
 def returned_type(function: Callable[..., Any], wanted: Any = None) -> Any:
     """`wanted`, else what a function says it returns, or what one can await from that.
 
-    Any if it does not say, or not in a way that can be resolved here.
+    Any if it does not say, or not in a way that can be resolved here. What is written in one place is resolved once:
+    a loader that is made anew for each call says what the one before it said.
     """
     if wanted is not None:
         return wanted
     if isinstance(function, functools.partial):
         function = function.func
+    written: Any = function
+    while hasattr(written, "__wrapped__"):  # the code around it may be that of many others, too
+        written = written.__wrapped__
+    try:
+        place = (id(written.__code__), id(written.__globals__), function.__annotations__["return"])
+        known = _said.get(place)
+    except KeyError:
+        return Any
+    except (AttributeError, NameError, TypeError):  # not written in Python, not defined yet, not hashable
+        return _resolved(function)
+    if known is None:
+        if len(_said) >= _PLACES:
+            _said.clear()
+        known = _said[place] = (_resolved(function), written.__code__, written.__globals__)
+    return known[0]
+
+
+_PLACES = 1024
+_said: dict[tuple[int, int, Any], tuple[Any, object, object]] = {}
+"""By code, globals and annotation: the type. Code and globals are kept with it, so that nothing else gets their ids."""
+
+
+def _resolved(function: Callable[..., Any]) -> Any:
     try:
         said = typing.get_type_hints(function).get("return", Any)
     except Exception:  # an annotation may be any expression

@@ -7,6 +7,7 @@ lookup.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from random import Random
 
@@ -29,7 +30,7 @@ from glasscache._state import State
 from glasscache._stream import Reader, ReaderGone, Sight, copy_of
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
-from glasscache.interfaces import Clock, NearStore, Store, Telemetry
+from glasscache.interfaces import Backplane, Clock, LeaseStore, NearStore, Telemetry
 from glasscache.policy import Limits, Verdict, judge
 
 __all__ = ["Answer", "Engine"]
@@ -44,13 +45,16 @@ class Engine:
     def __init__(
         self,
         near: NearStore,
-        far: Store,
+        far: LeaseStore,
+        backplane: Backplane,
         *,
         limits: Limits,
         clock: Clock,
         telemetry: Telemetry,
-        has_far: bool,
         random: Random,
+        has_far: bool,
+        is_shared: bool,
+        near_max_ttl: float = math.inf,
     ) -> None:
         self.counters: Counters = Counters()
         self.commons: Commons = Commons(limits, clock, telemetry)
@@ -58,7 +62,16 @@ class Engine:
         self.clock = clock
         self.telemetry = telemetry
         self._random = random
-        self._state = State(near, far, self.commons, random, has_far=has_far)
+        self._state = State(
+            near,
+            far,
+            backplane,
+            self.commons,
+            random,
+            has_far=has_far,
+            is_shared=is_shared,
+            near_max_ttl=near_max_ttl,
+        )
         self.flights: dict[Key, Flight] = self._state.flights
         self._slots = self._state.slots
         self._removals = 0
@@ -107,9 +120,12 @@ class Engine:
         if entry is not None and entry.vary:
             if self.clock.now() >= entry.dead_from:
                 return None
-            ask.select(entry)
-            entry = self.near.peek(ask.at)
-        return None if entry is None else self._judge(ask, entry, self.near.name)
+            if entry.doubted is None:
+                ask.select(entry)
+                entry = self.near.peek(ask.at)
+        if entry is None or entry.doubted is not None:
+            return None
+        return self._judge(ask, entry, self.near.name)
 
     def peek(self, ask: Ask) -> Answer | None:
         """A fresh answer from the near tier, if there is one; nothing is loaded or refreshed."""
@@ -117,7 +133,7 @@ class Engine:
         if entry is not None and entry.vary:
             ask.select(entry)
             entry = self.near.peek(ask.at)
-        if entry is None or self.clock.now() >= entry.fresh_until:
+        if entry is None or entry.doubted is not None or self.clock.now() >= entry.fresh_until:
             return None
         answer = Answer(result="hit", tier=self.near.name, entry=entry)
         self._count(ask, answer)
@@ -129,10 +145,10 @@ class Engine:
         if verdict is Verdict.FRESH:
             return Answer(result="hit", tier=tier, entry=entry)
         if verdict is Verdict.EARLY:
-            self._refresh(ask)
+            self._refresh(ask, entry.fresh_until - now)
             return Answer(result="hit", tier=tier, entry=entry)
         if verdict is Verdict.STALE:
-            self._refresh(ask)
+            self._refresh(ask, 0.0)
             return self._stale(entry, tier, "revalidating")
         if verdict is Verdict.STAND_IN:
             ask.stand_in = entry
@@ -216,7 +232,10 @@ class Engine:
             ask.go_round(reader)
             return None
         reader.wait_over("served")
-        return self._judge(ask, entry, reader.stream.tier)
+        answer = self._judge(ask, entry, reader.stream.tier)
+        if answer is not None and answer.result == "hit" and reader.stream.collapsed:
+            answer.result = "collapsed"
+        return answer
 
     def _play(self, ask: Ask, reader: Reader) -> Answer | None:
         flight = reader.stream
@@ -286,11 +305,11 @@ class Engine:
         ask.end_wait("timeout")
         raise LoadTimeoutError(f"no turn for this key within {self.commons.limits.load_timeout:g} s (load_timeout)")
 
-    def _refresh(self, ask: Ask) -> None:
-        """Load anew behind the answer that is being served, unless somebody does already."""
+    def _refresh(self, ask: Ask, fresh_for: float) -> None:
+        """Load anew behind the answer that is being served for `fresh_for` seconds more, unless somebody does."""
         state = self._state
         if ask.at not in self.flights and state.has_room(None) and ask.gate.paused_until <= self.clock.now():
-            Run(state, ask, "refresh")
+            Run(state, ask, "refresh", fresh_for=fresh_for)
 
     # --- counting ---------------------------------------------------------------------------------------------------
 
@@ -330,6 +349,16 @@ class Engine:
     def holders(self) -> int:
         """Loads under way, now."""
         return len(self._state.running)
+
+    @property
+    def abroad(self) -> tuple[int, int] | None:
+        """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
+        return (self.commons.abroad, self._state.leases) if self._state.is_shared else None
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last invalidation of everything; 0 before the first."""
+        return self._state.coherence.markers.everything
 
     def gauges(self) -> Iterable[TierGauge]:
         """How full the near tier is."""

@@ -1,13 +1,14 @@
 """What is stored: one complete answer, or the marker that says which request headers select among variants.
 
 An entry is immutable by agreement once it is stored: many requests read it at the same time, none may write to it (but
-for `shown`, which is derived from the rest and the time).
+for `shown`, which is derived from the rest and the time, and for `doubt`).
 All times are seconds of `Clock.now`, so an entry never leaves the process as it is (a codec turns its times into
 remaining lifetimes).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -51,6 +52,14 @@ class Entry:
     """Bytes of body and headers."""
     shown: tuple[float, Headers] = (0.0, ())
     """What a front keeps to itself: the header fields of a hit as it last sent them, and until when they are true."""
+
+    doubted: float | None = field(default=None, init=False)
+    """Since when this machine may have missed that it was told invalid: another tier is asked before it is served."""
+
+    def doubt(self, now: float) -> None:
+        """From `now` on a hit needs a second thought; the first doubt counts."""
+        self.doubted = now if self.doubted is None else self.doubted
+        self.settled_until = -math.inf
 
     def __post_init__(self) -> None:
         body = sum(map(len, self.chunks))

@@ -20,6 +20,8 @@ WaitOutcome: TypeAlias = Literal[
 ]
 Trigger: TypeAlias = Literal["miss", "refresh", "revalidate", "warm"]
 StaleReason: TypeAlias = Literal["revalidating", "error", "wait_timeout"]
+Release: TypeAlias = Literal["released", "expired", "lost"]
+TierState: TypeAlias = Literal["ok", "degraded", "open"]
 Source: TypeAlias = Literal["api", "tag", "unsafe_method", "backplane"]
 
 
@@ -52,7 +54,19 @@ class Load:
     queue_length: int = 0
     """Followers that waited for it, counted at release."""
     error: BaseException | None = None
+    machine: str = ""
+    """Where it runs, if not here."""
+    waits_for: Load | None = None
+    """A load on another machine that this one waits for, before it may begin; its own followers wait for that one."""
     fencing_token: int | None = None
+    """Of the lease that it was given by a shared tier, if it was. What became of the lease:"""
+    release: Release = "released"
+    held: float = 0.0
+    """Seconds."""
+    remote_waiters: list[SpanRef] = field(default_factory=list)
+    """The waits on other machines that this load may link to; at most 16."""
+    told_after: float = 0.0
+    """Seconds between its end and the end of its record."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -92,6 +106,10 @@ class Invalidation:
     source: Source
     count: int = 0
     """Entries that it removed on this machine."""
+    cause: SpanRef | None = None
+    """Told by another machine: the span there, ..."""
+    lag: float | None = None
+    """... and how many seconds ago."""
 
 
 Work: TypeAlias = Load | Wait | TierCall | Invalidation
@@ -134,7 +152,17 @@ class Removed:
     age: float
 
 
-Event: TypeAlias = Answered | Acquired | ServedStale | Removed
+@dataclass(slots=True, frozen=True, kw_only=True)
+class TierChanged:
+    """A far tier is well, ill (some operations fail), or left alone (most do)."""
+
+    tier: str
+    state: TierState
+    error: BaseException | None = None
+    """What made it worse."""
+
+
+Event: TypeAlias = Answered | Acquired | ServedStale | Removed | TierChanged
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ more followers.
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
 from typing import Protocol
 
 from glasscache._entry import Entry, Key
@@ -40,6 +39,9 @@ class FlightOwner(Protocol):
     def closed(self, flight: Flight) -> None:
         """The flight takes no more followers."""
 
+    def voided(self, flight: Flight) -> None:
+        """The flight was told invalid: later requests must not join it."""
+
     def landed(self, flight: Flight) -> None:
         """The load is over."""
 
@@ -59,11 +61,12 @@ class Flight(Stream):
         """The highest invalidation number known when the load began."""
         self.generation = generation
         """0, or 1 for the successor of a flight whose answer was its leader's alone."""
-        self.context: Context
         self.task: asyncio.Task[None] | None = None
         self.is_closed = False
+        self.is_loading = True
+        """Whether the origin is being asked; set by the owner, if another tier is asked before."""
         self.void = False
-        """Set by the owner: told invalid while it was under way; nothing of it is stored."""
+        """Told invalid while it was under way; nothing of it is stored."""
         self.waits = 0
         self._owner = owner
         self._commons = commons
@@ -75,7 +78,7 @@ class Flight(Stream):
 
     def begin(self, head: Head) -> None:
         """The head is known; readers that may are let go."""
-        self._note_progress()
+        self.note_progress()
         self.head = head
         share = head.share
         if share is Share.LEADER and self.generation:
@@ -92,13 +95,13 @@ class Flight(Stream):
         disconnect).
         """
         if chunk and not self.stopping:
-            self._note_progress()
+            self.note_progress()
             if not self.buffer.append(chunk) and not self.buffer.paced:
                 self._pace()
             self._wake()
             while self.buffer.is_full and not self.stopping:
                 await self.buffer.wait_for_room(self._cut_the_slowest)
-                self._note_progress()  # the origin was not at fault
+                self.note_progress()  # the origin was not at fault
         if self.stopping:
             raise OSError(_NOBODY)
 
@@ -118,6 +121,14 @@ class Flight(Stream):
         if not self.ended:
             self.error = error
             self._land()
+
+    def make_void(self) -> None:
+        """Told invalid: nothing of it is stored, and nobody joins it any more. Before its origin is asked, nothing can
+        be old yet.
+        """
+        if self.is_loading:
+            self.void = True
+            self._owner.voided(self)
 
     def stop(self, error: BaseException) -> None:
         """Give up on the origin: it sees a disconnect and errors on send; if it does not end, it is cancelled."""
@@ -189,7 +200,8 @@ class Flight(Stream):
                 reader.be_cut()
         self.buffer.resume()  # the producer looks again, and waits again if it must
 
-    def _note_progress(self) -> None:
+    def note_progress(self) -> None:
+        """Its time limit begins anew, as long as somebody reads it."""
         if self.readers:
             self._progress = self.loop.time()
 

@@ -1,11 +1,14 @@
-"""Telemetry for who wants none. Null objects keep `if x is not None` out of the engine."""
+"""Telemetry and a backplane for who wants none. Null objects keep `if x is not None` out of the engine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from glasscache._entry import Key
 from glasscache._events import Event, Outcome, SpanRef, Work
-from glasscache.interfaces import Observable
+from glasscache._lease import Marks
+from glasscache.interfaces import Listener, Observable
 
 
 class NullTelemetry:
@@ -30,3 +33,24 @@ class NullTelemetry:
     def current(self) -> SpanRef | None:
         """There is none."""
         return None
+
+
+class NullBackplane:
+    """Of a machine that is alone: there is nobody to tell."""
+
+    async def start(self, listener: Listener) -> None:
+        """Nobody tells anything."""
+
+    async def mark(self, tags: Sequence[str], *, everything: bool, seen: int, source: SpanRef | None) -> int:
+        """The next number."""
+        return seen + 1
+
+    async def tell_replaced(self, key: Key) -> None:
+        """There is nobody to tell."""
+
+    async def read(self, since: int) -> Marks:
+        """Nothing was missed."""
+        return Marks(number=since, everything=0, floor=0, tags={})
+
+    async def aclose(self) -> None:
+        """There is nothing to release."""

@@ -13,12 +13,13 @@ import os
 import weakref
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from glasscache import _otel_names as names
+from glasscache._events import TierState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -97,10 +98,20 @@ def _saved_io(source: Observable) -> Iterator[tuple[float, Attributes]]:
 
 def _waiters(source: Observable) -> Iterator[tuple[float, Attributes]]:
     yield source.waiters, {names.LOCK_SCOPE: "process"}
+    if source.abroad is not None:
+        yield source.abroad[0], {names.LOCK_SCOPE: "cluster"}
 
 
 def _holders(source: Observable) -> Iterator[tuple[float, Attributes]]:
     yield source.holders, {names.LOCK_SCOPE: "process"}
+    if source.abroad is not None:
+        yield source.abroad[1], {names.LOCK_SCOPE: "cluster"}
+
+
+def _tier_states(source: Observable) -> Iterator[tuple[float, Attributes]]:
+    for tier, state in source.tier_states():
+        for one in get_args(TierState):
+            yield one == state, {names.TIER: tier, names.TIER_STATE: one}
 
 
 def _gauge(field: str, *, is_limit: bool = False) -> _Reader:
@@ -118,6 +129,7 @@ _READERS: dict[Metric, _Reader] = {
     names.REQUEST_BYPASSES: _bypasses,
     names.LOCK_WAITERS: _waiters,
     names.LOCK_HOLDERS: _holders,
+    names.TIER_STATES: _tier_states,
     names.EVICTIONS: _evictions,
     names.ENTRY_COUNT: _gauge("entries"),
     names.ENTRY_LIMIT: _gauge("entry_limit", is_limit=True),

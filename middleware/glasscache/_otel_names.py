@@ -31,6 +31,7 @@ LOCK_WAIT = "cache.lock.wait"
 LOCK_WAITER_COUNT = "cache.lock.waiter.count"
 QUEUE_POSITION = "cache.lock.queue.position"
 QUEUE_LENGTH = "cache.lock.queue.length"
+HOLDER_ID = "cache.lock.holder.id"
 HOLDER_TRACE_ID = "cache.lock.holder.trace_id"
 HOLDER_SPAN_ID = "cache.lock.holder.span_id"
 HOLDER_ELAPSED = "cache.lock.holder.elapsed"
@@ -39,6 +40,7 @@ FENCING_TOKEN = "cache.fencing_token"
 EVICTION_REASON = "cache.eviction.reason"
 INVALIDATION_SOURCE = "cache.invalidation.source"
 INVALIDATION_COUNT = "cache.invalidation.entry.count"
+TIER_STATE = "cache.tier.state"
 STALE_REASON = "cache.stale.reason"
 OPERATION = "cache.operation"
 ITEM_SIZE = "cache.item_size"
@@ -168,6 +170,14 @@ INVALIDATIONS = Metric(
     "Entries removed on demand, by who demanded it.",
     (INVALIDATION_SOURCE,),
 )
+INVALIDATION_LAG = Metric(
+    "glasscache.invalidation.lag",
+    "histogram",
+    "s",
+    "Time from the telling of an invalidation to its effect on another machine.",
+    (),
+    _buckets(".001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10"),
+)
 ENTRY_COUNT = Metric(
     "glasscache.entry.count", "observable_up_down_counter", "{entry}", "Entries that a tier holds.", (TIER,)
 )
@@ -200,6 +210,13 @@ TIER_OPERATION_DURATION = Metric(
     (TIER, OPERATION, RESULT, ERROR_TYPE),
     _buckets(".00025 .0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 5"),
 )
+TIER_STATES = Metric(
+    "glasscache.tier.state",
+    _LEVEL,
+    "{tier}",
+    "1 for the state that a tier is in, 0 for the others.",
+    (TIER, TIER_STATE),
+)
 SAVED_TIME = Metric(
     "glasscache.saved.time",
     "observable_counter",
@@ -223,12 +240,14 @@ METRICS: tuple[Metric, ...] = (
     EVICTIONS,
     EVICTION_AGE,
     INVALIDATIONS,
+    INVALIDATION_LAG,
     ENTRY_COUNT,
     ENTRY_LIMIT,
     MEMORY_USAGE,
     MEMORY_LIMIT,
     STALE_AGE,
     TIER_OPERATION_DURATION,
+    TIER_STATES,
     SAVED_TIME,
     SAVED_IO,
 )
@@ -247,6 +266,7 @@ SPANS: dict[str, tuple[str, ...]] = {
         LOCK_OUTCOME,
         QUEUE_POSITION,
         QUEUE_LENGTH,
+        HOLDER_ID,
         HOLDER_TRACE_ID,
         HOLDER_SPAN_ID,
         HOLDER_ELAPSED,
@@ -260,7 +280,11 @@ SPANS: dict[str, tuple[str, ...]] = {
 LINK_HOLDER = "lock_holder"
 LINK_WAITER = "lock_waiter"
 LINK_REFRESH = "refresh_trigger"
+LINK_INVALIDATION = "invalidation_source"
 MAX_WAITER_LINKS = 16
 
 CONTENTION = "glasscache.lock.contention"
 TIMEOUT = "glasscache.lock.timeout"
+LOST = "glasscache.lock.lost"
+DEGRADED = "glasscache.tier.degraded"
+RECOVERED = "glasscache.tier.recovered"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -65,6 +66,15 @@ def _context_of(ref: SpanRef) -> SpanContext:
 
 def _links(ref: SpanRef | None, kind: str) -> list[Link]:
     return [] if ref is None else [Link(_context_of(ref), {names.LINK_TYPE: kind})]
+
+
+def _described(holder: SpanRef) -> dict[str, str | int | float]:
+    """The holder again as attributes, since some backends drop links."""
+    return {
+        names.HOLDER_TRACE_ID: format_trace_id(holder.trace_id),
+        names.HOLDER_SPAN_ID: format_span_id(holder.span_id),
+        names.HOLDER_SAMPLED: holder.sampled,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +170,10 @@ class LoadSection(Section[Load]):
         error = work.error if work.error is not None else error
         self._measure(error)
         span.set_attribute(names.LOCK_WAITER_COUNT, work.queue_length)
-        if work.fencing_token is not None:
+        if work.fencing_token:
             span.set_attribute(names.FENCING_TOKEN, work.fencing_token)
-        for waiter in work.waiters[: names.MAX_WAITER_LINKS]:
+        local, remote = work.waiters[: names.MAX_WAITER_LINKS], work.remote_waiters[: names.MAX_WAITER_LINKS]
+        for waiter in (*local, *remote):
             span.add_link(_context_of(waiter), {names.LINK_TYPE: names.LINK_WAITER})
         self.tell_error(error)
 
@@ -174,26 +185,58 @@ class LoadSection(Section[Load]):
         scope = {names.LOCK_SCOPE: "process"}
         record(names.LOCK_HOLD_DURATION, lasted, {**group, **scope, names.LOCK_RELEASE: "released"}, context)
         record(names.LOCK_QUEUE_LENGTH, work.queue_length, scope, context)
+        if work.fencing_token:
+            scope = {names.LOCK_SCOPE: "cluster"}
+            record(names.LOCK_HOLD_DURATION, work.held, {**group, **scope, names.LOCK_RELEASE: work.release}, context)
+            record(names.LOCK_QUEUE_LENGTH, len(work.remote_waiters), scope, context)
+            if work.release != "released":
+                lost: dict[str, object] = {
+                    names.NAME: self.out.name,
+                    names.GROUP: work.group,
+                    names.KEY_HASH: self.out.label(work.key),
+                    names.LOCK_RELEASE: work.release,
+                }
+                self.out.log.tell(logging.ERROR, names.LOST, "lost the right to load while loading", lost)
+
+    def close(self) -> None:
+        """It ends with the load, although who waited on other machines is known only later."""
+        self.span.end(time.time_ns() - int(self.work.told_after * 1e9))
 
 
 class WaitSection(Section[Wait]):
-    """`cache.lock.wait`. Child of the request's span, never current itself; linked to the load waited for."""
+    """`cache.lock.wait`. Child of the request's span, never current itself; linked to the load waited for.
+
+    Who waits for a load that itself waits for another machine waits for that one. If nobody knows yet who will load,
+    the link is added at the end.
+    """
+
+    _linked: SpanRef | None = None
 
     def begin(self) -> None:
-        work, holder = self.work, self.work.holder.ref
+        holder = self._holder()
         attributes: dict[str, str | int | float] = {
-            names.LOCK_SCOPE: work.scope,
-            names.QUEUE_POSITION: work.position,
+            names.LOCK_SCOPE: self.work.scope,
+            names.QUEUE_POSITION: self.work.position,
         }
-        if holder is not None:  # again as attributes, since some backends drop links
-            attributes[names.HOLDER_TRACE_ID] = format_trace_id(holder.trace_id)
-            attributes[names.HOLDER_SPAN_ID] = format_span_id(holder.span_id)
-            attributes[names.HOLDER_SAMPLED] = holder.sampled
-        work.ref = self.open(names.WAIT, attributes, _links(holder, names.LINK_HOLDER), get_current())
+        self._linked = holder.ref
+        if holder.ref is not None:
+            attributes |= _described(holder.ref)
+        self.work.ref = self.open(names.WAIT, attributes, _links(holder.ref, names.LINK_HOLDER), get_current())
+
+    def _holder(self) -> Load:
+        """Who loads, as far as it is known now."""
+        holder = self.work.holder
+        return holder if holder.waits_for is None else holder.waits_for
+
+    def _link_late(self, holder: Load) -> None:
+        if holder.ref is not None and holder.ref != self._linked:
+            self.span.add_link(_context_of(holder.ref), {names.LINK_TYPE: names.LINK_HOLDER})
+            self.span.set_attributes(_described(holder.ref))
 
     def finish(self, error: BaseException | None) -> None:
         work, out = self.work, self.out
-        waited = work.ended - work.begun
+        waited, holder = work.ended - work.begun, self._holder()
+        self._link_late(holder)
         attributes = {
             names.GROUP: bounded_group(work.group),
             names.LOCK_SCOPE: work.scope,
@@ -202,11 +245,14 @@ class WaitSection(Section[Wait]):
         out.record(names.LOCK_WAIT_DURATION, waited, attributes, self.context)
         self.span.set_attributes(
             {
+                names.LOCK_SCOPE: work.scope,
                 names.LOCK_OUTCOME: work.outcome,
                 names.QUEUE_LENGTH: self._queue_length(),
-                names.HOLDER_ELAPSED: max(work.begun - work.holder.begun, 0.0),
+                names.HOLDER_ELAPSED: max(work.begun - holder.begun, 0.0),
             }
         )
+        if holder.machine:
+            self.span.set_attribute(names.HOLDER_ID, holder.machine)
         if waited > out.contention_threshold:
             self._log(logging.WARNING, names.CONTENTION, "waited long for another request's load", waited)
         if work.outcome == "timeout":
@@ -217,7 +263,7 @@ class WaitSection(Section[Wait]):
         return self.work.holder.queue_length or self.work.position
 
     def _log(self, level: int, name: str, message: str, waited: float) -> None:
-        work, holder = self.work, self.work.holder.ref
+        work, holder = self.work, self._holder()
         attributes: dict[str, object] = {
             names.NAME: self.out.name,
             names.GROUP: work.group,
@@ -226,9 +272,11 @@ class WaitSection(Section[Wait]):
             names.LOCK_WAIT: waited,
             names.QUEUE_LENGTH: self._queue_length(),
         }
-        if holder is not None:
-            attributes[names.HOLDER_TRACE_ID] = format_trace_id(holder.trace_id)
-            attributes[names.HOLDER_SPAN_ID] = format_span_id(holder.span_id)
+        if holder.machine:
+            attributes[names.HOLDER_ID] = holder.machine
+        if holder.ref is not None:
+            attributes[names.HOLDER_TRACE_ID] = format_trace_id(holder.ref.trace_id)
+            attributes[names.HOLDER_SPAN_ID] = format_span_id(holder.ref.span_id)
         self.out.log.tell(level, name, message, attributes)
 
 
@@ -277,10 +325,13 @@ class InvalidationSection(_CurrentSection[Invalidation]):
     """`cache.invalidate`, and how many entries it removed."""
 
     def begin(self) -> None:
-        self.open(names.INVALIDATE, {names.INVALIDATION_SOURCE: self.work.source}, [], get_current())
+        told = {names.INVALIDATION_SOURCE: self.work.source}
+        self.open(names.INVALIDATE, {**told}, _links(self.work.cause, names.LINK_INVALIDATION), get_current())
 
     def finish(self, error: BaseException | None) -> None:
         work = self.work
+        if work.lag is not None:
+            self.out.record(names.INVALIDATION_LAG, work.lag, {}, self.context)
         self.out.add(names.INVALIDATIONS, work.count, {names.INVALIDATION_SOURCE: work.source})
         self.span.set_attribute(names.INVALIDATION_COUNT, work.count)
         self.tell_error(error)

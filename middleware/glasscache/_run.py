@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 
+from glasscache._backplane import variant_tag
 from glasscache._entry import Entry, Key
 from glasscache._events import GroupCounters, Load, Result, StaleReason, Trigger, WaitOutcome
 from glasscache._flight import Flight
 from glasscache._gate import Gate
-from glasscache._state import State, variant_tag
+from glasscache._right import Right, SharedRight
+from glasscache._state import UNCACHEABLE_FOR, State
 from glasscache._stream import Chain, Reader
 from glasscache._wait import Waiting
 from glasscache.errors import LoadStoppedError, RecursiveLoadError
@@ -99,15 +101,32 @@ class Answer:
 class Run:
     """One load: the flight's owner (see `FlightOwner`)."""
 
-    __slots__ = ("_ask", "_asks_far", "_at", "_origin_begun", "_releases", "_shared", "_span", "_state", "flight")
+    __slots__ = (
+        "_ask",
+        "_at",
+        "_back",
+        "_is_open",
+        "_origin_begun",
+        "_releases",
+        "_right",
+        "_shared",
+        "_span",
+        "_state",
+        "_writes",
+        "flight",
+    )
 
-    def __init__(self, state: State, ask: Ask, trigger: Trigger, *, shared: bool = True) -> None:
+    def __init__(
+        self, state: State, ask: Ask, trigger: Trigger, *, shared: bool = True, fresh_for: float = 0.0
+    ) -> None:
         self._state = state
         self._ask = ask
         self._at = ask.at
         self._shared = shared
-        self._asks_far = state.has_far and shared and trigger != "refresh"
         self._releases: list[Callable[[], None]] = []
+        self._writes: dict[Key, tuple[Entry, Entry]] = {}
+        self._back: asyncio.Task[None] | None = None
+        self._is_open = False
         commons = state.commons
         behind = trigger == "refresh"
         cause = commons.telemetry.current() if behind else None
@@ -115,11 +134,15 @@ class Run:
         work.begun = self._origin_begun = commons.clock.now()
         context = copy_context()
         self._span = commons.telemetry.span(work)
-        context.run(self._span.__enter__)  # open before the task exists: a follower may link to it at once
+        if state.has_far and shared:
+            self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for)
+        else:
+            self._right = Right(keeps=not state.is_shared)
+            context.run(self._open_span)  # open before the task exists: a follower may link to it at once
         self.flight = flight = Flight(
-            ask.at, work, self, commons, number=state.markers.number, generation=ask.generation
+            ask.at, work, self, commons, number=state.coherence.markers.number, generation=ask.generation
         )
-        flight.context = context
+        flight.is_loading = not self._right.asks
         # nobody waits for a refresh, so a load inside of it may ask for what the refresh was set off by
         context.run(loading.set, (flight.chain,) if behind else (*loading.get(), flight.chain))
         state.running[flight] = ask.key
@@ -128,6 +151,10 @@ class Run:
         flight.task = task = flight.loop.create_task(self._run(), context=context)
         state.tasks.add(task)
         task.add_done_callback(self._task_done)
+
+    def _open_span(self) -> None:
+        self._is_open = True
+        self._span.__enter__()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
@@ -141,7 +168,7 @@ class Run:
     async def _run(self) -> None:
         flight = self.flight
         try:
-            if not (self._asks_far and await self._find_far()):
+            if not await self._find():
                 await self._ask_origin()
         except Exception as error:
             if flight.ended and not flight.stopping:
@@ -149,28 +176,39 @@ class Run:
             flight.fail(error)
 
     async def _ask_origin(self) -> None:
-        self._releases.append(await self._ask.gate.enter())
-        if self.flight.ended:  # stopped while it waited for its turn
-            return
-        self._origin_begun = self._state.commons.clock.now()
-        await self._ask.load(self.flight)
-        self.flight.fail(LoadStoppedError("the origin returned before it had answered"))
-
-    async def _find_far(self) -> bool:
         flight, state = self.flight, self._state
-        entry = await state.fetch_far(self._at, self._ask.key)
-        if entry is None or flight.ended:
-            return flight.ended
-        now = state.commons.clock.now()
-        verdict = judge(entry, now, beta=0.0, chance=1.0)
-        if verdict is Verdict.DEAD:
+        self._releases.append(await self._ask.gate.enter())
+        if flight.ended:  # stopped while it waited for its turn
+            return
+        self._origin_begun = state.commons.clock.now()
+        flight.number = state.coherence.markers.number
+        flight.is_loading = True
+        flight.note_progress()
+        if self._right.asks:
+            flight.work.begun = self._origin_begun
+            self._open_span()
+        await self._ask.load(flight)
+        flight.fail(LoadStoppedError("the origin returned before it had answered"))
+
+    async def _find(self) -> bool:
+        """Whether a far tier has answered, or there is nothing left to do."""
+        flight, right, state = self.flight, self._right, self._state
+        entry = await right.seek(flight)
+        if flight.ended:  # stopped meanwhile
+            self._give_back()
+            return True
+        if entry is None and right.is_idle:
+            flight.fail(LoadStoppedError("another machine refreshes this answer"))
+            return True
+        if entry is None:
             return False
-        if verdict is Verdict.STAND_IN:
+        verdict = judge(entry, state.commons.clock.now(), beta=0.0, chance=1.0)
+        if verdict in (Verdict.STAND_IN, Verdict.DEAD):
             flight.stand_in = entry
             return False
-        if not flight.void:
+        if not flight.void and right.tier == state.far.name:
             state.keep_near(self._at, entry)
-        flight.found(entry, state.far.name)
+        flight.found(entry, right.tier)
         return True
 
     # --- as the flight's owner --------------------------------------------------------------------------------------
@@ -179,6 +217,8 @@ class Run:
         """Remember what the head says about others: uncacheable, or which headers select."""
         assert flight.head is not None
         uncacheable = self._state.uncacheable
+        if flight.share is not Share.ALL:
+            self._give_back(refuse_for=UNCACHEABLE_FOR if flight.share is Share.NONE else 0.0)
         if flight.share is Share.NONE:
             uncacheable[self._at] = True
         elif flight.share is Share.ALL and uncacheable:
@@ -198,8 +238,8 @@ class Run:
                 lifetime=self._state.commons.limits.load_timeout,
                 number=flight.number,
             )
-            if flight.share is Share.ALL and not flight.void:
-                self._keep(self._ask.key, marker)
+            if flight.share is Share.ALL and not flight.void and self._right.keeps:
+                self._state.keep_near(self._ask.key, marker, is_known=self._right.is_known)
         flight.marker = marker
         flight.variant = self._ask.variant(marker)
         if self._shared and not flight.void:
@@ -208,7 +248,9 @@ class Run:
     def complete(self, flight: Flight) -> Entry | None:
         """Store the answer, if it may be: near at once, far behind."""
         head, state = flight.head, self._state
-        if head is None or head.terms is None or flight.share is not Share.ALL or flight.buffer.paced or flight.void:
+        if head is None or head.terms is None or flight.share is not Share.ALL or flight.buffer.paced:
+            return None
+        if flight.void or not self._right.keeps:
             return None
         terms = head.terms
         if self._ask.marker is not None or flight.marker is not None:
@@ -224,7 +266,7 @@ class Run:
             chance=state.random.random(),
             number=flight.number,
         )
-        if state.markers.is_dead(entry, variant_tag(self._ask.key)):  # under a tag that came after the head
+        if entry.number < state.coherence.dead_below(entry, self._ask.key):  # under a tag that came after the head
             return None
         self._keep(flight.variant or self._at, entry)
         if flight.marker is not None:
@@ -242,23 +284,55 @@ class Run:
             self._keep(self._ask.key, longer)
 
     def _keep(self, key: Key, entry: Entry) -> None:
-        self._state.keep_near(key, entry)
-        if self._state.has_far:
-            self._state.spawn(self._state.keep_far(key, entry))
+        kept = self._state.keep_near(key, entry, is_known=self._right.is_known)
+        if self._right.holds:
+            self._writes[key] = (entry, kept)
 
     def closed(self, flight: Flight) -> None:
         """Out of the table."""
         self._state.unlist(flight)
+        if not flight.ended:  # too large to be stored
+            self._give_back(refuse_for=UNCACHEABLE_FOR)
+
+    def voided(self, flight: Flight) -> None:
+        """Told invalid: whoever waits on another machine need not wait for this."""
+        self._state.unlist(flight)
+        self._give_back()
 
     def landed(self, flight: Flight) -> None:
-        """The load is over: close its span, give back what it held."""
+        """The load is over: give back what it held, and close its span when its waiters are known."""
         del self._state.running[flight]
-        work = flight.work
-        work.ended = self._state.commons.clock.now()
-        work.error = flight.error
-        self._span.__exit__(None, None, None)
+        work, clock = flight.work, self._state.commons.clock
+        work.ended, work.error = clock.now(), flight.error
+        self._give_back()
+        if self._back is None:
+            self._close_span()
+        else:
+            self._back.add_done_callback(lambda _: self._close_span())
         if not flight.stopping:  # else the origin may still be at work
             self._release()
+
+    def _close_span(self) -> None:
+        if self._is_open:
+            self.flight.work.told_after = self._state.commons.clock.now() - self.flight.work.ended
+            self._span.__exit__(None, None, None)
+
+    def _give_back(self, *, refuse_for: float = 0.0) -> None:
+        """The lease, if there is one: with what was stored near, or with nothing."""
+        if self._right.holds:
+            leased = self._writes.pop(self._at, None)
+            back = self._right.give_back(leased[0] if leased else None, refuse_for=refuse_for)
+            self._back = self._state.spawn(self._settle_far(back, leased))
+
+    async def _settle_far(self, back: Awaitable[bool], leased: tuple[Entry, Entry] | None) -> None:
+        state = self._state
+        for key, (entry, _) in self._writes.items():  # a variant before the marker that leads to it
+            await state.tell(state.storing(entry), state.far.set(key, entry))
+        if not await back:
+            if leased is not None and state.near.peek(self._at) is leased[1]:
+                state.near.drop(self._at)
+        elif leased is not None and state.is_shared:
+            await state.tell_replaced(self._at)
 
     def gone(self, flight: Flight) -> None:
         """A stopped origin had its time to end: it holds up nobody any more."""

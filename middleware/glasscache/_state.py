@@ -9,26 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable
 from random import Random
+from typing import TypeVar
 
 from cachetools import TTLCache
 
+from glasscache._backplane import Coherence, key_of, variant_tag
 from glasscache._entry import Entry, Key
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
 from glasscache._gate import KeyGates
-from glasscache._markers import Markers
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError
-from glasscache.interfaces import NearStore, Store
+from glasscache.interfaces import Backplane, LeaseStore, NearStore
+from glasscache.policy import shorten
 
-_UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
+UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
 _UNCACHEABLE_KEYS = 10_000
 _LAST_WORD = 1.0  # seconds that cancelled loads have to end, when everything ends
 
 
-def variant_tag(key: Key) -> str:
-    """The tag that all variants of a key carry, and that its invalidation is remembered under."""
-    return f"\0{key.hex()}"
+T = TypeVar("T")
 
 
 def _may_carry(flight: Flight, tag: str) -> bool:
@@ -40,13 +40,32 @@ def _may_carry(flight: Flight, tag: str) -> bool:
 class State:
     """What the runs of one engine share."""
 
-    def __init__(self, near: NearStore, far: Store, commons: Commons, random: Random, *, has_far: bool) -> None:
+    def __init__(
+        self,
+        near: NearStore,
+        far: LeaseStore,
+        backplane: Backplane,
+        commons: Commons,
+        random: Random,
+        *,
+        has_far: bool,
+        is_shared: bool,
+        near_max_ttl: float,
+    ) -> None:
         self.near = near
         self.far = far
         self.commons = commons
         self.has_far = has_far
         self.random = random
-        self.markers = Markers()
+        self.is_shared = is_shared
+        """Whether machines share the far tier: its leases then decide what may be stored."""
+        self.coherence = Coherence(backplane, self, commons, alone=not is_shared, tier=far.name)
+        self.leases = 0
+        """Leases of the shared tier that are held, now."""
+        self.suspects = 0
+        """Answers that were served under doubt, since nobody could be asked."""
+        self.coherence.when_restored = self._catch_up_behind
+        self._near_max_ttl = near_max_ttl
         self.flights: dict[Key, Flight] = {}
         """Flights that take followers."""
         self.running: dict[Flight, Key] = {}
@@ -54,7 +73,7 @@ class State:
         self.tasks: set[asyncio.Task[None]] = set()
         self.slots = KeyGates(commons.limits.max_parallel_loads, commons.limits.load_timeout)
         """The turns of those who load for themselves."""
-        self.uncacheable: TTLCache[Key, bool] = TTLCache(_UNCACHEABLE_KEYS, _UNCACHEABLE_FOR, commons.clock.now)
+        self.uncacheable: TTLCache[Key, bool] = TTLCache(_UNCACHEABLE_KEYS, UNCACHEABLE_FOR, commons.clock.now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
 
@@ -66,6 +85,8 @@ class State:
             self.tasks.difference_update([task for task in self.tasks if task.get_loop().is_closed()])
             for flight in [flight for flight in self.running if flight.loop.is_closed()]:
                 flight.bury()
+            if self.is_shared:
+                self.spawn(self.coherence.backplane.start(self.coherence))
 
     def has_room(self, flight: Flight | None) -> bool:
         """Whether one more may follow the flight, or (None) lead a new one."""
@@ -74,18 +95,26 @@ class State:
             return len(self.running) < limits.max_flights
         return len(flight.readers) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
 
-    def spawn(self, work: Coroutine[object, object, None]) -> None:
+    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run something behind; `drain` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
-    def keep_near(self, key: Key, entry: Entry) -> None:
-        """Store in the near tier, and see to it that it leaves again when it is dead."""
+    def keep_near(self, key: Key, entry: Entry, *, is_known: bool = True) -> Entry:
+        """Store in the near tier, and see to it that it leaves again when it is dead; what was stored.
+
+        `is_known`: the far tier answered for it; even so it is doubted while invalidations may go unheard.
+        """
+        entry = shorten(entry, self._near_max_ttl)
+        if not (is_known and self.coherence.in_step):
+            entry.doubt(self.commons.clock.now())
         self.near.put(key, entry)
         loop = asyncio.get_running_loop()
         if self._sweeper is None or self._sweeper[0] is not loop:
             self._sweep_in(loop, entry.dead_from - self.commons.clock.now())
+        return entry
 
     def _stop_sweeping(self) -> None:
         """No timer is left behind."""
@@ -104,70 +133,78 @@ class State:
         if due is not None:
             self._sweep_in(loop, due - now)
 
-    async def fetch_far(self, key: Key, asked: Key) -> Entry | None:
-        """The far tier's answer; None if it has none, or cannot answer. `asked`: the key, whatever the variant.
-
-        What was told invalid may still be there, or come in late: only its number says so.
-        """
-        call = TierCall(tier=self.far.name, operation="get")
-        entry: Entry | None = None
+    async def tell(self, call: TierCall, work: Awaitable[T]) -> T | None:
+        """Await an operation of the far tier, and tell how it went; None if it failed, as `call.error` says."""
         with self.commons.telemetry.span(call):
             call.begun = self.commons.clock.now()
             try:
-                entry = await self.far.get(key)
+                return await work
             except Exception as error:
                 call.error = error
-            call.found = entry is not None
-            call.ended = self.commons.clock.now()
-        return None if entry is None or self.markers.is_dead(entry, variant_tag(asked)) else entry
+                return None
+            finally:
+                call.ended = self.commons.clock.now()
 
-    async def keep_far(self, key: Key, entry: Entry) -> None:
-        """Store in the far tier."""
+    def storing(self, entry: Entry) -> TierCall:
+        """The record of storing it in the far tier."""
         ttl = entry.dead_from - self.commons.clock.now()
-        call = TierCall(tier=self.far.name, operation="set", size=entry.size, ttl=ttl)
-        await self._tell(call, self.far.set(key, entry))
+        return TierCall(tier=self.far.name, operation="set", size=entry.size, ttl=ttl)
 
-    async def _drop_far(self, key: Key) -> None:
-        """Remove from the far tier."""
-        await self._tell(TierCall(tier=self.far.name, operation="delete"), self.far.delete(key))
-
-    async def _tell(self, call: TierCall, work: Awaitable[None]) -> None:
-        with self.commons.telemetry.span(call):
-            call.begun = self.commons.clock.now()
-            try:
-                await work
-            except Exception as error:
-                call.error = error
-            call.ended = self.commons.clock.now()
+    async def tell_replaced(self, key: Key) -> None:
+        """The other machines may keep an older answer near."""
+        call = TierCall(tier=self.far.name, operation="publish")
+        await self.tell(call, self.coherence.backplane.tell_replaced(key))
 
     # --- removal and the end ----------------------------------------------------------------------------------------
 
     async def invalidate(self, key: Key | None, tag: str | None, everything: bool, source: Source) -> int:
         """Remove on demand; how many entries left the near tier. Loads under way are not stored."""
         work = Invalidation(source=source)
+        tags: tuple[str, ...] = () if tag is None else (tag,)
+        if key is not None:
+            tags += (variant_tag(key),)
         with self.commons.telemetry.span(work):
-            if key is not None:
-                work.count += self.near.drop(key) + self._drop_tag(variant_tag(key))
-                self._void(flight for flight, asked in self.running.items() if asked == key)
-            if tag is not None:
-                work.count += self._drop_tag(tag)
-                self._void(flight for flight in self.running if _may_carry(flight, tag))
-            if everything:
-                self.markers.mark_all()
-                work.count += self.near.clear()
-                self._void(self.running)
+            ref = self.commons.telemetry.current() if self.is_shared else None
+            work.count = await self.coherence.invalidate(tags, everything=everything, source=ref)
             if key is not None and self.has_far:
-                await self._drop_far(key)
+                await self.tell(TierCall(tier=self.far.name, operation="delete"), self.far.delete(key))
         return work.count
 
-    def _drop_tag(self, tag: str) -> int:
-        self.markers.mark_tag(tag)
-        return self.near.drop_tag(tag)
+    # --- what an invalidation reaches here, told here or elsewhere (`Reach`) ----------------------------------------
+
+    def forget(self, tags: Iterable[str], *, everything: bool) -> int:
+        """Out of the near tier, and out of the table of flights; how many entries there were."""
+        count = 0
+        if everything:
+            count += self.near.clear()
+            self._void(self.running)
+        for tag in tags:
+            count += self.near.drop_tag(tag)
+            key = key_of(tag)
+            if key is None:
+                self._void(flight for flight in self.running if _may_carry(flight, tag))
+            else:
+                count += self.near.drop(key)
+                self._void(flight for flight, asked in self.running.items() if asked == key)
+        return count
+
+    def forget_replaced(self, key: Key) -> None:
+        """Another machine has a newer answer."""
+        self.near.drop(key, "replaced")
+
+    def doubt(self) -> None:
+        """Everything in the near tier may have been told invalid."""
+        self.near.doubt(self.commons.clock.now())
+
+    def _catch_up_behind(self) -> None:
+        self.spawn(self._try_to_catch_up())
+
+    async def _try_to_catch_up(self) -> None:
+        await self.tell(TierCall(tier=self.far.name, operation="get"), self.coherence.catch_up())
 
     def _void(self, flights: Iterable[Flight]) -> None:
         for flight in tuple(flights):
-            flight.void = True
-            self.unlist(flight)
+            flight.make_void()
 
     def unlist(self, flight: Flight) -> None:
         """Out of the table: later requests start anew."""
@@ -192,5 +229,7 @@ class State:
     async def aclose(self) -> None:
         """Drain, then close the stores."""
         await self.drain()
+        self._loop = None  # used again, it starts anew
+        await self.coherence.backplane.aclose()
         await self.near.aclose()
         await self.far.aclose()

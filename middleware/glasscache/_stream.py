@@ -116,6 +116,8 @@ class Stream(ABC):
         self.entry: Entry | None = None
         """What was stored, or found in a far tier."""
         self.tier = "origin"
+        self.collapsed = False
+        """Whether what was found came of a load on another machine that was waited for."""
         self.error: BaseException | None = None
         self.ended = False
         self.stopping = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from glasscache._entry import Key
-from glasscache._events import Load, SpanRef, Wait, WaitOutcome
+from glasscache._events import Load, Scope, SpanRef, Wait, WaitOutcome
 from glasscache.interfaces import Clock, Telemetry
 from glasscache.policy import Limits
 
@@ -16,16 +16,18 @@ from glasscache.policy import Limits
 class Waiting:
     """One follower's wait that is going on. `over` ends it, once; later calls do nothing."""
 
-    __slots__ = ("_commons", "_span", "_work", "ref")
+    __slots__ = ("_abroad", "_commons", "_span", "_work", "ref")
 
     def __init__(self, commons: Commons, work: Wait) -> None:
         self._commons = commons
         self._work = work
+        self._abroad = work.scope == "cluster"
         self._span: AbstractContextManager[object] | None = commons.telemetry.span(work)
         work.begun = commons.clock.now()
+        self._set_scope()
         self._span.__enter__()
         self.ref: SpanRef | None = work.ref
-        commons.waiters += 1
+        self._count(1)
 
     def over(self, outcome: WaitOutcome) -> None:
         """End the wait with its outcome."""
@@ -33,14 +35,25 @@ class Waiting:
         if span is not None:
             self._work.outcome = outcome
             self._work.ended = self._commons.clock.now()
-            self._commons.waiters -= 1
+            self._set_scope()
+            self._count(-1)
             span.__exit__(None, None, None)
+
+    def _set_scope(self) -> None:
+        """Who waits for a load that itself waits for another machine waits for that one."""
+        self._work.scope = "cluster" if self._abroad or self._work.holder.waits_for else "process"
+
+    def _count(self, step: int) -> None:
+        if self._abroad:
+            self._commons.abroad += step
+        else:
+            self._commons.waiters += step
 
 
 class Commons:
     """What all flights of one engine share."""
 
-    __slots__ = ("clock", "held_bytes", "limits", "telemetry", "waiters")
+    __slots__ = ("abroad", "clock", "held_bytes", "limits", "telemetry", "waiters")
 
     def __init__(self, limits: Limits, clock: Clock, telemetry: Telemetry) -> None:
         self.limits: Limits = limits
@@ -50,7 +63,9 @@ class Commons:
         """Bytes in the buffers of all running flights."""
         self.waiters: int = 0
         """Requests that wait for another's load, now."""
+        self.abroad: int = 0
+        """Loads that wait for another machine's, now."""
 
-    def begin_wait(self, holder: Load, group: str, key: Key, position: int) -> Waiting:
+    def begin_wait(self, holder: Load, group: str, key: Key, position: int, scope: Scope = "process") -> Waiting:
         """A follower begins to wait for `holder`."""
-        return Waiting(self, Wait(group=group, key=key, scope="process", holder=holder, position=position))
+        return Waiting(self, Wait(group=group, key=key, scope=scope, holder=holder, position=position))

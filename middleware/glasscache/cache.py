@@ -7,6 +7,8 @@ requests, flights and staleness is the engine's.
 from __future__ import annotations
 
 import functools
+import math
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -15,23 +17,27 @@ from glasscache._cached import CachedFunction, Decorator, cached_function, retur
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
+from glasscache._events import TierChanged
 from glasscache._flight import Flight
+from glasscache._guard import Guard
+from glasscache._null import NullBackplane
 from glasscache._run import Ask
 from glasscache._stream import Head, Reader
+from glasscache._tiers import TieredStore
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError
-from glasscache.interfaces import NearStore
+from glasscache.interfaces import Backplane
 from glasscache.keys import Keyring
 from glasscache.otel import OtelTelemetry
 from glasscache.policy import Limits, Policy, Share, Terms
-from glasscache.stores._null import NullNear, NullStore
+from glasscache.stores._null import NullLeases, NullNear
 from glasscache.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from glasscache._events import Counters, TierGauge
+    from glasscache._events import Counters, Source, TierGauge, TierState
     from glasscache.interfaces import Clock, Codec, Store, Telemetry
 
 __all__ = ["Cache", "CachedFunction"]
@@ -42,11 +48,11 @@ T = TypeVar("T")
 class Cache:
     """A cache for answers and for values, with one load per key however many ask.
 
-    `store`: where answers are kept; a `MemoryStore` by default. `policy`: how long values live unless a call says
-    otherwise. `name`: `cache.name` in telemetry. `limits`: bounds on sizes and waiting. `telemetry`: by default
-    OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones. `key_secret`: at least 32
-    characters, the secret of all keys; by default `GLASSCACHE_KEY`, else random for this process. `codec`: how
-    values become bytes.
+    `store`: where answers are kept: a `MemoryStore` (the default), a `RedisStore`, a `TieredStore` of both. `policy`:
+    how long values live unless a call says otherwise. `name`: `cache.name` in telemetry. `limits`: bounds on sizes and
+    waiting. `telemetry`: by default OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones.
+    `key_secret`: at least 32 characters, the secret of all keys; by default `GLASSCACHE_KEY`, else random for this
+    process. `codec`: how values become bytes.
 
     One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
     """
@@ -69,7 +75,7 @@ class Cache:
         if not name:
             raise ConfigurationError("Cache(name=''): give the cache a name; telemetry tells caches apart by it")
         store = MemoryStore() if store is None else store
-        near, far = (store, NullStore()) if isinstance(store, NearStore) else (NullNear(), store)
+        tiers = store if isinstance(store, TieredStore) else TieredStore([store])
         self.name = name
         self.policy: Policy = policy or Policy()
         self.limits: Limits = limits or Limits()
@@ -84,14 +90,30 @@ class Cache:
                 clock=self.clock,
             )
         self.telemetry = telemetry
+        random = random or Random()
+        far = tiers.far(self.clock)
+        backplane = _backplane_of(tiers)
+        if backplane is not None and key_secret is None and not os.environ.get("GLASSCACHE_KEY"):
+            raise ConfigurationError(
+                f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
+                "(or key_secret=), the same on all of them: make one with "
+                "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        self._guard: Guard | None = None
+        if far is not None:
+            far = self._guard = Guard(far, clock=self.clock, budget=self.limits.far_timeout, random=random)
+            self._guard.told = self._tier_changed
         self.engine: Engine = Engine(
-            near,
-            far,
+            tiers.near or NullNear(),
+            far or NullLeases(),
+            backplane or NullBackplane(),
             limits=self.limits,
             clock=self.clock,
             telemetry=telemetry,
-            has_far=far is store,
-            random=random or Random(),
+            random=random,
+            has_far=far is not None,
+            is_shared=backplane is not None,
+            near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
         )
         self._codec = codec or MsgspecCodec()
         telemetry.observe(self)
@@ -143,9 +165,8 @@ class Cache:
 
         What comes out is awaited: `await retrieve(question)`. Each call gets a copy of its own, of the annotated
         return type. Arguments must be JSON-like values, dataclasses, msgspec Structs or pydantic models. So must
-        the instance of a method, unless it is left out of the key. @classmethod and @staticmethod stand above
-        (type checkers do not follow them over an object); a class method's value is removed by
-        `Documents.find.invalidate(Documents, ...)`.
+        the instance of a method, unless it is left out of the key. @classmethod and @staticmethod stand above; a
+        class method's value is removed by `Documents.find.invalidate(Documents, ...)`.
 
         `tags`: names, or a function of the arguments that gives them. `type`: what values are decoded to, instead
         of what is annotated. `ignore`: parameters that values do not depend on, such as `("self",)`. `key`: a
@@ -218,7 +239,17 @@ class Cache:
         if key is None and tag is None and not all:
             raise ConfigurationError("invalidate(): say what: key=, tag= or all=True")
         digest = self.keyring.digest(b"value", key.encode()) if isinstance(key, str) else key
-        return await self.engine.invalidate(key=digest, tag=tag, everything=all)
+        source: Source = "api" if tag is None else "tag"
+        return await self.engine.invalidate(key=digest, tag=tag, everything=all, source=source)
+
+    async def bump_epoch(self) -> int:
+        """Begin a new epoch: nothing that was stored before is served again, on any machine; its number.
+
+        What `invalidate(all=True)` does, for who wants to compare: a number is larger than all before it, whichever
+        machine gave it out.
+        """
+        await self.invalidate(all=True)
+        return self.engine.epoch
 
     async def aclose(self) -> None:
         """Let running loads end (`Limits.drain`), then close the stores. The cache may be used again."""
@@ -241,9 +272,31 @@ class Cache:
         """Loads under way, now."""
         return self.engine.holders
 
+    @property
+    def abroad(self) -> tuple[int, int] | None:
+        """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
+        return self.engine.abroad
+
+    def tier_states(self) -> Iterable[tuple[str, TierState]]:
+        """How each far tier is."""
+        return () if self._guard is None else ((self._guard.name, self._guard.state),)
+
+    def _tier_changed(self, state: TierState, error: BaseException | None) -> None:
+        assert self._guard is not None
+        self.telemetry.emit(TierChanged(tier=self._guard.name, state=state, error=error))
+
     def gauges(self) -> Iterable[TierGauge]:
         """How full each tier is."""
         return self.engine.gauges()
+
+
+def _backplane_of(tiers: TieredStore) -> Backplane | None:
+    """That of a tier which machines share."""
+    for store in reversed(tiers.stores):
+        backplane = getattr(store, "backplane", None)
+        if isinstance(backplane, Backplane):
+            return backplane
+    return None
 
 
 async def _whole(reader: Reader) -> bytes:

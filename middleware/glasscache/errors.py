@@ -14,8 +14,16 @@ class ConfigurationError(GlasscacheError, ValueError):
     """A setting that cannot work; the message names the value and the remedy. Raised at construction time."""
 
 
+class MissingExtraError(ConfigurationError, ImportError):
+    """What was asked for needs an extra of the distribution that is not installed; the message names it."""
+
+
 class StoreError(GlasscacheError):
     """A store could not answer. The engine treats it as a miss and reports it; it never reaches a request."""
+
+
+class UnstorableError(StoreError):
+    """A store does not take this entry: too large, or without an end. The store itself is well."""
 
 
 class CodecError(GlasscacheError, ValueError):

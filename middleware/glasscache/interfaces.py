@@ -5,12 +5,13 @@ Nothing here decides anything. Eviction has no Protocol of ours: any `cachetools
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from glasscache._entry import Entry, Key
-from glasscache._events import Cause, Counters, Event, Outcome, SpanRef, TierGauge, Work
+from glasscache._events import Cause, Counters, Event, Outcome, SpanRef, TierGauge, TierState, Work
+from glasscache._lease import Claim, Lease, Lookup, Mark, Marks
 
 T = TypeVar("T")
 RemovalHook = Callable[[Key, Entry, Cause], None]
@@ -84,6 +85,10 @@ class NearStore(Store, Protocol):
         """Remove every entry as invalidated; how many there were."""
         ...
 
+    def doubt(self, now: float) -> None:
+        """`Entry.doubt` for all of them: this machine may have missed that some were told invalid."""
+        ...
+
     def sweep(self, now: float) -> float | None:
         """Remove what is dead at `now`; when the next entry dies (None: none will)."""
         ...
@@ -94,6 +99,98 @@ class NearStore(Store, Protocol):
 
     def watch(self, hook: RemovalHook) -> None:
         """Call `hook` after every removal, with its cause."""
+        ...
+
+
+class Bell(Protocol):
+    """Rings when another machine lets go of a key."""
+
+    async def rung(self, seconds: float) -> bool:
+        """Wait until it rings, or rang since it was last asked; False after `seconds`."""
+        ...
+
+    def close(self) -> None:
+        """Listen no more. Twice does no harm."""
+        ...
+
+
+@runtime_checkable
+class LeaseStore(Store, Protocol):
+    """A store that machines share, and that grants one of them at a time the right to load a key.
+
+    Every method but `listen` raises StoreError if the store cannot answer. None of them is disturbed by the
+    cancellation of its caller.
+    """
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """The entry, or the lease, or who holds it: one round trip."""
+        ...
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """Hold the lease for `lease.seconds` from now; False: it is lost (expired, invalidated, or another's)."""
+        ...
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
+        """Keep the entry, give the lease back and wake who waits: what they told in their claims, at most 16.
+
+        None: the lease is lost, and nothing was kept.
+        """
+        ...
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Give the lease back without an answer and wake who waits.
+
+        For `refuse_for` seconds lookups are told that nothing will be stored; the next `commit` or `set` ends that.
+        """
+        ...
+
+    def listen(self, key: Key) -> Bell:
+        """A bell for this key: taken before `look`, so that no release goes unheard."""
+        ...
+
+
+class Listener(Protocol):
+    """Who is told by a Backplane. Synchronous; must not raise."""
+
+    def marked(self, mark: Mark, lag: float, source: SpanRef | None) -> None:
+        """Another machine told something invalid, `lag` seconds ago, in the span `source`."""
+        ...
+
+    def replaced(self, key: Key) -> None:
+        """Another machine has put a new answer into a tier that is shared."""
+        ...
+
+    def lost(self) -> None:
+        """From now on (or from a little earlier) messages may be missing."""
+        ...
+
+    def restored(self) -> None:
+        """From now on messages arrive again; what came in between is in `Backplane.read`."""
+        ...
+
+
+@runtime_checkable
+class Backplane(Protocol):
+    """Invalidations between the machines of one namespace. Raises StoreError where it cannot answer."""
+
+    async def start(self, listener: Listener) -> None:
+        """Listen, and go on trying to until `aclose`; tells `restored` as soon as messages arrive. Returns at once."""
+        ...
+
+    async def mark(self, tags: Sequence[str], *, everything: bool, seen: int, source: SpanRef | None) -> int:
+        """Keep markers under the next number above `seen` and above all that were given out; tell all others."""
+        ...
+
+    async def tell_replaced(self, key: Key) -> None:
+        """Tell all others that there is a new answer."""
+        ...
+
+    async def read(self, since: int) -> Marks:
+        """All markers above `since`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Listen no more. A closed backplane may be started again."""
         ...
 
 
@@ -151,6 +248,15 @@ class Observable(Protocol):
     @property
     def holders(self) -> int:
         """Loads under way, now."""
+        ...
+
+    @property
+    def abroad(self) -> tuple[int, int] | None:
+        """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
+        ...
+
+    def tier_states(self) -> Iterable[tuple[str, TierState]]:
+        """How each far tier is."""
         ...
 
 

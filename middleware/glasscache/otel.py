@@ -7,6 +7,7 @@ nothing for a hit beyond four attributes on a span that is recording anyway.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -24,6 +25,7 @@ from glasscache._events import (
     ServedStale,
     SpanRef,
     TierCall,
+    TierChanged,
     Wait,
     Work,
 )
@@ -116,9 +118,24 @@ class OtelTelemetry:
                 out.add(names.LOCK_ACQUISITIONS, 1, asked)
             case ServedStale():
                 out.record(names.STALE_AGE, event.age, {names.STALE_REASON: event.reason})
+            case TierChanged():
+                self._tell_change(event)
             case _:
                 removed = {names.TIER: event.tier, names.EVICTION_REASON: event.cause}
                 out.record(names.EVICTION_AGE, event.age, removed)
+
+    def _tell_change(self, event: TierChanged) -> None:
+        attributes: dict[str, object] = {
+            names.NAME: self._name,
+            names.TIER: event.tier,
+            names.TIER_STATE: event.state,
+            **error_attributes(event.error),
+        }
+        with self._quiet:
+            if event.state == "ok":
+                self._out.log.tell(logging.INFO, names.RECOVERED, "a tier answers again", attributes)
+            else:
+                self._out.log.tell(logging.WARNING, names.DEGRADED, "a tier does not answer as it should", attributes)
 
     @property
     def annotates(self) -> bool:

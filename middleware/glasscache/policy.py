@@ -59,7 +59,9 @@ class Limits:
     it takes a stale answer or loads for itself. `reader_timeout`: how long a reader may hold up a flight that is
     paced by its readers. `drain`: how long a shutdown waits for loads. `max_parallel_loads`: loads at once for one
     key where they cannot be shared. `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all
-    running flights together. `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
+    running flights together. `far_timeout`: what the tiers outside of this process may cost one request, all their
+    answers together; `suspect_ttl`: how long an entry is served that may have been told invalid, if the tier that knows
+    cannot answer. `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
     """
 
     max_entry_bytes: int = 8 * 1024**2
@@ -71,6 +73,8 @@ class Limits:
     load_timeout: float = 120.0
     reader_timeout: float = 10.0
     drain: float = 5.0
+    far_timeout: float = 0.25
+    suspect_ttl: float = 30.0
     finish_abandoned: bool = True
 
     def __post_init__(self) -> None:
@@ -181,3 +185,11 @@ def make_marker(vary: tuple[bytes, ...], salt: bytes, *, now: float, lifetime: f
     """The marker under which variants are found; it lives as long as the longest of them may."""
     until = now + lifetime
     return Entry(chunks=(salt,), vary=vary, born=now, fresh_until=until, settled_until=until, number=number)
+
+
+def shorten(entry: Entry, ttl: float) -> Entry:
+    """The entry with at most `ttl` seconds of freshness, counted from its age of 0; itself if it has no more."""
+    until = entry.born + ttl
+    if entry.fresh_until <= until:
+        return entry
+    return replace(entry, fresh_until=until, settled_until=min(entry.settled_until, until))

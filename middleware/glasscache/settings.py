@@ -13,19 +13,58 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+from glasscache._tiers import TieredStore
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
+from glasscache.interfaces import Store
 from glasscache.keys import Keyring
 from glasscache.policy import Limits, Policy
+from glasscache.stores import open_redis
 from glasscache.stores.memory import MemoryStore
+
+Kind: TypeAlias = Literal["memory", "redis", "hybrid", "tiered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """What the tier that machines share needs. Times in seconds; secrets stay out of `repr`."""
+
+    url: str | None = field(default=None, repr=False)
+    """`REDIS_URL`"""
+    max_ttl: float | None = None
+    """`REDIS_CACHE_TTL`: nothing lives longer there; None: as long as it is meant to"""
+    max_connections: int = 16
+    """`REDIS_MAX_CONNECTIONS`, also called `REDIS_POOL_SIZE`: of each process"""
+    timeout: float = 0.25
+    """`GLASSCACHE_REDIS_TIMEOUT`: of one command"""
+    connect_timeout: float = 0.25
+    """`GLASSCACHE_REDIS_CONNECT_TIMEOUT`"""
+    prefix: str | None = None
+    """`GLASSCACHE_PREFIX` of all keys and channels there; by default glasscache: and the name of the cache"""
+    lease_seconds: float = 5.0
+    """`GLASSCACHE_LEASE_SECONDS`: how long a machine that has died can hold up the others"""
+    compression: str = "zstd"
+    """`GLASSCACHE_COMPRESSION`: zstd, zlib or none"""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """`GLASSCACHE_SECRETS`: encrypts what is stored there; the first one writes, all read"""
+
+    def store(self, name: str) -> Store:
+        """A new store for the cache of this name. ConfigurationError if the redis extra is not installed."""
+        assert self.url is not None
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "url"}
+        return open_redis(self.url, **options | {"prefix": self.prefix or f"glasscache:{name}"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a cache and its stats page need. Times in seconds, sizes in bytes; secrets stay out of `repr`."""
 
+    kind: Kind = "memory"
+    """`CACHE_TYPE`: memory; redis (nothing is kept in the process); hybrid (memory before Redis), also called tiered"""
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    """Where `kind` is not memory"""
     max_entries: int = 100
     """`CACHE_MAX_SIZE`"""
     max_bytes: int = 64 * 1024**2
@@ -49,7 +88,7 @@ class Settings:
 
         Raises ConfigurationError with every mistake at once: the variable, its value and the remedy.
         """
-        found: dict[Part, dict[str, Any]] = {"settings": {}, "policy": {}, "limits": {}, "unused": {}}
+        found: dict[Part, dict[str, Any]] = {"settings": {}, "policy": {}, "limits": {}, "redis": {}, "pool": {}}
         problems = _unknown(environ)
         for name, variable in VARIABLES.items():
             text = environ.get(name)
@@ -59,15 +98,20 @@ class Settings:
                 found[variable.part][variable.field] = variable.parse(text)
             except ValueError as error:
                 problems.append(f"{name}: {error}" if variable.secret else f"{name}={text!r}: {error}")
-        problems += _disagreeing(found["unused"])
+        problems += _disagreeing(found["redis"], found["pool"]) + _missing(found["settings"], environ)
         if problems:
             raise ConfigurationError("\n".join(["the environment cannot work:", *problems]))
         policy, limits = Policy(**found["policy"]), Limits(**found["limits"])
-        return cls(policy=policy, limits=limits, **found["settings"])
+        redis = RedisSettings(**found["pool"] | found["redis"])
+        return cls(policy=policy, limits=limits, redis=redis, **found["settings"])
 
     def cache(self) -> Cache:
-        """A new cache with a memory store."""
-        store = MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes)
+        """A new cache with the stores of its kind."""
+        store: Store = MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes)
+        if self.kind == "redis":
+            store = self.redis.store(self.name)
+        elif self.kind != "memory":
+            store = TieredStore([store, self.redis.store(self.name)])
         return Cache(store, policy=self.policy, limits=self.limits, name=self.name, key_secret=self.key)
 
 
@@ -149,16 +193,32 @@ def _secret(text: str) -> str:
 
 def _kind(text: str) -> str:
     kind = text.strip().lower()
-    if kind in ("redis", "hybrid", "tiered"):
-        raise ValueError("this release has no such tier yet: use memory")
-    if kind != "memory":
-        raise ValueError("choose memory (the default)")
+    if kind not in get_args(Kind):
+        raise ValueError("choose memory (the default), redis, or hybrid (memory before Redis; tiered is the same)")
     return kind
+
+
+def _redis_url(text: str) -> str:
+    if not re.match(r"(rediss?(\+(sentinel|cluster))?|unix)://", text):
+        raise ValueError(
+            "give a URL such as redis://host:6379/0, rediss://, redis+sentinel://, redis+cluster:// or unix://"
+        )
+    return text
+
+
+def _secrets(text: str) -> tuple[str, ...]:
+    return tuple(secret for secret in map(str.strip, text.split(",")) if secret)
+
+
+def _compression(text: str) -> str:
+    if text not in ("zstd", "zlib", "none"):
+        raise ValueError("choose zstd (the default), zlib or none")
+    return text
 
 
 # --- variables ----------------------------------------------------------------------------------------------
 
-Part = Literal["settings", "policy", "limits", "unused"]
+Part = Literal["settings", "policy", "limits", "redis", "pool"]
 
 
 class Variable(NamedTuple):
@@ -180,11 +240,19 @@ def _limit(field: dataclasses.Field[Any]) -> Variable:
 
 
 VARIABLES: Mapping[str, Variable] = {
-    "CACHE_TYPE": Variable(_kind, "unused", "kind"),
+    "CACHE_TYPE": Variable(_kind, "settings", "kind"),
     "CACHE_MAX_SIZE": Variable(_whole, "settings", "max_entries"),
     "CACHE_TTL": Variable(_seconds, "policy", "ttl"),
-    "REDIS_MAX_CONNECTIONS": Variable(_whole, "unused", "REDIS_MAX_CONNECTIONS"),
-    "REDIS_POOL_SIZE": Variable(_whole, "unused", "REDIS_POOL_SIZE"),
+    "REDIS_URL": Variable(_redis_url, "redis", "url", secret=True),
+    "REDIS_CACHE_TTL": Variable(_some_seconds, "redis", "max_ttl"),
+    "REDIS_MAX_CONNECTIONS": Variable(_whole, "redis", "max_connections"),
+    "REDIS_POOL_SIZE": Variable(_whole, "pool", "max_connections"),
+    "GLASSCACHE_REDIS_TIMEOUT": Variable(_some_seconds, "redis", "timeout"),
+    "GLASSCACHE_REDIS_CONNECT_TIMEOUT": Variable(_some_seconds, "redis", "connect_timeout"),
+    "GLASSCACHE_PREFIX": Variable(str, "redis", "prefix"),
+    "GLASSCACHE_LEASE_SECONDS": Variable(_some_seconds, "redis", "lease_seconds"),
+    "GLASSCACHE_COMPRESSION": Variable(_compression, "redis", "compression"),
+    "GLASSCACHE_SECRETS": Variable(_secrets, "redis", "secrets", secret=True),
     "GLASSCACHE_NAME": Variable(str, "settings", "name"),
     "GLASSCACHE_MAX_BYTES": Variable(_size, "settings", "max_bytes"),
     "GLASSCACHE_KEY": Variable(_secret, "settings", "key", secret=True),
@@ -196,8 +264,8 @@ VARIABLES: Mapping[str, Variable] = {
 }
 """Everything that is read, by name."""
 
-_ELSEWHERE = frozenset({"GLASSCACHE_METRICS_PORT", "GLASSCACHE_SECRETS", "GLASSCACHE_SOAK"})
-"""Ours, but read by others: exporters, encryption, the tests."""
+_ELSEWHERE = frozenset({"GLASSCACHE_METRICS_PORT", "GLASSCACHE_SOAK"})
+"""Ours, but read by others: exporters, the tests."""
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
@@ -211,9 +279,22 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _disagreeing(found: Mapping[str, Any]) -> list[str]:
-    """REDIS_POOL_SIZE is another name for REDIS_MAX_CONNECTIONS; the memory tier needs neither."""
-    most, pool = found.get("REDIS_MAX_CONNECTIONS"), found.get("REDIS_POOL_SIZE")
-    if most is None or pool is None or most == pool:
+def _disagreeing(redis: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]:
+    """REDIS_POOL_SIZE is another name for REDIS_MAX_CONNECTIONS."""
+    most, size = redis.get("max_connections"), pool.get("max_connections")
+    if most is None or size is None or most == size:
         return []
-    return [f"REDIS_MAX_CONNECTIONS={most} and REDIS_POOL_SIZE={pool} are one setting: drop one of the two"]
+    return [f"REDIS_MAX_CONNECTIONS={most} and REDIS_POOL_SIZE={size} are one setting: drop one of the two"]
+
+
+def _missing(settings: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """A tier that machines share needs to be found, and keys that mean the same on all of them."""
+    kind, problems = settings.get("kind", "memory"), []
+    if kind != "memory" and not environ.get("REDIS_URL"):
+        problems.append(f"REDIS_URL: CACHE_TYPE={kind} needs it, such as redis://localhost:6379/0")
+    if kind != "memory" and not environ.get("GLASSCACHE_KEY"):
+        problems.append(
+            f"GLASSCACHE_KEY: CACHE_TYPE={kind} needs it, the same on every machine: "
+            "make one with python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    return problems

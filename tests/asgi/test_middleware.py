@@ -451,6 +451,6 @@ def test_without_arguments_everything_comes_from_the_environment(
 
 
 def test_a_wrong_environment_is_refused_when_the_middleware_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CACHE_TYPE", "redis")
-    with pytest.raises(ConfigurationError, match="CACHE_TYPE='redis'"):
+    monkeypatch.setenv("CACHE_TYPE", "disco")
+    with pytest.raises(ConfigurationError, match="CACHE_TYPE='disco'"):
         CacheMiddleware(Echo())

@@ -11,6 +11,7 @@ import pytest
 from glasscache._clock import SystemClock
 from glasscache._events import Load, SpanRef, Wait
 from glasscache.errors import CodecError
+from glasscache.stats import stats
 from glasscache.testing import (
     ClockContract,
     CodecContract,
@@ -43,6 +44,10 @@ class TestManualClock(ClockContract):
 class TestRecordingTelemetry(TelemetryContract):
     def make_telemetry(self) -> Telemetry:
         return RecordingTelemetry()
+
+
+def test_the_cache_that_the_telemetry_contract_observes_has_all_that_is_read() -> None:
+    assert stats(_Source())["tiers"] == {"far": "ok"}
 
 
 class MsgpackCodec:

@@ -9,7 +9,7 @@ import cachetools
 import pytest
 
 from glasscache.stores.memory import MemoryStore
-from glasscache.testing import FlakyStore, ManualClock, NearStoreContract, StoreContract
+from glasscache.testing import FlakyStore, LeaseStoreContract, ManualClock, NearStoreContract, StoreContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,7 @@ def test_a_store_that_keeps_every_promise_passes() -> None:
     assert broken_by(MemoryStore) == set()
 
 
-@pytest.mark.parametrize("contract", [StoreContract, NearStoreContract])
+@pytest.mark.parametrize("contract", [StoreContract, NearStoreContract, LeaseStoreContract])
 def test_a_contract_without_a_store_says_what_is_missing(contract: type[StoreContract]) -> None:
     with pytest.raises(NotImplementedError):
         contract().make_store()

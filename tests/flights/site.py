@@ -17,12 +17,13 @@ from glasscache._engine import Answer, Engine
 from glasscache._entry import Entry
 from glasscache._flight import Flight
 from glasscache._gate import Gate
-from glasscache._null import NullTelemetry
+from glasscache._null import NullBackplane, NullTelemetry
 from glasscache._run import Ask
 from glasscache._stream import Head
-from glasscache.interfaces import NearStore, Store, Telemetry
+from glasscache._tiers import Unleased
+from glasscache.interfaces import Backplane, LeaseStore, NearStore, Store, Telemetry
 from glasscache.policy import Limits, Policy, Share, Terms
-from glasscache.stores._null import NullStore
+from glasscache.stores._null import NullLeases
 from glasscache.stores.memory import MemoryStore
 from tests.support.seeded_loop import Chaos, World, explore
 
@@ -108,6 +109,7 @@ class Site:
         policy: Policy | None = None,
         near: NearStore | None = None,
         far: Store | None = None,
+        backplane: Backplane | None = None,
         telemetry: Telemetry | None = None,
         origin: Origin = Load.answer,
         max_loads: int | None = None,
@@ -115,14 +117,17 @@ class Site:
         self.world = world
         self.random = world.random
         self.policy = policy or Policy(ttl=1000.0, early_refresh=0.0)
+        clock = LoopClock(world.loop)
         self.engine = Engine(
             near or MemoryStore(),
-            far or NullStore(),
+            NullLeases() if far is None else far if isinstance(far, LeaseStore) else Unleased(far, clock=clock),
+            backplane or NullBackplane(),
             limits=limits or Limits(),
-            clock=LoopClock(world.loop),
+            clock=clock,
             telemetry=telemetry or NullTelemetry(),
-            has_far=far is not None,
             random=Random(world.seed),
+            has_far=far is not None,
+            is_shared=backplane is not None,
         )
         self.state = self.engine._state
         self.gate = Gate(max_loads)

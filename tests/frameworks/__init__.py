@@ -1,1 +1,1 @@
-"""One contract, eight frameworks, five servers: glasscache where people will put it."""
+"""One contract, eight frameworks, four servers in five set-ups: glasscache where people will put it."""

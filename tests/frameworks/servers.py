@@ -99,7 +99,7 @@ def _output(folder: Path, told: Path) -> Iterator[IO[bytes]]:
 
 _KEPT_OUT = ("CACHE_", "GLASSCACHE_", "OTEL_", "PYTHONWARNINGS", "HYPERCORN_", "GRANIAN_", "COVERAGE_")
 """What would configure the cache or the server, makes warnings errors, or measures: tracing the imports of eight
-frameworks on five servers takes half as long again as running them.
+frameworks on every server takes half as long again as running them.
 """
 
 

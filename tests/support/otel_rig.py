@@ -27,8 +27,10 @@ from glasscache._events import (
     Load,
     Removed,
     ServedStale,
+    SpanRef,
     TierCall,
     TierGauge,
+    TierState,
     Wait,
 )
 from glasscache.otel import OtelTelemetry
@@ -59,10 +61,15 @@ class Source:
         self.counters = Counters()
         self.waiters = 3
         self.holders = 2
+        self.abroad: tuple[int, int] | None = (1, 1)
+        self.states: list[tuple[str, TierState]] = [("redis", "ok")]
         self.levels = [TierGauge("memory", 7, 100, 700, 64_000)]
 
     def gauges(self) -> Iterable[TierGauge]:
         return self.levels
+
+    def tier_states(self) -> Iterable[tuple[str, TierState]]:
+        return self.states
 
 
 class Rig:
@@ -163,6 +170,8 @@ def drive_everything(rig: Rig, source: Source) -> None:
         with tell.span(call):
             pass
     with tell.span(Invalidation(source="tag", count=9)):
+        pass
+    with tell.span(Invalidation(source="backplane", count=2, cause=SpanRef(1, 2, sampled=True), lag=0.02)):
         pass
     tell.emit(Answered(result="miss", duration=0.3))
     tell.emit(Answered(result="error", duration=0.3, error=ValueError("no")))

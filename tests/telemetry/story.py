@@ -119,7 +119,7 @@ def assert_figures(metrics: dict[str, Metric]) -> None:
     assert point("stale.age", stale__reason="revalidating") == pytest.approx(1.5)
     for reason, number in EVICTIONS.items():
         assert point("evictions", eviction__reason=reason) == number
-    assert point("invalidations", invalidation__source="api") == 8
+    assert point("invalidations", invalidation__source="tag") == 8
     assert point("lock.acquisitions", lock__result="immediate") == 14
     assert point("saved.time", key_group="/slow") == pytest.approx(1.5)
     for name in ("lock.waiter.count", "lock.holder.count", "entry.count", "memory.usage"):

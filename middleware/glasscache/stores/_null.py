@@ -5,9 +5,12 @@ Must never keep, count or tell anything.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import TYPE_CHECKING
 
-from glasscache._events import Cause, TierGauge
+from glasscache._events import Cause, SpanRef, TierGauge
+from glasscache._lease import Claim, Lease, Lookup
 
 if TYPE_CHECKING:
     from glasscache._entry import Entry, Key
@@ -33,6 +36,42 @@ class NullStore:
         """There is nothing to release."""
 
 
+class NullLeases(NullStore):
+    """A far tier that is always empty, and lets everybody load."""
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """Nothing: load."""
+        return Lookup(lease=Lease(token=0, seconds=math.inf))
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """As long as you like."""
+        return True
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...]:
+        """Keep nothing; nobody waited."""
+        return ()
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Nobody waited."""
+        return ()
+
+    def listen(self, key: Key) -> NullBell:
+        """A bell that never rings."""
+        return NullBell()
+
+
+class NullBell:
+    """Never rings."""
+
+    async def rung(self, seconds: float) -> bool:
+        """Wait in vain."""
+        await asyncio.sleep(seconds)
+        return False
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 class NullNear(NullStore):
     """A near tier that is always empty. It refuses without telling: nobody wanted anything kept here."""
 
@@ -55,6 +94,9 @@ class NullNear(NullStore):
     def clear(self) -> int:
         """None were there."""
         return 0
+
+    def doubt(self, now: float) -> None:
+        """There is nothing to doubt."""
 
     def sweep(self, now: float) -> float | None:
         """Nothing will ever die."""

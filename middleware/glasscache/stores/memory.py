@@ -116,6 +116,11 @@ class MemoryStore:
         """Remove every entry as invalidated; how many there were."""
         return self._drop_all(tuple(self._live), "invalidated")
 
+    def doubt(self, now: float) -> None:
+        """`Entry.doubt` for all of them."""
+        for entry in self._live.values():
+            entry.doubt(now)
+
     def sweep(self, now: float) -> float | None:
         """Remove what is dead at `now`; when to sweep next.
 

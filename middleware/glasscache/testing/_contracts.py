@@ -23,11 +23,13 @@ from glasscache._events import (
     ServedStale,
     SpanRef,
     TierCall,
+    TierChanged,
     TierGauge,
+    TierState,
     Wait,
     Work,
 )
-from glasscache.errors import CodecError
+from glasscache.errors import CodecError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -165,12 +167,16 @@ class KeyBuilderContract:
             assert scope == before
 
 
+_ABROAD = SpanRef(3, 4, sampled=True)
+
+
 class _Source:
     """The least that can be observed."""
 
     name = "contract"
     waiters = 0
     holders = 0
+    abroad = (0, 0)
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -179,6 +185,10 @@ class _Source:
     def gauges(self) -> Iterable[TierGauge]:
         """One tier, half full."""
         return (TierGauge("memory", 1, 2, 10, 20),)
+
+    def tier_states(self) -> Iterable[tuple[str, TierState]]:
+        """One far tier, well."""
+        return (("far", "ok"),)
 
 
 class TelemetryContract:
@@ -192,12 +202,17 @@ class TelemetryContract:
     def works() -> tuple[Work, ...]:
         """One of each kind."""
         load = Load(group="rule", key=b"key", trigger="miss")
+        ours = Load(group="rule", key=b"key", trigger="miss", fencing_token=7, release="lost", remote_waiters=[_ABROAD])
+        theirs = Load(group="rule", key=b"key", trigger="miss", machine="host-7", ref=_ABROAD)
         return (
             load,
             Load(group="rule", key=b"key", trigger="refresh", cause=SpanRef(1, 2, sampled=True)),
             Wait(group="rule", key=b"key", scope="process", holder=load, position=1),
             TierCall(tier="redis", operation="get"),
             Invalidation(source="tag"),
+            ours,
+            Wait(group="rule", key=b"key", scope="cluster", holder=theirs, position=1),
+            Invalidation(source="backplane", cause=_ABROAD, lag=0.1),
         )
 
     def test_a_span_goes_around_every_kind_of_work(self) -> None:
@@ -232,7 +247,7 @@ class TelemetryContract:
 
     def test_spans_nest(self) -> None:
         telemetry = self.make_telemetry()
-        load, _, wait, call, _ = self.works()
+        load, _, wait, call, *_ = self.works()
         with telemetry.span(load), telemetry.span(wait), telemetry.span(call):
             pass
 
@@ -244,6 +259,7 @@ class TelemetryContract:
             Acquired(scope="process", result="immediate"),
             ServedStale(reason="revalidating", age=1.5),
             Removed(tier="memory", cause="evicted", age=10.0),
+            TierChanged(tier="redis", state="open", error=StoreError("no answer")),
         )
         for event in events:
             telemetry.emit(event)

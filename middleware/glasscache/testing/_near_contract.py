@@ -51,6 +51,19 @@ class NearStoreContract(StoreContract):
 
         self.run(scenario)
 
+    def test_what_was_doubted_is_still_there_and_says_since_when(self) -> None:
+        store, wanted = self.make_store(), self.entry()
+        store.put(b"key", wanted)
+        now = self.clock.now()
+        store.doubt(now + 1.0)
+        store.doubt(now + 2.0)
+        store.put(b"other", self.entry())
+        assert store.peek(b"key") is wanted
+        assert wanted.doubted == now + 1.0, "the first doubt counts"
+        other = store.peek(b"other")
+        assert other is not None
+        assert other.doubted is None
+
     def test_a_replaced_entry_is_told(self) -> None:
         store, told = self.watched()
         older, newer = self.entry(b"older"), self.entry(b"newer")

@@ -1,0 +1,232 @@
+"""A far store that cannot hold anybody up: every answer within a budget, and none asked for while it is ill.
+
+Decides when a store is left alone (its breaker is open), and when it is asked again: by one probe at a time, which no
+request waits for. A removal that could not be carried out is kept, and made up for before anything else is asked.
+Operations run in tasks of their own, and are never cancelled: their callers only stop waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, TypeVar
+
+from glasscache._entry import Entry, Key
+from glasscache._events import SpanRef, TierState
+from glasscache._lease import Claim, Lease, Lookup
+from glasscache.errors import StoreError, UnstorableError
+from glasscache.interfaces import Bell, Clock, LeaseStore
+
+T = TypeVar("T")
+
+_IN_A_ROW = 5
+_WINDOW = 20
+_SHARE = 0.5
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 15.0
+_MAX_REMOVALS = 10_000
+_NO_KEY: Key = bytes(16)
+"""Asked for by a probe; what it finds does not matter."""
+
+
+def _nobody(state: TierState, error: BaseException | None) -> None:
+    """Told of changes, where nobody else is."""
+
+
+class Breaker:
+    """Whether to ask. Open after 5 failures in a row, or when half of the last 20 failed."""
+
+    def __init__(self, now: Callable[[], float], random: Random) -> None:
+        self._now = now
+        self._random = random
+        self._last: deque[bool] = deque(maxlen=_WINDOW)
+        self._in_a_row = 0
+        self._pause = _FIRST_PAUSE
+        self._ask_at = 0.0
+        self.is_open = False
+
+    @property
+    def state(self) -> TierState:
+        """Open; degraded: the last operation failed; ok."""
+        if self.is_open:
+            return "open"
+        return "degraded" if self._in_a_row else "ok"
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a probe."""
+        return self.is_open and self._now() >= self._ask_at
+
+    def succeeded(self) -> None:
+        """An operation went well."""
+        self._in_a_row = 0
+        self._last.append(True)
+        if len(self._last) == _WINDOW and all(self._last):
+            self._pause = _FIRST_PAUSE  # well again, and not only for a moment
+
+    def failed(self) -> None:
+        """An operation went wrong."""
+        self._in_a_row += 1
+        self._last.append(False)
+        many = len(self._last) == _WINDOW and self._last.count(False) >= _WINDOW * _SHARE
+        if self.is_open or many or self._in_a_row >= _IN_A_ROW:
+            self.open()
+
+    def open(self) -> None:
+        """Ask nobody for a while: each time for longer, and not all machines at once."""
+        self.is_open = True
+        self._ask_at = self._now() + self._pause * (0.5 + self._random.random())
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def close(self) -> None:
+        """Ask again."""
+        self.is_open = False
+        self._in_a_row = 0
+        self._last.clear()
+
+
+class Guard:
+    """`store`, within `budget` seconds an operation, or not at all. Itself a LeaseStore.
+
+    `told`: called with the new state whenever it changes, and with the error that made it worse.
+    """
+
+    def __init__(self, store: LeaseStore, *, clock: Clock, budget: float, random: Random) -> None:
+        self.store = store
+        self.told: Callable[[TierState, BaseException | None], None] = _nobody
+        self._budget = budget
+        self._breaker = Breaker(clock.now, random)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._probe: asyncio.Task[None] | None = None
+        self._removals: OrderedDict[Key, None] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        """That of the store."""
+        return self.store.name
+
+    @property
+    def state(self) -> TierState:
+        """How the store is."""
+        return self._breaker.state
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry under `key`, or None."""
+        return await self._ask(self.store.get(key))
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry."""
+        await self._ask(self.store.set(key, entry))
+        self._removals.pop(key, None)
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry; if that cannot be done now, as soon as it can."""
+        self._removals[key] = None
+        self._removals.move_to_end(key)
+        if len(self._removals) > _MAX_REMOVALS:  # its marker (see _markers.py) still says that it is dead
+            self._removals.popitem(last=False)
+        await self._ask(self.store.delete(key))
+        self._removals.pop(key, None)
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """The entry, or the lease, or who holds it. A lease that comes too late is given back."""
+
+        def too_late(look: Lookup) -> None:
+            if look.lease is not None:
+                self._spawn(self.store.release(key, look.lease))
+
+        return await self._ask(self.store.look(key, claim), too_late)
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """Hold the lease for longer."""
+        return await self._ask(self.store.renew(key, lease))
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
+        """Keep the entry and give the lease back."""
+        told = await self._ask(self.store.commit(key, lease, entry))
+        self._removals.pop(key, None)
+        return told
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Give the lease back."""
+        return await self._ask(self.store.release(key, lease, refuse_for=refuse_for))
+
+    def listen(self, key: Key) -> Bell:
+        """A bell for this key."""
+        return self.store.listen(key)
+
+    async def aclose(self) -> None:
+        """Wait for what is under way, then close the store."""
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=self._budget)
+        await self.store.aclose()
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    async def _ask(self, operation: Coroutine[Any, Any, T], too_late: Callable[[T], None] | None = None) -> T:
+        if self._breaker.is_open:
+            operation.close()
+            self._probe_if_due()
+            raise StoreError(f"{self.name} does not answer: it is left alone for a while")
+        task = self._spawn(operation)
+        try:
+            await asyncio.wait((task,), timeout=self._budget)
+        finally:
+            if not task.done() and too_late is not None:
+                task.add_done_callback(lambda done: _tell_late(done, too_late))
+        if not task.done():
+            error = StoreError(f"no answer within {self._budget:g} s")
+            self._judge(error)
+            raise error
+        self._judge(task.exception())
+        return task.result()
+
+    def _spawn(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(operation)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: nobody may be left to do so
+
+    def _judge(self, error: BaseException | None) -> None:
+        before = self._breaker.state
+        if error is None or isinstance(error, UnstorableError):
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+        self._tell(before, error)
+
+    def _tell(self, before: TierState, error: BaseException | None) -> None:
+        if self._breaker.state != before:
+            self.told(self._breaker.state, error)
+
+    # --- asking again -----------------------------------------------------------------------------------------------
+
+    def _probe_if_due(self) -> None:
+        if self._breaker.is_due and (self._probe is None or self._probe.done()):
+            self._probe = self._spawn(self._try_again())
+
+    async def _try_again(self) -> None:
+        try:
+            await self.store.get(_NO_KEY)
+            while self._removals:
+                key = next(iter(self._removals))
+                await self.store.delete(key)
+                self._removals.pop(key, None)
+        except Exception:
+            self._breaker.open()
+        else:
+            before = self._breaker.state
+            self._breaker.close()
+            self._tell(before, None)
+
+
+def _tell_late(task: asyncio.Task[T], too_late: Callable[[T], None]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        too_late(task.result())

@@ -1,0 +1,332 @@
+"""The right to load: what one run has to do with the tier that machines share, before, during and after its load.
+
+Decides whether a stored answer will do, whether to load or to wait for another machine that loads, and whether what is
+loaded may be stored. Never runs an origin. A shared tier that cannot answer is no reason to wait, or to fail: the load
+then goes ahead, and what comes of it is kept near, under doubt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Literal
+
+from glasscache._entry import Entry, Key
+from glasscache._events import Acquired, Load, Release, TierCall, WaitOutcome
+from glasscache._flight import Flight
+from glasscache._lease import Claim, Holder, Lease, Lookup
+from glasscache._state import State
+from glasscache._wait import Waiting
+from glasscache.interfaces import Bell
+
+_POLL = 1.0  # seconds: who waits asks no more often, unless it is woken
+_MAX_LOOKS = 64  # for a key that is told invalid again and again
+_MAX_HOLDERS = 2  # machines that may fail before a waiting one loads by itself
+_FIRST_RENEWAL = 1 / 3  # of a lease
+_FRESHER = 0.05  # seconds: an entry of another machine is worth having if it lives this much longer
+
+
+class Right:
+    """Of a run that asks nobody."""
+
+    asks = False
+    """Whether the span of the load waits until it is clear that there will be one."""
+    is_known = True
+    """Whether the shared tier has answered; otherwise what is stored near is under doubt."""
+    is_idle = False
+    """Whether a refresh has found that another machine does its work."""
+    tier = "origin"
+    """Where the answer comes from."""
+
+    def __init__(self, *, keeps: bool) -> None:
+        self._keeps = keeps
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is loaded may be stored."""
+        return self._keeps
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is a lease to give back."""
+        return False
+
+    async def seek(self, flight: Flight) -> Entry | None:
+        """An entry that answers; None: load."""
+        return None
+
+    async def give_back(self, entry: Entry | None, *, refuse_for: float = 0.0) -> bool:
+        """Commit the answer, or release the lease without one: it is given up before anything is awaited.
+
+        False: the lease was lost, nothing may be stored.
+        """
+        return True
+
+
+class SharedRight(Right):
+    """Of a run that asks a far tier first. A tier that grants no leases grants every one."""
+
+    asks = True
+
+    def __init__(self, state: State, at: Key, asked: Key, work: Load, fresh_for: float) -> None:
+        self._state = state
+        self._commons = state.commons
+        self._at = at
+        self._asked = asked
+        self._work = work
+        self._refreshes = work.trigger == "refresh"
+        self._claim = Claim(
+            ref=state.commons.telemetry.current(),
+            refreshes=self._refreshes,
+            fresh_for=fresh_for + _FRESHER if fresh_for else 0.0,
+            waits=not self._refreshes,
+        )
+        self._lease: Lease | None = None
+        self._since = self._good_until = 0.0
+        self._renewal: asyncio.TimerHandle | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is loaded may be stored: under a lease, or near if nobody can be asked for one."""
+        return self._lease is not None or not self.is_known
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is a lease to give back."""
+        return self._lease is not None
+
+    # --- before the load --------------------------------------------------------------------------------------------
+
+    async def seek(self, flight: Flight) -> Entry | None:
+        """An entry that answers; None: load, unless the run `is_idle`. A stale one may stand in meanwhile."""
+        bell = self._state.far.listen(self._at)
+        waiting = Abroad(self._state, self._at, self._work, bell)
+        try:
+            for _ in range(_MAX_LOOKS):
+                look = await self._look()
+                if look is None:
+                    return self._cut_off(waiting)
+                flight.stand_in = look.entry
+                if look.holder is None or self._refreshes:
+                    flight.collapsed = waiting.has_waited
+                    return self._decide(look, waiting)
+                if not await waiting.wait(look.holder):
+                    break
+            self._told_acquired("timeout")
+            return None
+        finally:
+            waiting.leave()
+            bell.close()
+
+    async def _look(self) -> Lookup | None:
+        """One lookup that counts: what it found is not dead. None: the tier could not answer."""
+        coherence = self._state.coherence
+        while True:
+            self._claim = replace(
+                self._claim,
+                number=coherence.markers.number,
+                newer_than=max(self._claim.newer_than, coherence.markers.everything),
+            )
+            call = TierCall(tier=self._state.far.name, operation="get")
+            look = await self._state.tell(call, self._look_in_time(call))
+            if look is None or look.entry is None:
+                return look
+            needed = coherence.dead_below(look.entry, self._asked)
+            if look.entry.number >= needed:
+                return look
+            if look.lease or look.holder or look.refused:
+                return replace(look, entry=None)
+            self._claim = replace(self._claim, newer_than=needed)
+
+    async def _look_in_time(self, call: TierCall) -> Lookup:
+        coherence = self._state.coherence
+        look = Lookup()
+        try:
+            async with asyncio.timeout(self._commons.limits.far_timeout):
+                look = await self._state.far.look(self._at, self._claim)
+                call.found = look.entry is not None
+                if not coherence.in_step:  # after the lookup: what was told invalid before it is known then
+                    await coherence.catch_up()
+        except Exception:
+            if look.lease is None:
+                raise
+            look = replace(look, entry=None)  # nobody knows whether it may stand in
+        return look
+
+    def _cut_off(self, waiting: Abroad) -> Entry | None:
+        """Without the far tier: from what is left."""
+        if not self._state.is_shared:
+            self._hold(Lease(token=0, seconds=math.inf))
+            return None
+        waiting.over("error")
+        self._told_acquired("error")
+        self.is_known = False
+        now = self._commons.clock.now()
+        entry = self._state.near.peek(self._at)
+        if entry is None or entry.doubted is None:
+            return None
+        if now < min(entry.dead_from, entry.doubted + self._commons.limits.suspect_ttl):
+            self.tier = self._state.near.name
+            self._state.suspects += 1
+            return entry
+        self._state.near.drop(self._at, "expired")
+        return None
+
+    def _decide(self, look: Lookup, waiting: Abroad) -> Entry | None:
+        if look.lease is not None:
+            self._told_acquired("contended" if waiting.has_waited else "immediate")
+            waiting.over("acquired")
+            self._hold(look.lease)
+        elif look.entry is not None and look.holder is None and not look.refused:
+            waiting.over("served")
+            self.tier = self._state.far.name
+            return look.entry
+        else:  # nothing will be stored, or a refresh is under way elsewhere
+            waiting.over("holder_failed")
+            self.is_idle = self._refreshes
+        self._drop_doubted()
+        return None
+
+    def _drop_doubted(self) -> None:
+        """The tier that knows has no such entry: it was told invalid, or is past its time."""
+        entry = self._state.near.peek(self._at)
+        if entry is not None and entry.doubted is not None and not self._refreshes:
+            self._state.near.drop(self._at)
+
+    def _told_acquired(self, result: Literal["immediate", "contended", "timeout", "error"]) -> None:
+        if self._state.is_shared:
+            self._commons.telemetry.emit(Acquired(scope="cluster", result=result))
+
+    # --- during the load --------------------------------------------------------------------------------------------
+
+    def _hold(self, lease: Lease) -> None:
+        self._lease = lease
+        self._work.fencing_token = lease.token
+        self._since = self._commons.clock.now()
+        self._state.leases += self._state.is_shared
+        self._good(lease)
+
+    def _good(self, lease: Lease) -> None:
+        self._good_until = self._commons.clock.now() + lease.seconds
+        if self._state.is_shared:
+            loop = asyncio.get_running_loop()
+            self._renewal = loop.call_later(lease.seconds * _FIRST_RENEWAL, self._renew, lease)
+
+    def _renew(self, lease: Lease) -> None:
+        self._state.spawn(self._try_to_renew(lease))
+
+    async def _try_to_renew(self, lease: Lease) -> None:
+        call = TierCall(tier=self._state.far.name, operation="lease")
+        renewed = await self._state.tell(call, self._state.far.renew(self._at, lease))
+        if self._lease is not lease:
+            return  # given back meanwhile
+        if renewed:
+            self._good(lease)
+        elif call.error is None:
+            self._lose("lost")
+        elif self._commons.clock.now() >= self._good_until:
+            self._lose("expired")
+        else:
+            loop = asyncio.get_running_loop()
+            self._renewal = loop.call_later(lease.seconds * _FIRST_RENEWAL / 2, self._renew, lease)
+
+    def _lose(self, how: Release) -> None:
+        self._let_go()
+        self._work.release = how
+
+    def _let_go(self) -> Lease:
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._work.held = self._commons.clock.now() - self._since
+        self._state.leases -= self._state.is_shared
+        return lease
+
+    # --- after the load ---------------------------------------------------------------------------------------------
+
+    def give_back(self, entry: Entry | None, *, refuse_for: float = 0.0) -> Coroutine[object, object, bool]:
+        """Commit the answer, or release the lease without one."""
+        lease = self._let_go()
+        return self._release(lease, refuse_for) if entry is None else self._commit(lease, entry)
+
+    async def _release(self, lease: Lease, refuse_for: float) -> bool:
+        call, far = TierCall(tier=self._state.far.name, operation="lease"), self._state.far
+        waiters = await self._state.tell(call, far.release(self._at, lease, refuse_for=refuse_for))
+        self._work.remote_waiters.extend(waiters or ())
+        return True
+
+    async def _commit(self, lease: Lease, entry: Entry) -> bool:
+        call = self._state.storing(entry)
+        waiters = await self._state.tell(call, self._state.far.commit(self._at, lease, entry))
+        self._work.remote_waiters.extend(waiters or ())
+        if waiters is None and call.error is None:
+            self._work.release = "lost"
+            return False
+        return True
+
+
+class Abroad:
+    """The waits of one run for other machines, one after the other."""
+
+    def __init__(self, state: State, key: Key, work: Load, bell: Bell) -> None:
+        self._state = state
+        self._commons = state.commons
+        self._key = key
+        self._work = work
+        self._bell = bell
+        self._began = -math.inf
+        self._tokens: list[int] = []
+        self._waiting: Waiting | None = None
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether there was anything to wait for."""
+        return bool(self._tokens)
+
+    async def wait(self, holder: Holder) -> bool:
+        """Until there is reason to look again; False: no more waiting, load."""
+        now = self._commons.clock.now()
+        if holder.token not in self._tokens:
+            if self._tokens:
+                self._end("holder_failed")
+            else:
+                self._began = now
+            self._begin(holder, now)
+        patience = self._began + self._commons.limits.wait_timeout - now
+        if patience <= 0 or len(self._tokens) > _MAX_HOLDERS:
+            self.over("timeout")
+            return False
+        await self._bell.rung(min(patience, self._pause(holder)))
+        return True
+
+    def _pause(self, holder: Holder) -> float:
+        """Who waits asks about once a second, and just after the lease has run out, should nobody renew it."""
+        jitter = self._state.random.random()
+        if _POLL <= holder.remaining <= 2 * _POLL:
+            return holder.remaining + jitter / 20
+        return _POLL + jitter / 4
+
+    def _begin(self, holder: Holder, now: float) -> None:
+        self._tokens.append(holder.token)
+        group = self._work.group
+        there = Load(group=group, key=self._key, trigger="miss", ref=holder.ref, machine=holder.machine)
+        there.begun, there.fencing_token = now - holder.elapsed, holder.token
+        self._work.waits_for = there
+        self._waiting = self._commons.begin_wait(there, group, self._key, holder.position, "cluster")
+
+    def over(self, outcome: WaitOutcome) -> None:
+        """The last wait, if any, ended like this; the first word counts."""
+        self._end(outcome)
+        if outcome != "served":
+            self._work.waits_for = None  # from here on its followers wait for this load
+
+    def leave(self) -> None:
+        """Wait no more, for whatever reason."""
+        self._end("cancelled")
+
+    def _end(self, outcome: WaitOutcome) -> None:
+        if self._waiting is not None:
+            self._waiting.over(outcome)

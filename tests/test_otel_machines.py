@@ -1,0 +1,93 @@
+"""What is told of other machines: leases, waits for them, invalidations from them, tiers that fail."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+
+import pytest
+
+from glasscache._events import Invalidation, SpanRef, TierChanged
+from tests.support.otel_rig import Rig, ids, linked, load, run_load, wait
+
+_THERE = SpanRef(0xABC, 0xDEF, sampled=True)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_follower_of_a_load_that_waits_for_another_machine_waits_for_that_one(rig: Rig) -> None:
+    there = load(ref=_THERE, machine="host-7-ab", begun=90.0)
+    here = load(waits_for=there)
+    with rig.telemetry.span(wait(here, scope="cluster", begun=100.0, ended=100.2)):
+        pass
+    span = rig.span("cache.lock.wait")
+    assert linked(span) == [("lock_holder", _THERE.span_id)]
+    told = dict(span.attributes or {})
+    assert told["cache.lock.scope"] == "cluster"
+    assert told["cache.lock.holder.id"] == "host-7-ab"
+    assert told["cache.lock.holder.elapsed"] == pytest.approx(10.0)
+    assert told["cache.lock.holder.trace_id"] == f"{_THERE.trace_id:032x}"
+
+
+def test_a_wait_that_begins_before_anyone_knows_who_loads_is_linked_at_its_end(rig: Rig) -> None:
+    work = load()
+    with rig.telemetry.span(wait(work)):
+        run_load(rig.telemetry, work)
+    span, holder = rig.span("cache.lock.wait"), rig.span("cache.load")
+    assert linked(span) == [("lock_holder", ids(holder).span_id)]
+    assert (span.attributes or {})["cache.lock.holder.span_id"] == f"{ids(holder).span_id:016x}"
+
+
+def test_a_load_under_a_lease_tells_what_became_of_it_and_links_to_who_waited_elsewhere(rig: Rig) -> None:
+    work = load(fencing_token=41, held=2.5, remote_waiters=[_THERE], told_after=100.0)
+    section = rig.telemetry.span(work)
+    contextvars.copy_context().run(section.__enter__)
+    section.__exit__(None, None, None)
+    span = rig.span("cache.load")
+    assert linked(span) == [("lock_waiter", _THERE.span_id)]
+    assert (span.attributes or {})["cache.fencing_token"] == 41
+    assert (span.start_time or 0) - (span.end_time or 0) > 99e9  # it ended before it was told
+    held = {p.attributes["cache.lock.scope"]: p for p in rig.points("glasscache.lock.hold.duration")}
+    assert held["cluster"].sum == 2.5
+    assert held["cluster"].attributes["cache.lock.release"] == "released"
+    queues = {p.attributes["cache.lock.scope"]: p.sum for p in rig.points("glasscache.lock.queue.length")}
+    assert queues == {"process": 0, "cluster": 1}
+
+
+def test_a_lost_lease_is_an_error_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="glasscache"):
+        run_load(rig.telemetry, load(fencing_token=41, release="lost"))
+    (record,) = caplog.records
+    assert (record.levelno, record.__dict__["event.name"]) == (logging.ERROR, "glasscache.lock.lost")
+    assert record.__dict__["cache.lock.release"] == "lost"
+
+
+def test_a_long_wait_for_another_machine_names_it(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    there = load(machine="host-7-ab")
+    with rig.telemetry.span(wait(load(waits_for=there), scope="cluster", begun=0.0, ended=3.0)):
+        pass
+    (record,) = caplog.records
+    assert record.__dict__["cache.lock.holder.id"] == "host-7-ab"
+    assert "cache.lock.holder.trace_id" not in record.__dict__
+
+
+def test_an_invalidation_from_another_machine_is_linked_to_it_and_its_lag_measured(rig: Rig) -> None:
+    with rig.telemetry.span(Invalidation(source="backplane", count=3, cause=_THERE, lag=0.25)):
+        pass
+    span = rig.span("cache.invalidate")
+    assert linked(span) == [("invalidation_source", _THERE.span_id)]
+    (lag,) = rig.points("glasscache.invalidation.lag")
+    assert lag.sum == 0.25
+
+
+def test_a_tier_that_fails_and_recovers_is_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="glasscache"):
+        rig.telemetry.emit(TierChanged(tier="redis", state="open", error=ConnectionError("no")))
+        rig.telemetry.emit(TierChanged(tier="redis", state="ok"))
+    told = [(record.levelno, record.__dict__["event.name"]) for record in caplog.records]
+    assert told == [(logging.WARNING, "glasscache.tier.degraded"), (logging.INFO, "glasscache.tier.recovered")]
+    assert caplog.records[0].__dict__["error.type"] == "ConnectionError"
+    assert "error.type" not in caplog.records[1].__dict__

@@ -1,0 +1,425 @@
+"""Redis as a tier that machines share, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from glasscache._clock import SystemClock
+from glasscache._lease import Claim, Lease
+from glasscache.errors import ConfigurationError, StoreError, UnstorableError
+from glasscache.interfaces import Bell, Clock, LeaseStore
+from glasscache.stores import open_redis
+from glasscache.stores.redis import RedisStore
+from glasscache.testing import LeaseStoreContract, ManualClock, entry
+from glasscache.testing._lease_contract import holder_of, lease_of
+from tests.support.redis_process import RedisProcess, cluster_options
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+PATIENT = 5.0  # seconds: a busy test machine is no broken server
+ACL = (
+    "user glasscache on >s3cret resetchannels ~glasscache-* &glasscache-* -@all "  # docs/redis-acl.md
+    "+get +set +del +exists +pttl +pexpire +hget +hset +hlen +hgetall +hmget +hsetnx +zadd +zcard +zpopmin "
+    "+zrangebyscore +time +publish +spublish +subscribe +unsubscribe +ssubscribe +sunsubscribe +eval +evalsha "
+    "+ping +hello"
+)
+_numbers = itertools.count()
+
+
+def prefix() -> str:
+    """Of a namespace that nobody else uses."""
+    return f"glasscache-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    folder = tmp_path_factory.mktemp("redis")
+    with RedisProcess(folder, f"unixsocket {folder}/s", ACL) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A cluster of one node, which serves all slots."""
+    with RedisProcess(tmp_path_factory.mktemp("cluster"), *cluster_options()) as process:
+        process.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        process.until_cluster_ok()
+        yield process
+
+
+class OverRedis(LeaseStoreContract):
+    """By a URL."""
+
+    tolerance = 2.0  # milliseconds on the server, and the time that a busy machine takes between two steps
+    options: dict[str, Any] = {}  # noqa: RUF012 - read only
+    server: RedisProcess
+
+    @pytest.fixture(autouse=True)
+    def _on_server(self, server: RedisProcess) -> None:
+        self.server = server
+
+    @cached_property
+    def clock(self) -> Clock:
+        return SystemClock()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.server.port}"
+
+    def make_stores(self, count: int) -> Sequence[LeaseStore]:
+        name = prefix()
+        options = {"timeout": PATIENT, "connect_timeout": PATIENT} | self.options
+        return [RedisStore.from_url(self.url, prefix=name, **options) for _ in range(count)]
+
+    async def ready(self, store: LeaseStore, bell: Bell) -> None:
+        assert await bell.rung(PATIENT), "a new subscription rings: something may have been missed"
+
+
+class TestResp3(OverRedis):
+    pass
+
+
+class TestResp2AndEncryption(OverRedis):
+    options = {"protocol": 2, "secrets": ["a secret that is for tests only, 0123"], "compression": "zlib"}  # noqa: RUF012
+
+
+class TestUnixSocketAndMinimalAcl(OverRedis):
+    @property
+    def url(self) -> str:
+        return f"unix://glasscache:s3cret@{self.server._folder.parent}/s"
+
+
+class TestCluster(OverRedis):
+    @pytest.fixture(autouse=True)
+    def _on_server(self, cluster: RedisProcess) -> None:
+        self.server = cluster
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.server.port}"
+
+
+class TestClientOfAnOwner(OverRedis):
+    """Which is given back open."""
+
+    def make_stores(self, count: int) -> Sequence[LeaseStore]:
+        name = prefix()
+        return [RedisStore(self.server.client(), prefix=name) for _ in range(count)]
+
+    def run_machines(self, count: int, scenario: Any) -> None:
+        async def with_clients(*stores: RedisStore) -> None:
+            try:
+                await scenario(*stores)
+            finally:
+                for store in stores:
+                    await store.aclose()
+                    client = store._clients()
+                    assert await client.ping()
+                    await client.aclose()
+
+        super().run_machines(count, with_clients)
+
+    def run(self, scenario: Any) -> None:
+        self.run_machines(1, scenario)
+
+
+def run(scenario: Any) -> None:
+    asyncio.run(scenario())
+
+
+def store_of(server: RedisProcess, **options: Any) -> RedisStore:
+    patient: dict[str, Any] = {"timeout": PATIENT, "connect_timeout": PATIENT, "prefix": prefix()}
+    return RedisStore.from_url(f"redis://127.0.0.1:{server.port}", **patient | options)
+
+
+def keys_of(server: RedisProcess, store: RedisStore) -> list[bytes]:
+    found: list[bytes] = server.do("KEYS", f"{store._prefix}:*")
+    return sorted(found)
+
+
+# --- what is on the server --------------------------------------------------------------------------------------------
+
+
+def test_no_key_outlives_its_entry_and_all_of_one_entry_share_a_slot(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+        await lease_of(store, key=b"k")
+        await holder_of(store, key=b"k")
+        await store.set(b"k", live(30.0))
+        await lease_of(store, key=b"r")
+        await store.release(b"r", await stolen_lease(store, b"r"), refuse_for=9.0)
+        keys = keys_of(server, store)
+        tag = b"{6b}"
+        assert {key.rsplit(b":", 1)[1] for key in keys if tag in key} == {b"e", b"l", b"q"}
+        assert all(0 < server.do("PTTL", key) <= 600_000 for key in keys)
+        assert b"k" not in server.do("GET", keys[0]).split(b"\n")[0]
+        await store.aclose()
+
+    run(scenario)
+
+
+async def stolen_lease(store: RedisStore, key: bytes) -> Any:
+    """As if `store` had been granted it: the same token."""
+    holder = await holder_of(store, key=key)
+    look = await store.look(key, Claim())
+    assert look.holder is not None
+    return Lease(token=holder.token, seconds=1.0)
+
+
+def live(seconds: float, **changes: Any) -> Any:
+    now = SystemClock().now()
+    return entry(**{"born": now, "fresh_until": now + seconds, "settled_until": now + seconds} | changes)
+
+
+def test_what_is_dead_already_is_not_stored_and_its_lease_is_given_back(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+        await store.set(b"k", live(-1.0))
+        assert await store.commit(b"k", await lease_of(store, key=b"k"), live(-1.0)) == ()
+        await lease_of(store, key=b"k")
+        assert await store.get(b"k") is None
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_nothing_lives_longer_than_the_tier_lets_it(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = store_of(server, max_ttl=2.0)
+        await store.set(b"k", live(300.0, stale_if_error=600.0))
+        assert 1000 < server.do("PTTL", keys_of(server, store)[0]) <= 2000
+        look = await store.look(b"k", Claim())
+        assert look.entry is not None
+        assert look.lease is not None
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_an_entry_that_is_too_large_is_refused_and_its_lease_given_back(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = store_of(server, max_entry_bytes=1000)
+        lease = await lease_of(store, key=b"k")
+        with pytest.raises(UnstorableError, match="larger than this store keeps"):
+            await store.commit(b"k", lease, live(9.0, body=bytes(100_000)))
+        await lease_of(store, key=b"k")
+        await store.aclose()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"0 0 0\njunk", b"0 0 0\nGC\x01\x00" + bytes(40)])
+def test_bytes_that_are_no_entry_are_deleted_and_counted_and_the_lease_is_granted(
+    server: RedisProcess, junk: bytes
+) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+        await store.set(b"k", live(9.0))
+        (key,) = keys_of(server, store)
+        server.do("SET", key, junk, "PX", 60_000)
+        await lease_of(store, key=b"k")
+        assert store.rejected.total() == 1
+        assert server.do("EXISTS", key) == 0
+        server.do("SET", key, junk)  # without an end
+        assert await store.get(b"k") is None
+        await store.aclose()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"7|x|y|z"])
+def test_a_lease_that_is_none_is_taken_over(server: RedisProcess, junk: bytes) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+        await lease_of(store, key=b"k")
+        (key,) = keys_of(server, store)
+        server.do("SET", key, junk, "PX", 60_000)
+        await lease_of(store, key=b"k")
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_tokens_rise_even_if_the_servers_clock_goes_back(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+        await lease_of(store, key=b"k")
+        (key,) = keys_of(server, store)
+        future = 2**52
+        server.do("SET", key, f"{future}||machine|0|0", "PX", 60_000)
+        assert (await lease_of(store, Claim(number=1, newer_than=1), key=b"k")).token == future + 1
+        await store.aclose()
+
+    run(scenario)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_whatever_goes_wrong_there_is_a_store_error(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+        await store.set(b"k", live(9.0))
+        (key,) = keys_of(server, store)
+        server.do("DEL", key)
+        server.do("LPUSH", key, "a list")
+        for operation in (store.get(b"k"), store.look(b"k", Claim())):
+            with pytest.raises(StoreError, match="WRONGTYPE"):
+                await operation
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_a_full_server_refuses_the_answer_and_takes_the_lease_back(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+        lease = await lease_of(store, key=b"k")
+        server.do("CONFIG", "SET", "maxmemory", 1)
+        try:
+            with pytest.raises(StoreError, match="OOM"):
+                await store.commit(b"k", lease, live(9.0))
+        finally:
+            server.do("CONFIG", "SET", "maxmemory", 0)
+        await lease_of(store, key=b"k")
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_an_answer_that_means_nothing_is_a_store_error(server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        store = store_of(server)
+
+        async def nonsense(*_: object) -> object:
+            return [b"hello", None, -1]
+
+        monkeypatch.setattr(store, "_run", nonsense)
+        with pytest.raises(StoreError, match="means nothing: b'hello'"):
+            await store.look(b"k", Claim())
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_a_server_that_is_not_there_is_a_store_error_within_the_time_limit() -> None:
+    async def scenario() -> None:
+        store = RedisStore.from_url("redis://127.0.0.1:1")
+        with pytest.raises(StoreError, match="ConnectionError"):
+            await store.get(b"k")
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_a_store_serves_one_event_loop_after_the_other(server: RedisProcess) -> None:
+    store = store_of(server)
+
+    async def scenario() -> None:
+        await store.set(b"k", live(9.0))
+        assert await store.get(b"k") is not None
+        await store.aclose()
+
+    run(scenario)
+    run(scenario)
+
+
+# --- what can be set --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("redis://user:s3cret@host:1/2", "redis://host:1"),
+        ("redis://", "redis://localhost:6379"),
+        ("rediss://:s3cret@host?ssl_cert_reqs=none", "rediss://host:6379"),
+        ("unix://:s3cret@/run/redis.sock?db=1", "unix:///run/redis.sock"),
+        ("redis+sentinel://u:s3cret@a,b:1/service/3", "redis+sentinel://a,b:1/service"),
+        ("rediss+sentinel://a/service?ssl_cert_reqs=none", "rediss+sentinel://a/service"),
+        ("redis+cluster://:s3cret@a:1,[::1]:2", "redis+cluster://a:1,[::1]:2"),
+        ("rediss+cluster://a?ssl_cert_reqs=none", "rediss+cluster://a"),
+    ],
+)
+def test_every_form_of_url_is_understood_and_no_password_shown(url: str, where: str) -> None:
+    store = open_redis(url, prefix="p")
+    assert repr(store) == f"<RedisStore {where} prefix='p'>"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://host", "http:// is no URL of Redis"),
+        ("redis+other://host", "is no URL of Redis"),
+        ("unix+cluster:///s", "is no URL of Redis"),
+        ("redis+sentinel://a,b", "name the service"),
+        ("redis+cluster://a:b", "'a:b' is no host"),
+        ("redis://host?no_such_option=1", "no_such_option"),
+        ("redis://user:s3cret@host:port", "port"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_at_once(url: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        RedisStore.from_url(url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"prefix": ""}, "give some characters, without braces"),
+        ({"prefix": "a{b"}, "give some characters, without braces"),
+        ({"lease_seconds": 0.01}, "lease_seconds=0.01.: give 0.05 seconds or more"),
+        ({"max_ttl": 0}, "max_ttl=0.: give 0.001 seconds or more, or None"),
+        ({"timeout": 0}, "timeout=0.: give a number above 0"),
+        ({"max_connections": 0}, "max_connections=0.: give a number above 0"),
+        ({"protocol": 4}, "protocol=4.: give 2 or 3"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_with_its_name(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        RedisStore.from_url("redis://host", **options)
+
+
+def test_a_client_that_repeats_or_decodes_is_refused() -> None:
+    quiet = Retry(NoBackoff(), 0)
+    for client, told in (
+        (Redis(), "it repeats failed commands"),
+        (RedisCluster(startup_nodes=[ClusterNode("host", 1)]), "it repeats failed commands"),
+        (Redis(retry=quiet, decode_responses=True), "decode_responses=False"),
+        ("redis://host", "give a client of redis.asyncio"),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            RedisStore(client)  # type: ignore[arg-type]
+    RedisStore(Redis(retry=quiet))
+    RedisStore(RedisCluster(startup_nodes=[ClusterNode("host", 1)], retry=quiet))
+
+
+def test_times_do_not_depend_on_this_machines_clock(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        name = prefix()
+        early, late = (store_of(server, prefix=name, clock=ManualClock(now, 0.0)) for now in (5.0, 1e6))
+        await early.set(b"k", entry(born=5.0, fresh_until=65.0, settled_until=60.0))
+        found = await late.get(b"k")
+        assert found is not None
+        assert 1e6 + 59 < found.fresh_until <= 1e6 + 60
+        assert found.fresh_until - found.settled_until == pytest.approx(5.0)
+        await early.aclose()
+        await late.aclose()
+
+    run(scenario)
+
+
+def test_a_folder_for_sockets_is_short_enough(tmp_path: Path) -> None:
+    assert len(str(tmp_path)) < 90, "unix sockets have short names"
