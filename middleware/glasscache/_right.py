@@ -305,8 +305,8 @@ class Abroad:
     def _pause(self, holder: Holder) -> float:
         """Who waits asks about once a second, and just after the lease has run out, should nobody renew it."""
         jitter = self._state.random.random()
-        if _POLL <= holder.remaining <= 2 * _POLL:
-            return holder.remaining + jitter / 20
+        if holder.remaining <= 2 * _POLL:  # of the usual 5 s there is more left, as long as somebody renews it
+            return max(holder.remaining, _POLL / 2) + jitter / 20
         return _POLL + jitter / 4
 
     def _begin(self, holder: Holder, now: float) -> None:

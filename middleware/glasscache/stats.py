@@ -39,10 +39,10 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
 
     The memory tier: `cache_size` (entries), `entries_limit`, `memory_bytes`, `memory_limit_bytes` (None: not
     bounded), `evictions` (entries gone from any tier, by cause). Now: `waiters` (requests that wait for
-    another's load, on this machine or elsewhere), `loads` (loads under way), `leases` (of them, those that hold the
-    right to load among all machines), `waiting_abroad` (keys whose load is another machine's; both None where no
-    tier is shared), `tiers` (each far tier: ok, degraded, open). `worker` is this process, `of` how many there are
-    (None: not known).
+    another's on this machine), `loads` (loads under way), `waiting_abroad` (requests that wait for another machine's
+    load, one for each key), `leases` (rights to load among all machines that this one holds; both None where no tier
+    is shared), `tiers` (each far tier: ok, degraded, open). `worker` is this process, `of` how many there are (None:
+    not known).
 
     `groups=True` adds the request figures by key group. Groups name routes and functions: show them only to
     those who may know these.

@@ -1,0 +1,1 @@
+"""Machines as processes of their own, before one real server."""
