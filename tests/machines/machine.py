@@ -10,13 +10,13 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections import Counter
 from typing import Any
 
 from redis.asyncio import Redis
 
 from glasscache import Cache
+from glasscache._clock import SystemClock
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.settings import Settings
 from tests.support.asgi import Client, Message, Receive, Scope, Send
@@ -70,7 +70,7 @@ class Machine:
         answers = await asyncio.gather(
             *(self._client.request("GET", f"/ask/{name}") for _ in range(count)), return_exceptions=True
         )
-        at = time.time()
+        at = SystemClock().wall()
         bodies = Counter(repr(a) if isinstance(a, BaseException) else a.text for a in answers)
         say(kind="answered", name=name, bodies=bodies, at=at)
 
