@@ -66,9 +66,10 @@ end
 local now, token = micros(), nil
 local kept = redis.call('GET', lease)
 if kept then
-  local old, of = string.match(kept, '^(%d+)|.*|(%d+)$')
-  if old == nil then
-    token = now
+  local old, of = string.match(kept, '^(%d+)|[^|]*|[^|]*|%d+|(%d+)$')
+  local remains = redis.call('PTTL', lease)
+  if old == nil or remains < 0 then
+    token = now  -- nobody's: no machine of ours writes such a thing
   elseif tonumber(of) >= newer_than then
     local place = 0
     if waits == '1' then
@@ -81,7 +82,7 @@ if kept then
         redis.call('PEXPIRE', queue, {_QUEUE_LIVES})
       end
     end
-    return {{'held', value, left, kept, redis.call('PTTL', lease), place, now}}
+    return {{'held', value, left, kept, remains, place, now}}
   elseif tonumber(old) >= tonumber(now) then
     token = string.format('%.0f', tonumber(old) + 1)
   end

@@ -1,0 +1,129 @@
+"""What others may leave under our keys: nothing of it comes out, nothing of it stays."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from glasscache import Cache, MemoryStore, RedisStore, TieredStore
+from glasscache._entry import Entry, Key
+from glasscache._lease import Claim
+from glasscache.stores._envelope import Envelope
+from glasscache.testing import entry
+from tests.support.redis_process import RedisProcess
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+CAP = 200_000
+"""Bytes: of an entry."""
+BLOBS = 5_000  # plain, and as many encrypted
+SECRET = "an old secret that is for tests only"
+BODY = b"knowledge " * 500
+PICKLE = b"\x80\x04\x95(\x00\x00\x00\x00\x00\x00\x00]\x94(K\x01C\x1eknowledge knowledge knowledge \x94e."
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    with RedisProcess(tmp_path_factory.mktemp("redis")) as process:
+        yield process
+
+
+def key_of(number: int) -> Key:
+    return number.to_bytes(16, "big")
+
+
+class Attacker:
+    """Makes what looks like an entry, but is none for its key."""
+
+    def __init__(self, secrets: tuple[str, ...], now: float) -> None:
+        self.chance = random.Random(7)
+        self.envelope = Envelope(secrets=secrets, max_size=CAP)
+        self.answer: Entry = entry(BODY, born=now, fresh_until=now + 300.0, settled_until=now + 290.0)
+        self.huge: Entry = entry(bytes(10_000_000), born=now, fresh_until=now + 300.0, settled_until=now + 290.0)
+        self.bombers = [Envelope(secrets=secrets, compression=kind, max_size=10**8) for kind in ("zstd", "zlib")]
+
+    def blob(self, number: int) -> bytes:
+        """The bytes under the key of this number."""
+        chance, good = self.chance, bytearray(self.envelope.seal(key_of(number), self.answer))
+        match number % 6:
+            case 0:
+                good[chance.randrange(len(good))] ^= 1 << chance.randrange(8)
+            case 1:
+                del good[chance.randrange(len(good)) :]
+            case 2:
+                good = bytearray(PICKLE)
+            case 3:
+                good = bytearray(self.envelope.seal(key_of(number + 1), self.answer))
+            case 4:
+                good[2] += 1  # the version
+            case _:
+                good = bytearray(chance.randbytes(chance.randrange(300)))
+        if number % 50 == 0:
+            good = bytearray(self.bombers[number // 50 % 2].seal(key_of(number), self.huge))
+        return b"0 0 0\n" * (number % 70 != 1) + bytes(good)
+
+
+@pytest.mark.parametrize("secrets", [(), (SECRET,)], ids=["plain", "encrypted"])
+def test_ten_thousand_hostile_blobs_are_no_entries_and_are_deleted_and_counted(
+    server: RedisProcess, secrets: tuple[str, ...]
+) -> None:
+    prefix = f"hostile{len(secrets)}"
+
+    async def scenario() -> None:
+        store = RedisStore.from_url(
+            f"redis://127.0.0.1:{server.port}", prefix=prefix, timeout=10.0, secrets=secrets, max_entry_bytes=CAP
+        )
+        attacker = Attacker(secrets, store._now())
+        async with Redis(port=server.port) as redis:
+            for first in range(0, BLOBS, 500):
+                async with redis.pipeline(transaction=False) as pipe:
+                    for number in range(first, first + 500):
+                        name = f"{prefix}:{{{key_of(number).hex()}}}:e"
+                        pipe.set(name, attacker.blob(number), px=300_000 if number % 80 else None)
+                    await pipe.execute()
+                found = await asyncio.gather(*(store.get(key_of(number)) for number in range(first, first + 500)))
+                assert found == [None] * 500
+            assert await redis.dbsize() == 0
+        assert store.rejected.total() == BLOBS
+        assert store.rejected["bomb"] == sum(1 for number in range(0, BLOBS, 50) if number % 80)
+        assert set(store.rejected) >= {"foreign", "version", "truncated", "key"} | {"sealed" if secrets else "checksum"}
+        await store.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_cache_loads_instead_of_what_is_hostile(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="loads", timeout=10.0)
+        cache = Cache(TieredStore([MemoryStore(), store]), key_secret=SECRET)
+        attacker = Attacker((), store._now())
+
+        async def load() -> str:
+            return "the origin's"
+
+        async with Redis(port=server.port) as redis:
+            for number in range(70):
+                digest = cache.keyring.digest(b"value", str(number).encode())
+                await redis.set(f"loads:{{{digest.hex()}}}:e", attacker.blob(number), px=300_000)
+                assert await cache.get_or_load(str(number), load) == "the origin's"
+        assert store.rejected.total() == 70
+        await cache.aclose()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lease", [b"", b"nonsense", b"5||7", b"9999999999999999|||5|7", b"5|t|m|x|7"])
+def test_a_lease_that_no_machine_wrote_holds_nobody_up(server: RedisProcess, lease: bytes) -> None:
+    async def scenario() -> None:
+        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="leases", timeout=10.0)
+        async with Redis(port=server.port) as redis:
+            await redis.set(f"leases:{{{key_of(1).hex()}}}:l", lease)
+            assert (await store.look(key_of(1), Claim())).lease is not None
+            await redis.flushall()
+        await store.aclose()
+
+    asyncio.run(scenario())
