@@ -12,6 +12,7 @@ try:  # this takes a second, in which Ctrl-C may come as well
     import asyncio
     import logging
     import os
+    import secrets
     import socket
     from pathlib import Path
 
@@ -65,6 +66,7 @@ def listen(port: int) -> socket.socket:
 
 def build(options: argparse.Namespace, console: Console) -> FastAPI:
     """Read the corpus, index it and put the cache in front."""
+    os.environ.setdefault("GLASSCACHE_KEY", secrets.token_urlsafe(32))  # CACHE_TYPE=hybrid needs one; this run's own
     cache = make_cache()  # first: a mistake in the environment is told at once
     passages = load_corpus(options.passages)
     with bar(console) as progress:
@@ -126,7 +128,7 @@ async def visit(server: Server, listener: socket.socket, options: argparse.Names
 
 
 TRY = """
-Try it, twice: the second answer comes from memory. A search is fresh for {ttl} s, then stale.
+Try it, twice: the second answer comes from the cache. A search is fresh for {ttl} s, then stale.
 
   curl -i {url}/ask -H 'content-type: application/json' \\
     -d '{{"question": "What does the with statement do?"}}'

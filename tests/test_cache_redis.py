@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
+from glasscache._clock import SystemClock
 from glasscache.errors import ConfigurationError
+from glasscache.interfaces import Clock
 from glasscache.stats import stats
+from glasscache.testing import entry
 from tests.support.redis_process import RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -25,13 +28,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 
 
 @asynccontextmanager
-async def machines(url: str, count: int, prefix: str) -> AsyncIterator[list[Cache]]:
+async def machines(url: str, count: int, prefix: str, *, clock: Clock | None = None) -> AsyncIterator[list[Cache]]:
     """Caches as that many machines would have them: memory before the same server."""
     caches = [
         Cache(
-            TieredStore([MemoryStore(), RedisStore.from_url(url, prefix=prefix, timeout=2.0)]),
+            TieredStore([MemoryStore(), RedisStore.from_url(url, prefix=prefix, timeout=2.0, clock=clock)]),
             limits=Limits(far_timeout=2.0),
             key_secret=SECRET,
+            clock=clock,
         )
         for _ in range(count)
     ]
@@ -40,6 +44,9 @@ async def machines(url: str, count: int, prefix: str) -> AsyncIterator[list[Cach
     finally:
         for cache in caches:
             await cache.aclose()
+
+
+KEY = bytes(range(16))
 
 
 class Origin:
@@ -108,5 +115,66 @@ def test_a_server_that_is_killed_fails_no_request_and_is_used_again_when_it_is_b
 
             await eventually(recovered)
             assert stats(cache)["leases"] is not None
+
+    asyncio.run(scenario())
+
+
+# --- clocks -----------------------------------------------------------------------------------------------------------
+
+
+class Skewed:
+    """A machine whose clocks are all wrong by as much; the monotonic one has no meaning elsewhere anyway."""
+
+    def __init__(self, seconds: float) -> None:
+        right = SystemClock()
+        self.now: Callable[[], float] = lambda: right.now() + seconds
+        self.wall: Callable[[], float] = lambda: right.wall() + seconds
+
+
+@pytest.mark.parametrize("skew", [3600.0, -3600.0], ids=["an hour ahead", "an hour behind"])
+def test_a_machine_whose_clock_is_wrong_serves_nothing_past_its_time_and_makes_nothing_immortal(
+    server: RedisProcess, skew: float
+) -> None:
+    async def scenario() -> None:
+        url, prefix = f"redis://127.0.0.1:{server.port}", f"skew{skew}"
+        right, wrong = SystemClock(), Skewed(skew)
+        stores = [RedisStore.from_url(url, prefix=prefix, timeout=5.0, clock=clock) for clock in (right, wrong)]
+        one, other = stores
+        ways: list[tuple[RedisStore, RedisStore, Clock, Clock]] = [
+            (one, other, right, wrong),
+            (other, one, wrong, right),
+        ]
+        for writer, reader, written, read in ways:
+            now = written.now()
+            await writer.set(KEY, entry(born=now - 10.0, fresh_until=now + 60.0, settled_until=now + 50.0))
+            found = await reader.get(KEY)
+            assert found is not None
+            assert 50.0 < found.fresh_until - read.now() <= 60.0
+            assert 10.0 <= read.now() - found.born < 20.0
+            (name,) = server.do("KEYS", f"{prefix}:*:e")
+            assert 50_000 < server.do("PTTL", name) <= 60_000
+        for store in stores:
+            await store.aclose()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("skew", [3600.0, -3600.0], ids=["an hour ahead", "an hour behind"])
+def test_an_answer_that_a_wrong_clock_stored_ends_everywhere_when_its_time_is_over(
+    server: RedisProcess, skew: float
+) -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        url = f"redis://127.0.0.1:{server.port}"
+        async with (
+            machines(url, 1, f"ends{skew}", clock=Skewed(skew)) as (wrong,),
+            machines(url, 1, f"ends{skew}") as (right,),
+        ):
+            for first, second in ((wrong, right), (right, wrong)):
+                key, wanted = f"{origin.loads}", origin.loads + 1
+                assert await first.get_or_load(key, origin, ttl=1.0) == wanted
+                assert await second.get_or_load(key, origin, ttl=1.0) == wanted
+                await asyncio.sleep(1.0)  # the server's clock cannot be handed in
+                assert [await cache.get_or_load(key, origin, ttl=1.0) for cache in (second, first)] == [wanted + 1] * 2
 
     asyncio.run(scenario())

@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.redis_process import RedisProcess
+
 DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
 SMALL = ("--passages=120", "--requests=24", "--burst=40")
 
@@ -33,12 +35,22 @@ def test_once_shows_the_outcomes_and_a_burst_that_came_to_one_load_then_ends() -
     assert "Burst: 40 identical questions at once came to 1 load; all 40 were answered" in text
     assert "Cache-Status: 39 collapsed, 1 miss." in text
     assert "Event stream: 4 readers came to 1 load and read the same events" in text
-    assert re.search(r"hit +fresh, from memory +\d+ ", printed)
+    assert re.search(r"hit +fresh, from the cache +\d+ ", printed)
     assert re.search(r"miss +loaded by this request +\d+ ", printed)
     assert re.search(r"A hit took .* a miss .* times faster", text)
     assert re.search(r"time saved +[\d.,]+ s", printed)
     assert "\x1b" not in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_with_a_server_it_shows_the_same_and_shares_its_answers_there(tmp_path: Path) -> None:
+    with RedisProcess(tmp_path) as server:
+        url = f"redis://127.0.0.1:{server.port}"
+        with start("--once", *SMALL, CACHE_TYPE="hybrid", REDIS_URL=url) as demo:
+            printed, _ = demo.communicate(timeout=120)
+        assert server.do("DBSIZE") > 0
+    assert demo.returncode == 0, printed
+    assert "Burst: 40 identical questions at once came to 1 load" in " ".join(printed.split())
 
 
 def test_it_stays_up_for_the_lines_it_prints_and_ctrl_c_ends_it_without_a_traceback() -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from traffic.client import OUTCOMES, Outcome, Reply
 
 MEANING: Mapping[Outcome, tuple[str, str]] = {
-    "hit": ("green", "fresh, from memory"),
+    "hit": ("green", "fresh, from the cache"),
     "stale": ("yellow", "old, refreshed behind"),
     "collapsed": ("cyan", "waited for another's load"),
     "miss": ("magenta", "loaded by this request"),
