@@ -127,3 +127,33 @@ def test_a_lease_that_no_machine_wrote_holds_nobody_up(server: RedisProcess, lea
         await store.aclose()
 
     asyncio.run(scenario())
+
+
+def test_what_is_of_another_type_is_in_nobodys_way(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        url = f"redis://127.0.0.1:{server.port}"
+        one, two = (RedisStore.from_url(url, prefix="types", timeout=10.0) for _ in range(2))
+        name = f"types:{{{key_of(1).hex()}}}:"
+        async with Redis(port=server.port) as redis:
+            for part in "elqr":
+                await redis.sadd(f"{name}{part}", "a set")
+            assert await one.get(key_of(1)) is None
+            await redis.sadd(f"{name}e", "a set")
+            refused = await one.look(key_of(1), Claim())
+            assert refused.refused, "a refusal is whatever is there"
+            await redis.delete(f"{name}r")
+            lease = (await one.look(key_of(1), Claim())).lease
+            assert lease is not None
+            holder = (await two.look(key_of(1), Claim())).holder
+            assert holder is not None
+            assert holder.position == 1
+            await redis.delete(f"{name}q")
+            await redis.sadd(f"{name}q", "a set")
+            now = one._now()
+            kept = entry(born=now, fresh_until=now + 300.0, settled_until=now + 290.0)
+            assert await one.commit(key_of(1), lease, kept) == ()
+            assert await two.get(key_of(1)) is not None
+        await one.aclose()
+        await two.aclose()
+
+    asyncio.run(scenario())

@@ -20,12 +20,22 @@ local function micros()
   local time = redis.call('TIME')
   return string.format('%.0f', time[1] * 1000000 + time[2])
 end
+local function on(key, ...)  -- what is of another type was not put there by us, and must not stay in the way
+  local got = redis.pcall(...)
+  if type(got) == 'table' and got.err then
+    if string.find(got.err, 'WRONGTYPE', 1, true) then
+      redis.call('DEL', key)
+    end
+    return redis.call(...)
+  end
+  return got
+end
 local function holds(token)
-  local kept = redis.call('GET', lease)
+  local kept = on(lease, 'GET', lease)
   return kept and string.sub(kept, 1, #token + 1) == token .. '|'
 end
 local function wake(channel, key)
-  local waiting, traces = redis.call('HGETALL', queue), {{}}
+  local waiting, traces = on(queue, 'HGETALL', queue), {{}}
   redis.call('DEL', queue)
   for i = 1, #waiting, 2 do
     redis.call('PUBLISH', channel .. waiting[i], key)
@@ -38,14 +48,14 @@ local function wake(channel, key)
 end
 """
 
-GET = Script("return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}")
+GET = Script(_COMMON + "return {on(entry, 'GET', entry), redis.call('PTTL', entry)}")
 
 LOOK = Script(
     _COMMON
     + f"""
 local refreshes, fresh_for, waits, number, newer_than, machine, trace, lasts = unpack(ARGV)
 fresh_for, newer_than = tonumber(fresh_for), tonumber(newer_than)
-local value, left = redis.call('GET', entry), -1
+local value, left = on(entry, 'GET', entry), -1
 if value then
   local window, swr, of = string.match(value, '^(%d+) (%d+) (%d+)\\n')
   left = redis.call('PTTL', entry)
@@ -64,7 +74,7 @@ if redis.call('EXISTS', refusal) == 1 then
   return {{'refused', value, left}}
 end
 local now, token = micros(), nil
-local kept = redis.call('GET', lease)
+local kept = on(lease, 'GET', lease)
 if kept then
   local old, of = string.match(kept, '^(%d+)|[^|]*|[^|]*|%d+|(%d+)$')
   local remains = redis.call('PTTL', lease)
@@ -73,7 +83,7 @@ if kept then
   elseif tonumber(of) >= newer_than then
     local place = 0
     if waits == '1' then
-      local known = redis.call('HGET', queue, machine)
+      local known = on(queue, 'HGET', queue, machine)
       if known then
         place = tonumber(string.match(known, '^%d+'))
       else
