@@ -268,21 +268,6 @@ def test_tokens_rise_even_if_the_servers_clock_goes_back(server: RedisProcess) -
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_whatever_goes_wrong_there_is_a_store_error(server: RedisProcess) -> None:
-    async def scenario() -> None:
-        store = store_of(server)
-        await store.set(b"k", live(9.0))
-        (key,) = keys_of(server, store)
-        server.do("DEL", key)
-        server.do("LPUSH", key, "a list")
-        for operation in (store.get(b"k"), store.look(b"k", Claim())):
-            with pytest.raises(StoreError, match="WRONGTYPE"):
-                await operation
-        await store.aclose()
-
-    run(scenario)
-
-
 def test_a_full_server_refuses_the_answer_and_takes_the_lease_back(server: RedisProcess) -> None:
     async def scenario() -> None:
         store = store_of(server)
