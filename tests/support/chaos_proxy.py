@@ -79,7 +79,11 @@ class ChaosProxy:
         if self.faults.refuses:
             writer.transport.abort()
             return
-        there_reader, there = await asyncio.open_connection("127.0.0.1", self._upstream)
+        try:
+            there_reader, there = await asyncio.open_connection("127.0.0.1", self._upstream)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, there}
         ways = {self._spawn(reader, there, replies=False), self._spawn(there_reader, writer, replies=True)}
         with suppress(asyncio.CancelledError):

@@ -70,10 +70,10 @@ class RedisProcess:
     def __exit__(self, *exc_info: object) -> None:
         self.kill()
 
-    def start(self) -> None:
-        """Start it (again), and wait until it answers."""
+    def start(self, *options: str) -> None:
+        """Start it (again), with `options` for this time, and wait until it answers."""
         config = self._folder / "conf"
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}", *self._options]
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}", *self._options, *options]
         if not self._sentinel:
             lines += ["save ''", "enable-debug-command yes"]
         config.write_text("\n".join(lines))
