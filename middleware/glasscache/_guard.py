@@ -25,7 +25,7 @@ _IN_A_ROW = 5
 _WINDOW = 20
 _SHARE = 0.5
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 15.0
+_LONGEST_PAUSE = 4.0
 _MAX_REMOVALS = 10_000
 _NO_KEY: Key = bytes(16)
 """Asked for by a probe; what it finds does not matter."""
