@@ -26,7 +26,7 @@ from glasscache._events import TierChanged
 from glasscache.stats import stats
 from glasscache.testing import RecordingTelemetry
 from tests.support.chaos_proxy import ChaosProxy, Faults
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import RedisProcess, cluster_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -47,6 +47,11 @@ class Place:
         self.admin = redis.Redis(
             port=server.port, single_connection_client=True, socket_timeout=20.0, retry=Retry(NoBackoff(), 0)
         )
+
+    @property
+    def scheme(self) -> str:
+        """What clients call such a server."""
+        return "redis+cluster" if self.server.is_cluster else "redis"
 
     def do(self, *command: str | int) -> None:
         """On a connection that was there before the fault."""
@@ -183,6 +188,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "BUSY script": (busy, "open"),
     "SCRIPT FLUSH": (commands("SCRIPT FLUSH"), "ok"),
     "FLUSHALL": (commands("FLUSHALL"), "ok"),
+    "CLUSTERDOWN": (commands("CLUSTER DELSLOTSRANGE 0 16383", "CLUSTER ADDSLOTSRANGE 0 16383"), "open"),
     "connections refused": (network(refuses=True), "open"),
     "connections reset": (resets, "open"),
     "answers cut short": (network(truncates=True), "open"),
@@ -197,7 +203,7 @@ class Machine:
     """A cache before the server, and what its requests met."""
 
     def __init__(self, place: Place) -> None:
-        url = f"redis://127.0.0.1:{place.proxy.port}"
+        url = f"{place.scheme}://127.0.0.1:{place.proxy.port}"
         store = RedisStore.from_url(url, prefix="faults", timeout=BUDGET, connect_timeout=BUDGET)
         self.telemetry = RecordingTelemetry()
         self.cache = Cache(
@@ -251,6 +257,10 @@ async def shows(fault: Fault, worst: str, server: RedisProcess) -> list[float]:
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(ChaosProxy(server.port))
         place = Place(server, proxy)
+        if server.is_cluster:
+            place.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            place.do("CONFIG", "SET", "cluster-announce-port", proxy.port)
+            await asyncio.to_thread(server.until_cluster_ok)
         stack.callback(place.admin.close)
         one, two = Machine(place), Machine(place)
         stack.push_async_callback(one.cache.aclose)
@@ -288,7 +298,7 @@ async def hears(one: Machine, two: Machine, origin: Callable[[], Awaitable[str]]
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_request_fails_or_hangs_and_all_is_well_afterwards(name: str, tmp_path: Path) -> None:
     fault, worst = FAULTS[name]
-    with RedisProcess(tmp_path) as server:
+    with RedisProcess(tmp_path, *(cluster_options() if name == "CLUSTERDOWN" else ())) as server:
         took = sorted(asyncio.run(shows(fault, worst, server)))
     p99 = took[math.ceil(len(took) * 0.99) - 1]
     print(f"{name}: p50 {took[len(took) // 2] * 1e3:.1f} ms, p99 {p99 * 1e3:.0f} ms of {len(took)}")

@@ -59,6 +59,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def sentinel(server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """One that says that `server` is the primary of the service knowledge."""
+    option = f"sentinel monitor knowledge 127.0.0.1 {server.port} 1"
+    with RedisProcess(tmp_path_factory.mktemp("sentinel"), option, sentinel=True) as process:
+        yield process
+
+
 class OverRedis(LeaseStoreContract):
     """By a URL."""
 
@@ -109,6 +117,17 @@ class TestCluster(OverRedis):
     @property
     def url(self) -> str:
         return f"redis+cluster://127.0.0.1:{self.server.port}"
+
+
+class TestSentinel(OverRedis):
+    @pytest.fixture(autouse=True)
+    def _on_server(self, server: RedisProcess, sentinel: RedisProcess) -> None:
+        self.server = server
+        self.sentinel = sentinel
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/knowledge"
 
 
 class TestClientOfAnOwner(OverRedis):

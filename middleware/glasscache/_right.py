@@ -141,14 +141,15 @@ class SharedRight(Right):
             self._claim = replace(self._claim, newer_than=needed)
 
     async def _look_in_time(self, call: TierCall) -> Lookup:
-        coherence = self._state.coherence
-        look = Lookup()
-        try:
-            async with asyncio.timeout(self._commons.limits.far_timeout):
-                look = await self._state.far.look(self._at, self._claim)
-                call.found = look.entry is not None
-                if not coherence.in_step:  # after the lookup: what was told invalid before it is known then
-                    await coherence.catch_up()
+        coherence, now = self._state.coherence, self._commons.clock.now
+        ends = now() + self._commons.limits.far_timeout
+        look = await self._state.far.look(self._at, self._claim)  # within the time, or not at all: see _guard.py
+        call.found = look.entry is not None
+        if coherence.in_step:
+            return look
+        try:  # after the lookup: what was told invalid before it is known then
+            async with asyncio.timeout(max(ends - now(), 0.0)):
+                await coherence.catch_up()
         except Exception:
             if look.lease is None:
                 raise

@@ -11,6 +11,7 @@ connection, a task or a port when it is closed.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,10 +38,11 @@ class Faults:
 
 
 class ChaosProxy:
-    """Before a server on a port of 127.0.0.1."""
+    """Before a server on a port of 127.0.0.1; `tls`: what its clients speak, the server does not."""
 
-    def __init__(self, port: int, *, seed: int = 7) -> None:
+    def __init__(self, port: int, *, seed: int = 7, tls: ssl.SSLContext | None = None) -> None:
         self.faults = Faults()
+        self._tls = tls
         self.port = 0
         self._upstream = port
         self._random = Random(seed)
@@ -49,7 +51,7 @@ class ChaosProxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -63,6 +63,11 @@ class RedisProcess:
         self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is a node of one."""
+        return "cluster-enabled yes" in self._options
+
     def __enter__(self) -> Self:
         self.start()
         return self

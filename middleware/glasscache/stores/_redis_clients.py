@@ -68,12 +68,18 @@ class Clients:
         """Without user and password."""
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._client: Client | None = None
+        self._seeds: dict[str, ClusterNode] = {}
 
     def __call__(self) -> Client:
         """The client of this event loop. One that a fork or a closed loop left behind is forgotten, not closed."""
         home = (os.getpid(), asyncio.get_running_loop())
         if self._client is None or home != self._home:
             self._home, self._client = home, self._make()
+            if isinstance(self._client, RedisCluster):
+                self._seeds = dict(self._client.nodes_manager.startup_nodes)
+        elif isinstance(self._client, RedisCluster) and not self._client.nodes_manager.startup_nodes:
+            # a cluster that for a moment served no slots has made the client forget every address that it had
+            self._client.nodes_manager.startup_nodes.update(self._seeds)
         return self._client
 
     async def aclose(self) -> None:

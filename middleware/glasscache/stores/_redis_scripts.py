@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, SlotNotCoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,3 +29,6 @@ class Script:
             return await client.execute_command("EVALSHA", self._digest, *rest)
         except NoScriptError:
             return await client.execute_command("EVAL", self._text, *rest)
+        except SlotNotCoveredError:
+            await cast("RedisCluster", client).nodes_manager.initialize()  # by itself the client never asks again
+            raise
