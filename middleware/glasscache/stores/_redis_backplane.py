@@ -25,7 +25,7 @@ from glasscache.stores._redis_channel import PING_EVERY, Subscription
 from glasscache.stores._redis_clients import Client
 from glasscache.stores._redis_hearing import Hearing, ServerTime
 from glasscache.stores._redis_messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
-from glasscache.stores._redis_scripts import Script
+from glasscache.stores._redis_scripts import Script, send
 from glasscache.stores._traceparent import to_traceparent
 
 MAX_TAGS = 65_536
@@ -221,7 +221,7 @@ class RedisBackplane:
     async def _publish(self, message: Message) -> None:
         client = self._client()
         command = "SPUBLISH" if isinstance(client, RedisCluster) else "PUBLISH"
-        await client.execute_command(command, self._bus, encode(message))
+        await send(client, command, self._bus, encode(message))
 
     def _keep_time(self) -> None:
         """Ask for the server's time, if it is not known well enough to tell how old a message is."""

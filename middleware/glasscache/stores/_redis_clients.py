@@ -178,6 +178,7 @@ def _cluster(hosts: list[tuple[str, int]], found: dict[str, Any], options: Clien
         startup_nodes=[ClusterNode(*host) for host in hosts],
         max_connections=options.max_connections + _SPARE_CONNECTIONS,
         require_full_coverage=False,
+        reinitialize_steps=0,  # else every fifth slot that has moved closes all connections, whoever uses them
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         **arguments | found,
     )
