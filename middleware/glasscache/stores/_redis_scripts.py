@@ -1,16 +1,34 @@
-"""How Lua is run on the server: by its digest, and in full where the server does not know it (yet, or any more)."""
+"""How commands are sent, and how Lua is run on the server: by its digest, and in full where the server does not know it.
+
+Decides when a cluster's client has to ask anew which node serves what. Whatever talks to a server goes through `send`,
+but for subscriptions.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError, SlotNotCoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redis.asyncio import Redis, RedisCluster
+    from redis.asyncio import Redis
+
+
+async def send(client: Redis | RedisCluster, *command: bytes | str | int) -> Any:
+    """What the server answers. Raises what the client raises."""
+    if not isinstance(client, RedisCluster):
+        return await client.execute_command(*command)
+    # Before it knows the nodes, redis-py sends a command to any of them, whatever its key.
+    await client.initialize()
+    try:
+        return await client.execute_command(*command)
+    except SlotNotCoveredError:
+        await client.nodes_manager.initialize()  # by itself the client never asks again
+        raise
 
 
 class Script:
@@ -26,9 +44,6 @@ class Script:
         """What the script returns. Raises what the client raises."""
         rest = (len(keys), *keys, *arguments)
         try:
-            return await client.execute_command("EVALSHA", self._digest, *rest)
+            return await send(client, "EVALSHA", self._digest, *rest)
         except NoScriptError:
-            return await client.execute_command("EVAL", self._text, *rest)
-        except SlotNotCoveredError:
-            await cast("RedisCluster", client).nodes_manager.initialize()  # by itself the client never asks again
-            raise
+            return await send(client, "EVAL", self._text, *rest)
