@@ -1,4 +1,4 @@
-"""How commands are sent, and how Lua is run on the server: by its digest, and in full where the server does not know it.
+"""How commands are sent, and how Lua is run: by its digest, and in full where the server does not know it.
 
 Decides when a cluster's client has to ask anew which node serves what. Whatever talks to a server goes through `send`,
 but for subscriptions.
