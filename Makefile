@@ -80,7 +80,7 @@ picture: $(READY)  ## draw docs/demo.svg anew: what the demo prints on this mach
 
 lock: $(READY)  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade: take the newest releases)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --output-file requirements.lock $(ARGS)
 
 clean:  ## remove all that these targets made

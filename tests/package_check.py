@@ -117,8 +117,8 @@ def importable(extra: str | None) -> list[str]:
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """The lock's versions without their hashes: as constraints beside a wheel that was just built."""
-    return dict(re.findall(r"^(\S+)==([^\s\\]+)", lock.read_text("utf-8"), re.MULTILINE))
+    """The lock's versions without their hashes and extras: as constraints beside a wheel that was just built."""
+    return dict(re.findall(r"^([^\s\[]+)(?:\[.+\])?==([^\s\\]+)", lock.read_text("utf-8"), re.MULTILINE))
 
 
 class CheckFailed(Exception):

@@ -4,6 +4,7 @@ Decides: nothing more than pyproject.toml promises to whoever installs glasscach
 network: the wheel is built with the hatchling that is installed; `make package` installs it elsewhere.
 """
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS = ("middleware", "exporters", "dashboards")
@@ -101,7 +103,7 @@ def locked() -> dict[str, int]:
     found: dict[str, int] = {}
     name = ""
     for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines():
-        if pinned := re.match(r"([A-Za-z0-9._-]+)==\S+", line):
+        if pinned := re.match(r"([A-Za-z0-9._-]+)(\[.+\])?==\S+", line):
             name = normal(pinned[1])
         found[name] = found.get(name, 0) + ("--hash=sha256:" in line)
     found.pop("", None)
@@ -114,8 +116,27 @@ def test_the_lock_pins_every_distribution_by_hash() -> None:
 
 def test_the_lock_names_no_index_and_no_host() -> None:
     lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
-    shapes = re.compile(r"#.*|[A-Za-z0-9._-]+==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|    #.*")
+    shapes = re.compile(
+        r"#.*|[A-Za-z0-9._-]+(\[[a-z,-]+\])?==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|    #.*"
+    )
     assert [line for line in lines if not shapes.fullmatch(line) or "://" in line] == []
+
+
+def test_the_lock_pins_what_is_asked_for_with_extras_as_such() -> None:
+    """Or pip 23 takes the newest release of it there is, which has no hash here, from the day that one comes out."""
+    text = (ROOT / "requirements.lock").read_text("utf-8")
+    pinned = {
+        normal(name): set(extras.split(",")) for name, extras in re.findall(r"^(\S+)\[(.+)\]==", text, re.MULTILINE)
+    }
+    asked: dict[str, set[str]] = {}
+    for distribution in importlib.metadata.distributions():
+        for requirement in map(Requirement, distribution.requires or ()):
+            if requirement.extras and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                asked.setdefault(normal(requirement.name), set()).update(requirement.extras)
+    asked.pop("glasscache", None)
+    missing = {name: extras - pinned.get(name, set()) for name, extras in asked.items()}
+    assert "coverage" in missing
+    assert [name for name, extras in missing.items() if extras] == []
 
 
 def test_without_its_extra_the_package_is_whole_but_for_redis_and_says_what_is_missing() -> None:
