@@ -13,19 +13,20 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError, SlotNotCoveredError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
 
 
 async def send(client: Redis | RedisCluster, *command: bytes | str | int) -> Any:
     """What the server answers. Raises what the client raises."""
+    execute: Callable[..., Awaitable[Any]] = client.execute_command  # redis-py has no types for it
     if not isinstance(client, RedisCluster):
-        return await client.execute_command(*command)
+        return await execute(*command)
     # Before it knows the nodes, redis-py sends a command to any of them, whatever its key.
     await client.initialize()
     try:
-        return await client.execute_command(*command)
+        return await execute(*command)
     except SlotNotCoveredError:
         await client.nodes_manager.initialize()  # by itself the client never asks again
         raise
