@@ -7,9 +7,9 @@ from urllib.parse import unquote
 
 from glasscache._entry import Key
 from glasscache.asgi import http
+from glasscache.asgi._admin import admin_pages
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
-from glasscache.asgi._stats_route import StatsRoute
 from glasscache.asgi.lifespan import watch_lifespan
 from glasscache.asgi.rules import Routes, Rule
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
@@ -45,13 +45,8 @@ class CacheMiddleware:
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         rules = (Rule("/*"),) if rules is None else rules
         targets = [(rule, Route(rule, self.cache, app, named)) for rule in rules]
-        self._routes = Routes([*self._stats(settings, stats_path, stats_token), *targets])
-
-    def _stats(self, settings: Settings, path: str | None, token: str | None) -> list[tuple[Rule, StatsRoute]]:
-        path = path or settings.stats_path
-        if not path:
-            return []
-        return [(Rule(path), StatsRoute(self.cache, token or settings.stats_token))]
+        path, token = stats_path or settings.stats_path, stats_token or settings.stats_token
+        self._routes = Routes([*(admin_pages(self.cache, path, token) if path else ()), *targets])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
