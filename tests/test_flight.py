@@ -102,7 +102,7 @@ def test_an_empty_body_ends_the_wait_at_its_end() -> None:
         assert flight._commons.waiters == 1
         assert await take(reader) == []
         assert flight._commons.waiters == 0
-        assert reader.waiting._work.outcome == "served"
+        assert reader.waiting.work.outcome == "served"
 
     run(scenario)
 
@@ -144,7 +144,7 @@ def test_an_error_reaches_those_who_have_begun_as_a_cut_and_the_leader_as_it_is(
         with pytest.raises(ReaderCutError) as cut:
             await take(follower)
         assert cut.value.__cause__ is error
-        assert follower.waiting._work.outcome == "holder_failed"
+        assert follower.waiting.work.outcome == "holder_failed"
         assert owner.told == ["headed", "closed", "landed"]
 
     run(scenario)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from glasscache._contention import Contentions
 from glasscache._entry import Key
 from glasscache._events import Load, Scope, SpanRef, Wait, WaitOutcome
 from glasscache.interfaces import Clock, Telemetry
@@ -16,11 +17,11 @@ from glasscache.policy import Limits
 class Waiting:
     """One follower's wait that is going on. `over` ends it, once; later calls do nothing."""
 
-    __slots__ = ("_abroad", "_commons", "_span", "_work", "ref")
+    __slots__ = ("_abroad", "_commons", "_span", "ref", "work")
 
     def __init__(self, commons: Commons, work: Wait) -> None:
         self._commons = commons
-        self._work = work
+        self.work = work
         self._abroad = work.scope == "cluster"
         self._span: AbstractContextManager[object] | None = commons.telemetry.span(work)
         work.begun = commons.clock.now()
@@ -33,15 +34,23 @@ class Waiting:
         """End the wait with its outcome."""
         span, self._span = self._span, None
         if span is not None:
-            self._work.outcome = outcome
-            self._work.ended = self._commons.clock.now()
+            work, commons = self.work, self._commons
+            work.outcome = outcome
+            work.ended = commons.clock.now()
             self._set_scope()
             self._count(-1)
+            if work.ended - work.begun > commons.limits.contention_threshold:
+                commons.contentions.add(work, commons.clock.wall())
             span.__exit__(None, None, None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._span is None
 
     def _set_scope(self) -> None:
         """Who waits for a load that itself waits for another machine waits for that one."""
-        self._work.scope = "cluster" if self._abroad or self._work.holder.waits_for else "process"
+        self.work.scope = "cluster" if self._abroad or self.work.holder.waits_for else "process"
 
     def _count(self, step: int) -> None:
         if self._abroad:
@@ -53,7 +62,7 @@ class Waiting:
 class Commons:
     """What all flights of one engine share."""
 
-    __slots__ = ("abroad", "clock", "held_bytes", "limits", "telemetry", "waiters")
+    __slots__ = ("abroad", "clock", "contentions", "held_bytes", "limits", "telemetry", "waiters")
 
     def __init__(self, limits: Limits, clock: Clock, telemetry: Telemetry) -> None:
         self.limits: Limits = limits
@@ -65,6 +74,8 @@ class Commons:
         """Requests that wait for another's load, now."""
         self.abroad: int = 0
         """Loads that wait for another machine's, now."""
+        self.contentions: Contentions = Contentions()
+        """The last waits that were longer than `Limits.contention_threshold`."""
 
     def begin_wait(self, holder: Load, group: str, key: Key, position: int, scope: Scope = "process") -> Waiting:
         """A follower begins to wait for `holder`."""

@@ -87,6 +87,7 @@ class Cache:
                 label=self.keyring.label,
                 tracer_provider=tracer_provider,
                 meter_provider=meter_provider,
+                contention_threshold=self.limits.contention_threshold,
                 clock=self.clock,
             )
         self.telemetry = telemetry

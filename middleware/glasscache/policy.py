@@ -61,7 +61,8 @@ class Limits:
     key where they cannot be shared. `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all
     running flights together. `far_timeout`: what the tiers outside of this process may cost one request, all their
     answers together; `suspect_ttl`: how long an entry is served that may have been told invalid, if the tier that knows
-    cannot answer. `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
+    cannot answer. `contention_threshold`: a wait for another request's load that is longer is kept and told as
+    contention. `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
     """
 
     max_entry_bytes: int = 8 * 1024**2
@@ -75,6 +76,7 @@ class Limits:
     drain: float = 5.0
     far_timeout: float = 0.25
     suspect_ttl: float = 30.0
+    contention_threshold: float = 1.0
     finish_abandoned: bool = True
 
     def __post_init__(self) -> None:
