@@ -7,6 +7,7 @@ lookup.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable
 from random import Random
@@ -349,6 +350,10 @@ class Engine:
     def holders(self) -> int:
         """Loads under way, now."""
         return len(self._state.running)
+
+    def under_way(self, most: int) -> list[Flight]:
+        """Loads under way, now: at most so many, those with most readers first."""
+        return heapq.nlargest(most, self._state.running, key=lambda flight: len(flight.readers))
 
     @property
     def abroad(self) -> tuple[int, int] | None:

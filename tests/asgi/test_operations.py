@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import Any
 
 import pytest
@@ -81,6 +82,47 @@ def test_the_stats_page_comes_from_the_environment_too(monkeypatch: pytest.Monke
 def test_there_is_no_stats_page_unless_asked_for() -> None:
     async def scenario() -> None:
         assert (await Site(Echo(), PAGE).get("/metrics/cache")).body == b"1 /metrics/cache"
+
+    run(scenario)
+
+
+# --- who waits for whom -----------------------------------------------------------------------------------------------
+
+BEARER = [(b"authorization", b"Bearer hush")]
+
+
+def test_the_contention_page_shows_who_waits_and_who_waited_to_who_has_the_token() -> None:
+    async def scenario() -> None:
+        site = Site(Echo(takes=3.0), PAGE, stats_path="/stats", stats_token="hush")
+        crowd = asyncio.create_task(site.crowd(4))
+        await asyncio.sleep(1)
+        (load,) = (await site.get("/stats/contention", headers=BEARER)).json()["loads"]
+        assert (load["key_group"], load["running"], load["waiting"]) == ("/page", 1.0, 3)
+        await crowd
+        response = await site.get("/stats/contention", headers=BEARER)
+        assert (response.status, response.header("cache-control")) == (200, "no-store")
+        figures = response.json()
+        assert [one["waited"] for one in figures["contentions"]] == [3.0, 3.0, 3.0]
+        assert (figures["seen"], figures["loads"], figures["worker"]) == (3, [], os.getpid())
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("sent", [[], [b"Bearer hus"], [b"Bearer hush", b"Bearer hush"]])
+def test_without_the_token_nothing_is_shown_but_what_to_send(sent: list[bytes]) -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), PAGE, stats_path="/stats", stats_token="hush")
+        response = await site.get("/stats/contention", headers=[(b"authorization", value) for value in sent])
+        assert (response.status, response.header("www-authenticate")) == (401, 'Bearer realm="glasscache"')
+        assert response.json() == {"error": "send the stats token: Authorization: Bearer ..."}
+
+    run(scenario)
+
+
+def test_without_a_token_set_the_pages_that_need_one_do_not_exist() -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), PAGE, stats_path="/stats")
+        assert (await site.get("/stats/contention")).body == b"1 /stats/contention"
 
     run(scenario)
 

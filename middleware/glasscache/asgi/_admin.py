@@ -10,6 +10,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from glasscache.asgi.rules import Rule
+from glasscache.contention import contention_json
 from glasscache.stats import stats_json
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def admin_pages(cache: Cache, path: str, token: str | None) -> Iterator[tuple[Ru
     """The pages under `path`; without a token only the totals."""
     guard = Guard(token)
     yield Rule(path), JsonPage(lambda scope: stats_json(cache, groups=guard.lets_in(scope)))
+    if token is not None:
+        under = path.rstrip("/")
+        yield Rule(f"{under}/contention"), guard.before(JsonPage(lambda _: contention_json(cache)))
 
 
 class Guard:
@@ -37,6 +41,14 @@ class Guard:
             return False
         given = b"".join(value for name, value in scope["headers"] if name == b"authorization")
         return hmac.compare_digest(given, self._expected)
+
+    def before(self, page: ASGIApp) -> ASGIApp:
+        """The page, for who has the token; all others get 401."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            await (page if self.lets_in(scope) else _refuse)(scope, receive, send)
+
+        return guarded
 
 
 class JsonPage:
@@ -55,3 +67,8 @@ async def respond(scope: Scope, send: Send, body: bytes, *fields: tuple[bytes, b
     headers = [(b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store"), *fields]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    fields = (b"content-type", b"application/json"), (b"www-authenticate", b'Bearer realm="glasscache"')
+    await respond(scope, send, b'{"error":"send the stats token: Authorization: Bearer ..."}', *fields, status=401)
