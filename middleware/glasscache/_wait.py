@@ -21,7 +21,7 @@ class Waiting:
 
     def __init__(self, commons: Commons, work: Wait) -> None:
         self._commons = commons
-        self.work = work
+        self.work: Wait = work
         self._abroad = work.scope == "cluster"
         self._span: AbstractContextManager[object] | None = commons.telemetry.span(work)
         work.begun = commons.clock.now()
