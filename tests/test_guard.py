@@ -64,7 +64,8 @@ class Rig:
 
 def run(scenario: Callable[[Rig], Awaitable[None]], **options: Any) -> None:
     async def with_rig() -> None:
-        await scenario(Rig(**options))
+        async with asyncio.timeout(30):
+            await scenario(Rig(**options))
 
     asyncio.run(with_rig())
 
@@ -186,6 +187,26 @@ def test_a_removal_that_could_not_be_carried_out_is_made_up_for_before_anything_
     run(scenario)
 
 
+def test_a_removal_that_failed_while_all_else_went_well_is_made_up_for_too() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.guard.set(b"a", entry())
+        rig.server.fail("delete")
+        await rig.fails(rig.guard.delete(b"a"))
+        for _ in range(3):
+            assert await rig.guard.get(b"a") is not None
+            await rig.probe()
+        assert rig.server.calls["delete"] == 2, "not with every answer"
+        rig.server.heal()
+        rig.clock.advance(4.0)
+        assert await rig.guard.get(b"b") is None
+        await rig.probe()
+        assert await rig.guard.get(b"a") is None
+        assert rig.server.calls["delete"] == 3
+        assert rig.guard.state == "ok"
+
+    run(scenario)
+
+
 def test_removals_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_guard, "_MAX_REMOVALS", 2)
 
@@ -196,6 +217,31 @@ def test_removals_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         assert list(rig.guard._removals) == [b"b", b"c"]
 
     run(scenario)
+
+
+def test_a_probe_that_gets_no_answer_is_not_the_last_one() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.break_it()
+        rig.server.heal()
+        answer = rig.store.get
+
+        async def silent(key: bytes) -> None:
+            await asyncio.Event().wait()
+
+        rig.store.get = silent  # type: ignore[method-assign]
+        rig.clock.advance(2.0)
+        await rig.fails(rig.guard.get(KEY))
+        while rig.guard._behind is None or not rig.guard._behind.done():
+            await asyncio.sleep(0)
+        rig.store.get = answer  # type: ignore[method-assign]
+        rig.clock.advance(5.0)
+        await rig.fails(rig.guard.get(KEY))
+        while rig.guard.state != "ok":
+            await asyncio.sleep(0)
+        for task in rig.guard._tasks:
+            task.cancel()
+
+    run(scenario, budget=0.01)
 
 
 def test_who_waits_longer_than_the_budget_gets_no_answer_and_disturbs_nothing() -> None:
@@ -239,6 +285,24 @@ def test_a_lease_that_comes_too_late_is_given_back(cancelled: bool) -> None:
         assert (await look(KEY, Claim())).lease is not None
 
     run(scenario, budget=60.0 if cancelled else 0.001)
+
+
+def test_a_lease_that_comes_in_the_moment_in_which_its_asker_is_cancelled_is_given_back() -> None:
+    async def scenario(rig: Rig) -> None:
+        asked = asyncio.ensure_future(rig.guard.look(KEY, Claim()))
+        while rig.server.slots.get(KEY) is None:
+            await asyncio.sleep(0)
+        (operation,) = rig.guard._tasks
+        assert operation.done()
+        assert not asked.done()
+        asked.cancel()
+        await asyncio.wait((asked,))
+        assert asked.cancelled()
+        while rig.guard._tasks or rig.server.calls["release"] == 0:
+            await asyncio.sleep(0)
+        assert rig.server.slots[KEY].held is None
+
+    run(scenario)
 
 
 def test_what_comes_too_late_and_is_no_lease_is_forgotten() -> None:

@@ -527,6 +527,54 @@ def test_what_could_not_be_told_is_told_later_and_holds_here_at_once() -> None:
     fleet(2, scenario)
 
 
+def test_what_could_not_be_told_is_told_later_even_if_nobody_asks_for_anything() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await two.request()
+        await machines.rest_of_loads()
+        machines.server.fail("mark")
+        await one.engine.invalidate(tag="tag:k")
+        await asyncio.sleep(5)
+        assert two.stored() is not None
+        assert 3 <= machines.server.calls["mark"] <= 6, "about once a second or two"
+        machines.server.heal()
+        await asyncio.sleep(2)
+        await machines.rest_of_loads()
+        assert two.stored() is None
+        assert one.state.coherence.in_step
+        told_so_far = machines.server.calls["mark"]
+        await asyncio.sleep(10)
+        assert machines.server.calls["mark"] == told_so_far
+
+    fleet(2, scenario)
+
+
+def test_what_could_not_be_told_is_told_at_the_latest_when_its_machine_ends() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await two.request()
+        await machines.rest_of_loads()
+        machines.server.fail("mark")
+        await one.engine.invalidate(everything=True)
+        machines.server.heal()
+        await one.engine.aclose()
+        await machines.rest_of_loads()
+        assert two.stored() is None
+        assert machines.server.marks.everything
+
+    fleet(2, scenario)
+
+
+def test_what_a_lookup_has_told_meanwhile_is_not_told_twice() -> None:
+    async def scenario(machines: Fleet, one: Site) -> None:
+        machines.server.fail("mark")
+        await one.engine.invalidate(tag="tag:k")
+        machines.server.heal()
+        await one.request()
+        await asyncio.sleep(5)
+        assert machines.server.calls["mark"] == 2
+
+    fleet(1, scenario)
+
+
 def test_too_much_that_could_not_be_told_is_told_as_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glasscache._backplane._MAX_UNTOLD", 2)
 
@@ -779,6 +827,30 @@ def test_a_load_that_is_stopped_while_it_waits_for_another_machine_gives_back_wh
         assert machines.server.slots[b"k"].held is None
 
     fleet(1, scenario, limits=Limits(far_timeout=5.0))
+
+
+@pytest.mark.parametrize("hears", [True, False], ids=["in step", "out of step"])
+def test_a_load_that_is_cancelled_at_any_of_its_steps_leaves_no_lease(hears: bool) -> None:
+    steps: list[bool] = []
+
+    async def scenario(machines: Fleet, one: Site) -> None:
+        if not hears:
+            machines.server.backplanes["m0"].cut()
+        first = machines.world.spawn(one.request())
+        for _ in range(len(steps)):
+            await asyncio.sleep(0)
+        steps.append(bool(one.state.running))
+        for flight in one.state.running:
+            assert flight.task is not None
+            flight.task.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await machines.rest_of_loads()
+        slot = machines.server.slots.get(b"k")
+        assert slot is None or slot.held is None, f"after {len(steps)} steps"
+
+    while len(steps) < 30:
+        fleet(1, scenario)
+    assert steps.count(True) > 20
 
 
 def test_a_key_that_is_told_invalid_again_and_again_is_loaded_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,11 +67,18 @@ class Coherence:
         self._all_untold = False
         self.when_restored: Callable[[], None] = lambda: None
         """Called when messages arrive again: what came in between should be read."""
+        self.when_untold: Callable[[], None] = lambda: None
+        """Called when something could not be told: it should be tried again soon, whether or not anybody looks."""
 
     @property
     def in_step(self) -> bool:
         """Whether all invalidations told anywhere so far are known here, but for messages on their way."""
-        return self._hears and self._has_read and not self._untold and not self._all_untold
+        return self._hears and self._has_read and not self.has_untold
+
+    @property
+    def has_untold(self) -> bool:
+        """Whether the others have to be told something yet."""
+        return self._all_untold or bool(self._untold)
 
     def dead_below(self, entry: Entry, asked: Key) -> int:
         """The number that an entry must have to be alive; `asked`: its key, whatever the variant."""
@@ -112,6 +119,7 @@ class Coherence:
         if self._all_untold or len(self._untold) > _MAX_UNTOLD:
             self._all_untold = True
             self._untold.clear()
+        self.when_untold()
 
     def _note(self, mark: Mark) -> bool:
         """Remember it; whether there was anything new in it."""
@@ -125,7 +133,7 @@ class Coherence:
     async def catch_up(self) -> None:
         """Tell what could not be told, read what was not heard. StoreError if that cannot be done now."""
         gaps = self._gaps
-        if self._untold or self._all_untold:
+        if self.has_untold:
             await self._tell_untold()
         self._apply(await self.backplane.read(self._read_to))
         if gaps == self._gaps:

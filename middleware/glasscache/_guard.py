@@ -97,10 +97,13 @@ class Guard:
         self.store = store
         self.told: Callable[[TierState, BaseException | None], None] = _nobody
         self._budget = budget
+        self._now = clock.now
         self._breaker = Breaker(clock.now, random)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._probe: asyncio.Task[None] | None = None
+        self._behind: asyncio.Task[None] | None = None
+        """A probe, or removals that are made up for: one at a time."""
         self._removals: OrderedDict[Key, None] = OrderedDict()
+        self._make_up_at = 0.0
 
     @property
     def name(self) -> str:
@@ -170,17 +173,26 @@ class Guard:
             operation.close()
             self._probe_if_due()
             raise StoreError(f"{self.name} does not answer: it is left alone for a while")
+        try:
+            answer = await self._in_time(operation, too_late)
+        except Exception as error:
+            self._judge(error)
+            raise
+        self._judge(None)
+        return answer
+
+    async def _in_time(self, operation: Coroutine[Any, Any, T], too_late: Callable[[T], None] | None = None) -> T:
+        """What the operation returns; StoreError after the budget. Whoever left before it came is told too late."""
         task = self._spawn(operation)
+        came = False
         try:
             await asyncio.wait((task,), timeout=self._budget)
+            came = task.done()
         finally:
-            if not task.done() and too_late is not None:
+            if not came and too_late is not None:
                 task.add_done_callback(lambda done: _tell_late(done, too_late))
-        if not task.done():
-            error = StoreError(f"no answer within {self._budget:g} s")
-            self._judge(error)
-            raise error
-        self._judge(task.exception())
+        if not came:
+            raise StoreError(f"no answer within {self._budget:g} s")
         return task.result()
 
     def _spawn(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -198,6 +210,7 @@ class Guard:
         before = self._breaker.state
         if error is None or isinstance(error, UnstorableError):
             self._breaker.succeeded()
+            self._make_up_if_due()
         else:
             self._breaker.failed()
         self._tell(before, error)
@@ -208,17 +221,30 @@ class Guard:
 
     # --- asking again -----------------------------------------------------------------------------------------------
 
+    @property
+    def _is_idle(self) -> bool:
+        return self._behind is None or self._behind.done()
+
     def _probe_if_due(self) -> None:
-        if self._breaker.is_due and (self._probe is None or self._probe.done()):
-            self._probe = self._spawn(self._try_again())
+        if self._breaker.is_due and self._is_idle:
+            self._behind = self._spawn(self._try_again())
+
+    def _make_up_if_due(self) -> None:
+        """Not every removal that fails is part of an outage, after which it would be made up for."""
+        if self._removals and not self._breaker.is_open and self._is_idle and self._now() >= self._make_up_at:
+            self._make_up_at = self._now() + _LONGEST_PAUSE
+            self._behind = self._spawn(self._make_up())
+
+    async def _make_up(self) -> None:
+        while self._removals:
+            key = next(iter(self._removals))
+            await self._in_time(self.store.delete(key))
+            self._removals.pop(key, None)
 
     async def _try_again(self) -> None:
         try:
-            await self.store.get(_NO_KEY)
-            while self._removals:
-                key = next(iter(self._removals))
-                await self.store.delete(key)
-                self._removals.pop(key, None)
+            await self._in_time(self.store.get(_NO_KEY))
+            await self._make_up()
         except Exception:
             self._breaker.open()
         else:

@@ -154,7 +154,14 @@ class SharedRight(Right):
             if look.lease is None:
                 raise
             look = replace(look, entry=None)  # nobody knows whether it may stand in
+        except asyncio.CancelledError:
+            if look.lease is not None:
+                self._state.spawn(self._put_back(look.lease))
+            raise
         return look
+
+    async def _put_back(self, lease: Lease) -> None:
+        await self._release(lease, 0.0)
 
     def _cut_off(self, waiting: Abroad) -> Entry | None:
         """Without the far tier: from what is left."""

@@ -25,6 +25,7 @@ from glasscache.policy import shorten
 
 UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
 _UNCACHEABLE_KEYS = 10_000
+_TELL_AGAIN = 1.0  # seconds until the others are told again what could not be told, up to twice as long
 _LAST_WORD = 1.0  # seconds that cancelled loads have to end, when everything ends
 
 
@@ -65,6 +66,7 @@ class State:
         self.suspects = 0
         """Answers that were served under doubt, since nobody could be asked."""
         self.coherence.when_restored = self._catch_up_behind
+        self.coherence.when_untold = self._tell_again_soon
         self._near_max_ttl = near_max_ttl
         self.flights: dict[Key, Flight] = {}
         """Flights that take followers."""
@@ -76,6 +78,7 @@ class State:
         self.uncacheable: TTLCache[Key, bool] = TTLCache(_UNCACHEABLE_KEYS, UNCACHEABLE_FOR, commons.clock.now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+        self._teller: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
 
     def settle(self) -> None:
         """One cache belongs to one event loop at a time: what a closed one left would never end."""
@@ -116,11 +119,12 @@ class State:
             self._sweep_in(loop, entry.dead_from - self.commons.clock.now())
         return entry
 
-    def _stop_sweeping(self) -> None:
-        """No timer is left behind."""
-        if self._sweeper is not None:
-            self._sweeper[1].cancel()
-            self._sweeper = None
+    def _stop_timers(self) -> None:
+        """None is left behind."""
+        for timer in (self._sweeper, self._teller):
+            if timer is not None:
+                timer[1].cancel()
+        self._sweeper = self._teller = None
 
     def _sweep_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         # at most every second, at least every half minute: a later entry may die before the one this timer was set for
@@ -199,6 +203,17 @@ class State:
     def _catch_up_behind(self) -> None:
         self.spawn(self._try_to_catch_up())
 
+    def _tell_again_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._teller is None or self._teller[0] is not loop:
+            pause = _TELL_AGAIN * (1 + self.random.random())
+            self._teller = loop, loop.call_later(pause, self._tell_again)
+
+    def _tell_again(self) -> None:
+        self._teller = None
+        if self.coherence.has_untold:
+            self._catch_up_behind()
+
     async def _try_to_catch_up(self) -> None:
         await self.tell(TierCall(tier=self.far.name, operation="get"), self.coherence.catch_up())
 
@@ -224,10 +239,12 @@ class State:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=_LAST_WORD)
-        self._stop_sweeping()
+        self._stop_timers()
 
     async def aclose(self) -> None:
         """Drain, then close the stores."""
+        if self.coherence.has_untold:
+            self._catch_up_behind()  # the last occasion
         await self.drain()
         self._loop = None  # used again, it starts anew
         await self.coherence.backplane.aclose()
