@@ -272,9 +272,12 @@ async def shows(fault: Fault, worst: str, server: RedisProcess) -> list[float]:
         async with fault(place):
             for number in range(8):
                 new = await one.ask(f"new {number}", origin)
-                assert await one.ask(f"new {number}", origin) == new, "memory answers"
+                again = await one.ask(f"new {number}", origin)
+                # where some commands get through, the server may say by now that it has no such answer
+                assert again == new or fault is resets, "memory answers"
                 await one.invalidate(f"new {number}")
-                assert await one.ask(f"new {number}", origin) != new, "an invalidation holds on its own machine"
+                newest = await one.ask(f"new {number}", origin)
+                assert newest not in (new, again), "an invalidation holds on its own machine"
             crowd = await asyncio.gather(*(one.ask("crowd", origin) for _ in range(50)))
             assert len(set(crowd)) == 1, "one load for a crowd"
         await one.recover(origin)

@@ -27,7 +27,7 @@ async def send(client: Redis | RedisCluster, *command: bytes | str | int) -> Any
     await client.initialize()
     try:
         return await execute(*command)
-    except SlotNotCoveredError:
+    except (SlotNotCoveredError, KeyError):  # KeyError: what redis-py raises where it knows of no node for one slot
         await client.nodes_manager.initialize()  # by itself the client never asks again
         raise
 
