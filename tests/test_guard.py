@@ -62,6 +62,12 @@ class Rig:
             await asyncio.wait(tuple(self.guard._tasks))
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything run until it is so; `run` has the deadline."""
+    while not condition():  # noqa: ASYNC110 - tasks of the guard tell nobody
+        await asyncio.sleep(0)
+
+
 def run(scenario: Callable[[Rig], Awaitable[None]], **options: Any) -> None:
     async def with_rig() -> None:
         async with asyncio.timeout(30):
@@ -231,13 +237,11 @@ def test_a_probe_that_gets_no_answer_is_not_the_last_one() -> None:
         rig.store.get = silent  # type: ignore[method-assign]
         rig.clock.advance(2.0)
         await rig.fails(rig.guard.get(KEY))
-        while rig.guard._behind is None or not rig.guard._behind.done():
-            await asyncio.sleep(0)
+        await until(lambda: rig.guard._behind is not None and rig.guard._behind.done())
         rig.store.get = answer  # type: ignore[method-assign]
         rig.clock.advance(5.0)
         await rig.fails(rig.guard.get(KEY))
-        while rig.guard.state != "ok":
-            await asyncio.sleep(0)
+        await until(lambda: rig.guard.state == "ok")
         for task in rig.guard._tasks:
             task.cancel()
 
@@ -290,16 +294,14 @@ def test_a_lease_that_comes_too_late_is_given_back(cancelled: bool) -> None:
 def test_a_lease_that_comes_in_the_moment_in_which_its_asker_is_cancelled_is_given_back() -> None:
     async def scenario(rig: Rig) -> None:
         asked = asyncio.ensure_future(rig.guard.look(KEY, Claim()))
-        while rig.server.slots.get(KEY) is None:
-            await asyncio.sleep(0)
+        await until(lambda: KEY in rig.server.slots)
         (operation,) = rig.guard._tasks
         assert operation.done()
         assert not asked.done()
         asked.cancel()
         await asyncio.wait((asked,))
         assert asked.cancelled()
-        while rig.guard._tasks or rig.server.calls["release"] == 0:
-            await asyncio.sleep(0)
+        await until(lambda: rig.server.calls["release"] == 1 and not rig.guard._tasks)
         assert rig.server.slots[KEY].held is None
 
     run(scenario)
