@@ -1,4 +1,4 @@
-"""Set up the OpenTelemetry SDK and its exporters for a service that uses glasscache: `configure()`.
+"""Set up the OpenTelemetry SDK and its exporters for a service that uses glasscache: `configure()`, `metrics_app()`.
 
 Decides nothing; the modules beside it do. Needs the extra `exporters`.
 """
@@ -6,6 +6,7 @@ Decides nothing; the modules beside it do. Needs the extra `exporters`.
 from __future__ import annotations
 
 try:
+    from glasscache_exporters._endpoint import metrics_app
     from glasscache_exporters._lifecycle import Exporters
     from glasscache_exporters._setup import configure
 except ModuleNotFoundError as _error:
@@ -14,4 +15,4 @@ except ModuleNotFoundError as _error:
         name=_error.name,
     ) from _error
 
-__all__ = ["Exporters", "configure"]
+__all__ = ["Exporters", "configure", "metrics_app"]

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from glasscache.interfaces import Observable
 
 
+def declared_workers() -> int | None:
+    """How many workers the service has by WEB_CONCURRENCY, which uvicorn and gunicorn read, too; None if it says nothing.
+
+    Set it instead of `--workers`: a worker cannot see how many it has beside it.
+    """
+    said = os.environ.get("WEB_CONCURRENCY", "")
+    return (int(said) or None) if said.isascii() and said.isdigit() else None
+
+
 def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> dict[str, object]:
     """What has happened since the process began, and how things stand now.
 
@@ -41,8 +50,8 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
     bounded), `evictions` (entries gone from any tier, by cause). Now: `waiters` (requests that wait for
     another's on this machine), `loads` (loads under way), `waiting_abroad` (requests that wait for another machine's
     load, one for each key), `leases` (rights to load among all machines that this one holds; both None where no tier
-    is shared), `tiers` (each far tier: ok, degraded, open). `worker` is this process, `of` how many there are (None:
-    not known).
+    is shared), `tiers` (each far tier: ok, degraded, open). `worker` is this process, `of` how many there are (by
+    default what `declared_workers` says; None: not known).
 
     `groups=True` adds the request figures by key group. Groups name routes and functions: show them only to
     those who may know these.
@@ -67,7 +76,7 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
         "tiers": dict(cache.tier_states()),
         "name": cache.name,
         "worker": os.getpid(),
-        "of": of,
+        "of": declared_workers() if of is None else of,
     }
     if groups:
         figures["groups"] = {group.name: _requests([group]) for group in every}
