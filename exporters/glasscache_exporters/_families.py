@@ -83,15 +83,15 @@ class Exemplars:
     def __init__(self) -> None:
         self._latest: dict[tuple[str, Labels], dict[float, Exemplar]] = {}
 
-    def of(self, family: str, labels: Labels, bounds: Sequence[float], new: Iterable[Exemplar]) -> dict[float, Exemplar]:
+    def of(
+        self, family: str, labels: Labels, bounds: Sequence[float], new: Iterable[Exemplar]
+    ) -> dict[float, Exemplar]:
         """By upper bound, those that lead to a trace; `bounds` ends with infinity."""
         known = self._latest.get((family, labels), {})
         found: dict[float, Exemplar] = {}
-        for exemplar in (*known.values(), *new):
+        for exemplar in sorted((*known.values(), *new), key=lambda each: each.time_unix_nano):
             bound = next((bound for bound in bounds if exemplar.value <= bound), None)
-            if bound is None or not exemplar.trace_id:
-                continue
-            if bound not in found or exemplar.time_unix_nano >= found[bound].time_unix_nano:
+            if bound is not None and exemplar.trace_id:
                 found[bound] = exemplar
         if found:
             self._latest[family, labels] = found
@@ -200,7 +200,10 @@ def _buckets(point: HistogramDataPoint | ExponentialHistogramDataPoint) -> tuple
         return [*point.explicit_bounds, math.inf], list(point.bucket_counts)
     scale = min(point.scale, _SCALE)
     buckets = {0.0: point.zero_count + sum(point.negative.bucket_counts)}
-    for index, count in enumerate(point.positive.bucket_counts, point.positive.offset):
+    positive = list(point.positive.bucket_counts)
+    while positive and not positive[-1]:  # room that the SDK has made
+        positive.pop()
+    for index, count in enumerate(positive, point.positive.offset):
         exponent = ((index >> (point.scale - scale)) + 1) / 2.0**scale
         bound = 2.0**exponent if exponent < sys.float_info.max_exp else math.inf
         buckets[bound] = buckets.get(bound, 0) + count

@@ -1,8 +1,8 @@
 """The page of one process: what a meter provider knows, collected when somebody asks, as Prometheus reads it.
 
-Decides when the SDK is asked, and that the page says whose it is (`glasscache_worker_info`): it answers for this process
-alone. There is one reader for each provider, however many endpoints show it: every reader costs at each measurement.
-In the child of a fork it begins with nothing, since the parent goes on telling what it has counted.
+Decides when the SDK is asked, and that the page says whose it is (`glasscache_worker_info`): it answers for this
+process alone. There is one reader for each provider, however many endpoints show it: every reader costs at each
+measurement. In the child of a fork it begins with nothing, since the parent goes on telling what it has counted.
 """
 
 from __future__ import annotations

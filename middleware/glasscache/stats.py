@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def declared_workers() -> int | None:
-    """How many workers the service has by WEB_CONCURRENCY, which uvicorn and gunicorn read, too; None if it says nothing.
+    """How many workers the service has by WEB_CONCURRENCY; None if it says nothing.
 
-    Set it instead of `--workers`: a worker cannot see how many it has beside it.
+    uvicorn and gunicorn start so many. Set it instead of `--workers`: a worker cannot see how many it has beside it.
     """
     said = os.environ.get("WEB_CONCURRENCY", "")
     return (int(said) or None) if said.isascii() and said.isdigit() else None
