@@ -1,0 +1,116 @@
+"""One connection to the upstream as HTTP/1.1: h11 over a wire.
+
+Decides when a connection may carry another request: only when both messages ended as their framing says, and not one
+byte more has come. Must never hand out a message that h11, which is strict, does not accept. Error messages say what
+was wrong, and are for logs: a client sees the status alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+
+import h11
+
+from glasscache.proxy._wire import Wire
+from glasscache.proxy.errors import ProxyError
+
+_MAX_HEAD = 64 * 1024
+"""Bytes of a status line with all its fields, or of a trailer section."""
+
+Event: TypeAlias = "h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage"
+
+
+class ConnectionBroken(ProxyError):
+    """The upstream has closed or reset the connection; it may have answered before."""
+
+
+class Connection:
+    """A connection, for one exchange after another."""
+
+    def __init__(self, wire: Wire, *, read_timeout: float, write_timeout: float) -> None:
+        self._wire = wire
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._read_timeout = read_timeout
+        self._write_timeout = write_timeout
+        self.is_reused = False
+        self.has_answered = False
+        """Whether a byte of an answer has come in this exchange."""
+        self.is_uploading = False
+        """Whether a request is still being sent: until it is, nobody can wait too long for the answer."""
+        self.rests_until = 0.0
+        """Loop time after which it is not used again."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it may be used: nobody has said anything since its last answer."""
+        return self._wire.is_quiet
+
+    async def send(self, event: h11.Event) -> None:
+        """Send a request, or a piece of its body. ProxyError if that cannot be done."""
+        try:
+            data = self._http.send(event)
+        except h11.LocalProtocolError as error:
+            raise ProxyError(502, f"the request cannot be sent as HTTP/1.1: {error}") from error
+        if not data:
+            return
+        try:
+            async with asyncio.timeout(self._write_timeout):
+                await self._wire.write(data)
+        except TimeoutError:
+            raise ProxyError(504, f"the upstream took no bytes for {self._write_timeout:g} s") from None
+        except OSError as error:
+            raise ConnectionBroken(502, f"the connection broke while a request was sent: {error}") from error
+
+    async def next_event(self) -> Event:
+        """The next piece of the answer. ProxyError if none comes, or nonsense."""
+        while True:
+            if (event := self.event()) is not None:
+                return event
+            try:
+                async with asyncio.timeout(self._read_timeout):
+                    data = await self._wire.read()
+            except TimeoutError:
+                if self.is_uploading:
+                    continue
+                raise ProxyError(504, f"the upstream sent nothing for {self._read_timeout:g} s") from None
+            except OSError as error:
+                raise ProxyError(502, f"the connection broke before the end of the answer: {error}") from error
+            self.has_answered = self.has_answered or bool(data)
+            if not data and self._http.their_state is h11.SEND_RESPONSE and not self.has_answered:
+                raise ProxyError(502, "the upstream ended the connection without an answer")
+            self._receive(data)
+
+    def event(self) -> Event | None:
+        """The next piece of the answer if it has come; None: not yet. ProxyError if it is nonsense."""
+        try:
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise ProxyError(502, f"the answer is no HTTP/1.1, or was cut short: {error}") from error
+        if event is h11.NEED_DATA:
+            return None
+        if isinstance(event, h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage):
+            return event
+        raise ProxyError(502, f"the upstream did what nobody asked it for ({event!r})")
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            self._http.receive_data(data)
+        except h11.RemoteProtocolError as error:
+            raise ProxyError(502, f"the answer is no HTTP/1.1: {error}") from error
+
+    def renew(self) -> bool:
+        """Make ready for another request; False if there can be none on this connection."""
+        http = self._http
+        if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+            return False
+        left_over, _ = http.trailing_data
+        if left_over or not self.is_quiet:
+            return False
+        http.start_next_cycle()
+        self.is_reused, self.has_answered = True, False
+        return True
+
+    def close(self) -> None:
+        """End it now."""
+        self._wire.close()

@@ -1,0 +1,128 @@
+"""One request and its answer over one connection: the request goes out while the answer may already come in.
+
+Decides what of an answer is passed on when: the last bytes together with the end, all others at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+
+from glasscache.asgi.types import Receive, Scope, Send
+from glasscache.interfaces import Clock
+from glasscache.proxy import _fields
+from glasscache.proxy._connection import Connection, ConnectionBroken
+from glasscache.proxy.errors import ProxyError
+
+# RFC 9110, section 9.2.2: may be sent again
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+_STATUSES = range(200, 600)  # section 15; what is beyond, servers cannot send
+
+
+class RestedTooLong(Exception):
+    """The upstream had closed the connection before it saw the request: another one may do."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Exchange:
+    """What one client asked, and how to answer it. `has_body`: whether the request has content, which may not pause
+    for longer than `body_timeout` seconds.
+    """
+
+    def __init__(
+        self, request: h11.Request, scope: Scope, receive: Receive, send: Send, *, clock: Clock, body_timeout: float
+    ) -> None:
+        self._request = request
+        self._has_body = _fields.framing(scope) is not None
+        self._may_repeat = not self._has_body and scope["method"] in _IDEMPOTENT
+        self._receive = receive
+        self._send = send
+        self._clock = clock
+        self._body_timeout = body_timeout
+        self._failure: Exception | None = None
+        """Why the listener has closed the connection."""
+
+    async def run(self, connection: Connection) -> None:
+        """Ask, and pass the answer on. ProxyError if there is no whole one; RestedTooLong; ClientGone."""
+        listener: asyncio.Task[None] | None = None
+        try:
+            await connection.send(self._request)
+            connection.is_uploading = self._has_body
+            if not self._has_body:
+                await connection.send(h11.EndOfMessage())
+            listener = asyncio.get_running_loop().create_task(self._listen(connection))
+            await self._answer(connection)
+        except ProxyError as error:
+            if self._failure is not None:
+                raise self._failure from error
+            if self._may_repeat and connection.is_reused and not connection.has_answered:
+                raise RestedTooLong from error
+            raise
+        finally:
+            if listener is not None:
+                listener.cancel()
+                await asyncio.wait([listener])
+
+    # --- the request ------------------------------------------------------------------------------------------------
+
+    async def _listen(self, connection: Connection) -> None:
+        """Pass the request's content on, then wait for the client's disconnect; what ends the exchange closes the
+        connection, which ends the wait for an answer.
+        """
+        try:
+            if self._has_body:
+                await self._upload(connection)
+            connection.is_uploading = False
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            self._failure = ClientGone()
+        except Exception as error:
+            self._failure = error
+        connection.close()
+
+    async def _upload(self, connection: Connection) -> None:
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(self._body_timeout):
+                    message = await self._receive()
+            except TimeoutError:
+                raise ProxyError(408, f"the client sent nothing of its request for {self._body_timeout:g} s") from None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            more = message.get("more_body", False)
+            events = [h11.Data(data=message.get("body", b"")), *([] if more else [h11.EndOfMessage()])]
+            try:
+                for event in events:
+                    await connection.send(event)
+            except ConnectionBroken:
+                return  # the upstream may have answered without reading all of it
+
+    # --- the answer -------------------------------------------------------------------------------------------------
+
+    async def _answer(self, connection: Connection) -> None:
+        event = await connection.next_event()
+        while isinstance(event, h11.InformationalResponse):
+            event = await connection.next_event()
+        assert isinstance(event, h11.Response)
+        if event.status_code not in _STATUSES:
+            raise ProxyError(502, f"the upstream answered with status {event.status_code}, and there is no such class")
+        start = {
+            "type": "http.response.start",
+            "status": event.status_code,
+            "headers": _fields.to_client(event.status_code, event.headers, event.http_version, self._clock.wall()),
+        }
+        await self._send(start)
+        following = await connection.next_event()
+        while isinstance(following, h11.Data):
+            data, after = bytes(following.data), connection.event()
+            is_last = isinstance(after, h11.EndOfMessage)
+            await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+            if is_last:
+                return
+            following = after or await connection.next_event()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
