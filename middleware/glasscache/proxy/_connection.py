@@ -33,12 +33,12 @@ class Connection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
-        self.is_reused = False
-        self.has_answered = False
+        self.is_reused: bool = False
+        self.has_answered: bool = False
         """Whether a byte of an answer has come in this exchange."""
-        self.is_uploading = False
+        self.is_uploading: bool = False
         """Whether a request is still being sent: until it is, nobody can wait too long for the answer."""
-        self.rests_until = 0.0
+        self.rests_until: float = 0.0
         """Loop time after which it is not used again."""
 
     @property

@@ -46,7 +46,7 @@ class ReverseProxy:
         tls: ssl.SSLContext | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.upstream = Upstream.from_url(upstream)
+        self.upstream: Upstream = Upstream.from_url(upstream)
         if max_connections < 1:
             raise ConfigurationError(f"ReverseProxy(max_connections={max_connections!r}): give 1 or more")
         if tls is not None and self.upstream.scheme != "https":
