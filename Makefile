@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick machines lint format types layers package demo picture lock clean
+.PHONY: help setup test soak bench bench-quick machines conformance lint format types layers package demo picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -49,6 +49,9 @@ bench-quick: $(READY)  ## the same in less than a minute; peers only if `make be
 
 machines: $(READY)  ## what a shared tier is worth for eight machines: the table of docs/machines.md (a minute)
 	$(BIN)/python -m tests.machines.zipf $(ARGS)
+
+conformance: $(READY)  ## run the public suite for HTTP caches against `glasscache proxy` (needs Node.js and npm; a minute)
+	$(BIN)/python -m tests.conformance.run $(ARGS)
 
 lint: $(READY)  ## check style, bans and formatting with ruff
 	$(BIN)/ruff check .

@@ -1,0 +1,103 @@
+"""`make conformance`: the public suite for HTTP caches against `glasscache proxy`, as it comes.
+
+Runs the suite several times, prints how it went beside the published caches, and fails when that is not what
+`known_failures.toml` says, or when a test does not go the same way in every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.conformance import report
+from tests.conformance.suite import Suite, SuiteError, free_port, results_in, running
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "conformance"
+KNOWN = Path(__file__).with_name("known_failures.toml")
+PROXY = f"{shlex.quote(sys.executable)} -m glasscache.cli proxy --upstream {{upstream}} --port {{port}}"
+
+# The suite asks everything at once, each test under its own URLs: of the default of 100 entries some would be evicted.
+_ENVIRONMENT = {"CACHE_MAX_SIZE": "10000"}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make conformance", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--suite", type=Path, metavar="DIR", help="another copy of the suite, with its packages installed"
+    )
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs (default: %(default)s)")
+    parser.add_argument("--id", default="", metavar="TEST", help="run this test alone, and show what is said")
+    parser.add_argument(
+        "--proxy", default=PROXY, metavar="COMMAND", help="another cache; {upstream} and {port} are filled in"
+    )
+    parser.add_argument("--messages", action="store_true", help="show what the suite says of each failure")
+    return parser.parse_args()
+
+
+def _run(suite: Suite, options: argparse.Namespace, folder: Path) -> list[Path]:
+    """Run the suite as often as asked; where the results are."""
+    origin, port = free_port(), free_port()
+    filled = {"{upstream}": f"http://127.0.0.1:{origin}", "{port}": str(port)}
+    command = [_filled(word, filled) for word in shlex.split(options.proxy)]
+    files = []
+    with ExitStack() as stack:
+        stack.enter_context(suite.origin(origin, folder / "origin.log"))
+        env = os.environ | _ENVIRONMENT
+        stack.enter_context(running("the cache", command, port, BUILD / "proxy.log", cwd=ROOT, env=env))
+        if options.id:
+            print(suite.run(port, options.id))
+            print((folder / "origin.log").read_text("utf-8", "replace"))
+            return []
+        for number in range(options.repeat):
+            file = folder / f"{number}.json"
+            file.write_text(json.dumps(results_in(suite.run(port))), "utf-8")
+            files.append(file)
+    return files
+
+
+def _filled(word: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word
+
+
+def _show_messages(score: report.Score, files: list[Path]) -> None:
+    results = [json.loads(file.read_text("utf-8")) for file in files]
+    for test in score.failed():
+        said = {": ".join(map(str, run[test.id])) for run in results if run.get(test.id) not in (True, None)}
+        print(f"{test.id} ({test.kind}, {score.verdicts[test.id]}): {' / '.join(sorted(said)) or 'passed itself'}")
+
+
+def main() -> int:
+    """Run it; 0 if all is as the list of known failures says."""
+    options = _arguments()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    suite = Suite(options.suite.resolve()) if options.suite else Suite.installed(BUILD)
+    with tempfile.TemporaryDirectory(prefix="glasscache-conformance-") as home:
+        files = _run(suite, options, Path(home))
+        if options.id:
+            return 0
+        ours, peers, unstable = report.scores(suite.judge(files))
+        print(report.by_group(ours), report.by_cache(ours, peers), sep="\n\n", end="\n\n")
+        if options.messages:
+            _show_messages(ours, files)
+    known = report.known_failures(KNOWN, "newest" if options.suite else "npm")
+    wrong = [f"{test} did not go the same way in every run" for test in unstable] + report.changes(ours, known)
+    for line in wrong:
+        print(f"conformance: {line}", file=sys.stderr)
+    print(f"{len(files)} runs; {len(known)} known failures in {KNOWN.relative_to(ROOT)}; {len(wrong)} surprises")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SuiteError as error:
+        sys.exit(f"conformance: {error}")
