@@ -10,6 +10,7 @@ import pytest
 
 from glasscache._backplane import variant_tag
 from glasscache._events import Acquired, Invalidation, SpanRef, TierCall
+from glasscache._events import Load as LoadWork
 from glasscache._lease import Claim, Lookup, Mark
 from glasscache._right import Right
 from glasscache.errors import LoadStoppedError, StoreError
@@ -395,6 +396,76 @@ def test_of_all_machines_one_refreshes() -> None:
         assert [(a.result, a.tier) for a in found] == [("hit", "memory"), ("hit", "shared")]
 
     fleet(2, scenario, policy=Policy(ttl=1000.0, early_refresh=0.0, stale_while_revalidate=500.0))
+
+
+def test_who_waits_for_a_refresh_is_linked_to_the_trace_of_the_refresh_and_not_of_who_set_it_off() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await one.request()
+        await machines.rest_of_loads()
+        await asyncio.sleep(11)  # stale
+        assert (await one.request()).result == "stale"
+        await asyncio.sleep(0.5)
+        await two.engine.invalidate(key=b"other")
+        machines.server.slots[b"k"].entry = None
+        two.engine.near.clear()
+        await two.request()
+        await machines.rest_of_loads()
+        refresh = next(work for work in loads(one) if work.trigger == "refresh")
+        (wait,) = waits(two)
+        assert refresh.ref is not None
+        assert refresh.cause == told(one).current_span
+        assert wait.holder.ref == refresh.ref != refresh.cause
+
+    fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
+
+
+def test_a_refresh_that_another_machine_does_already_is_not_told_as_a_load() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        for site in (one, two):
+            await site.request()
+        await machines.rest_of_loads()
+        await asyncio.sleep(11)
+        for site in (one, two):
+            assert (await site.request()).result == "stale"
+        await machines.rest_of_loads()
+        ended = [[w.trigger for w in told(site).ended if isinstance(w, LoadWork)] for site in (one, two)]
+        assert ended == [["miss", "refresh"], []]
+
+    fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
+
+
+def test_while_a_machine_waits_and_while_it_renews_clients_of_the_server_are_hushed() -> None:
+    async def slow(load: Load) -> None:
+        await asyncio.sleep(20)
+        await answer(load)
+
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        heard: list[tuple[str, str, bool]] = []
+        for name, site in (("one", one), ("two", two)):
+            listen_to(machines.server.stores[f"m{['one', 'two'].index(name)}"], name, told(site), heard)
+        await asyncio.gather(one.request(), two.request())
+        looks = [hushed for name, operation, hushed in heard if (name, operation) == ("two", "look")]
+        assert looks[0] is False, "the first one belongs to the request"
+        assert len(looks) > 10
+        assert all(looks[1:])
+        assert {hushed for _, operation, hushed in heard if operation == "renew"} == {True}
+        assert {hushed for name, operation, hushed in heard if operation == "commit"} == {False}
+
+    fleet(2, scenario, origin=slow)
+
+
+def listen_to(store: Any, name: str, telemetry: Any, heard: list[tuple[str, str, bool]]) -> None:
+    """Note which operations are asked for, and whether under a hush."""
+
+    def note(operation: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            heard.append((name, operation, telemetry.is_hushed))
+            return run(*arguments, **options)
+
+        return noted
+
+    for operation in ("look", "renew", "commit"):
+        setattr(store, operation, note(operation, getattr(store, operation)))
 
 
 def test_who_joins_a_refresh_that_another_machine_does_waits_for_that_one() -> None:

@@ -19,7 +19,7 @@ def rig() -> Rig:
 
 
 def test_a_follower_of_a_load_that_waits_for_another_machine_waits_for_that_one(rig: Rig) -> None:
-    there = load(ref=_THERE, machine="host-7-ab", begun=90.0)
+    there = load(ref=_THERE, machine="host-7-ab", begun=90.0, fencing_token=41)
     here = load(waits_for=there)
     with rig.telemetry.span(wait(here, scope="cluster", begun=100.0, ended=100.2)):
         pass
@@ -28,6 +28,7 @@ def test_a_follower_of_a_load_that_waits_for_another_machine_waits_for_that_one(
     told = dict(span.attributes or {})
     assert told["cache.lock.scope"] == "cluster"
     assert told["cache.lock.holder.id"] == "host-7-ab"
+    assert told["cache.fencing_token"] == 41, "of the loads in that trace, this one"
     assert told["cache.lock.holder.elapsed"] == pytest.approx(10.0)
     assert told["cache.lock.holder.trace_id"] == f"{_THERE.trace_id:032x}"
 
@@ -59,10 +60,23 @@ def test_a_load_under_a_lease_tells_what_became_of_it_and_links_to_who_waited_el
 
 def test_a_lost_lease_is_an_error_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="glasscache"):
-        run_load(rig.telemetry, load(fencing_token=41, release="lost"))
+        run_load(rig.telemetry, load(fencing_token=41, release="lost", held=2.5, remote_waiters=[_THERE]))
     (record,) = caplog.records
-    assert (record.levelno, record.__dict__["event.name"]) == (logging.ERROR, "glasscache.lock.lost")
-    assert record.__dict__["cache.lock.release"] == "lost"
+    span = ids(rig.span("cache.load"))
+    assert (record.name, record.levelno) == ("glasscache", logging.ERROR)
+    assert {key: value for key, value in vars(record).items() if "." in key} == {
+        "event.name": "glasscache.lock.lost",
+        "cache.name": "knowledge",
+        "cache.key_group": "/ask",
+        "cache.key_hash": "hash of a key",
+        "cache.lock.scope": "cluster",
+        "cache.lock.hold": 2.5,
+        "cache.lock.release": "lost",
+        "cache.lock.queue.length": 1,
+        "cache.lock.holder.trace_id": f"{span.trace_id:032x}",
+        "cache.lock.holder.span_id": f"{span.span_id:016x}",
+        "cache.fencing_token": 41,
+    }
 
 
 def test_a_long_wait_for_another_machine_names_it(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import baggage, context, trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, StatusCode
@@ -18,9 +19,14 @@ from glasscache import otel
 from glasscache._events import (
     Answered,
     Invalidation,
+    LookedUp,
     Outcome,
+    Pressed,
+    Revalidation,
     SpanRef,
     TierCall,
+    TierChanged,
+    TierGauge,
 )
 
 if TYPE_CHECKING:
@@ -267,6 +273,51 @@ def test_a_holder_that_is_not_sampled_is_linked_as_such() -> None:
     assert not span.links[0].context.trace_flags.sampled
 
 
+@pytest.mark.parametrize(("confirmed", "result"), [(True, "revalidated"), (False, "miss")])
+def test_a_conditional_request_is_a_span_inside_of_its_load(rig: Rig, confirmed: bool, result: str) -> None:
+    work = Revalidation(group="/ask")
+    with rig.tracer.start_as_current_span("a load"), rig.telemetry.span(work):
+        rig.tracer.start_span("the origin's").end()
+        work.confirmed = confirmed
+    span = rig.span("cache.revalidate")
+    assert dict(span.attributes or {}) == {"cache.key_group": "/ask", "cache.result": result}
+    assert parent(span) == ids(rig.span("a load")).span_id
+    assert parent(rig.span("the origin's")) == ids(span).span_id
+
+
+def test_a_conditional_request_that_failed_has_no_result(rig: Rig) -> None:
+    with pytest.raises(OSError, match="down"), rig.telemetry.span(Revalidation(group="/ask")):
+        raise OSError("down")
+    told = dict(rig.span("cache.revalidate").attributes or {})
+    assert told == {"cache.key_group": "/ask", "error.type": "OSError"}
+
+
+def test_the_span_of_a_hit_is_told_when_it_is_over_and_lasted_as_long_as_it_took(rig: Rig) -> None:
+    with rig.tracer.start_as_current_span("GET /ask") as server:
+        rig.telemetry.emit(LookedUp(group="/ask", tier="redis", size=99, seconds=2.0))
+    span = rig.span("cache.lookup")
+    assert dict(span.attributes or {}) == {"cache.key_group": "/ask", "cache.tier": "redis", "cache.item_size": 99}
+    assert parent(span) == ids(server).span_id
+    assert ((span.end_time or 0) - (span.start_time or 0)) / 1e9 == pytest.approx(2.0, abs=0.5)
+
+
+def test_clear_text_is_shown_where_the_record_has_it_and_nowhere_else(rig: Rig) -> None:
+    asked = load(text="GET /ask?q=one")
+    run_load(rig.telemetry, asked)
+    with rig.telemetry.span(wait(asked)):
+        pass
+    for name in ("cache.load", "cache.lock.wait"):
+        assert (rig.span(name).attributes or {})["cache.key"] == "GET /ask?q=one"
+    hit = Outcome(result="hit", tier="memory", group="/ask", key=KEY, text="GET /ask?q=one")
+    assert annotated(rig, hit)["cache.key"] == "GET /ask?q=one"
+
+
+def test_under_a_hush_instrumented_clients_are_told_to_make_no_spans(rig: Rig) -> None:
+    with rig.telemetry.hushed():
+        assert not is_instrumentation_enabled()
+    assert is_instrumentation_enabled()
+
+
 # --- the server span ----------------------------------------------------------------------------------------
 
 
@@ -371,3 +422,38 @@ def test_each_event_is_logged_at_most_once_a_second(rig: Rig, caplog: pytest.Log
     with rig.telemetry.span(long_wait):
         pass
     assert records(caplog) == both * 2
+
+
+def test_a_tier_that_is_too_small_is_logged_with_its_rate_and_its_limits(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.telemetry.emit(Pressed(rate=9.5, gauge=TierGauge("memory", 100, 0, 700, 64_000)))
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("glasscache", logging.WARNING)
+    assert {key: value for key, value in vars(record).items() if "." in key} == {
+        "event.name": "glasscache.eviction.pressure",
+        "cache.name": "knowledge",
+        "cache.tier": "memory",
+        "cache.eviction.rate": 9.5,
+        "cache.entry.count": 100,
+        "cache.memory.usage": 700,
+        "cache.memory.limit": 64_000,
+    }
+
+
+def test_every_event_carries_what_the_table_for_docs_names_and_no_more(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = SpanRef(1, 2, sampled=True)
+    with caplog.at_level(logging.INFO, logger="glasscache"):
+        with rig.telemetry.span(wait(load(ref=there, machine="m"), ended=99.0, outcome="timeout")):
+            pass
+        run_load(rig.telemetry, load(fencing_token=41, release="lost"))
+        rig.telemetry.emit(TierChanged(tier="redis", state="open", error=OSError()))
+        rig.telemetry.emit(TierChanged(tier="redis", state="ok"))
+        rig.telemetry.emit(Pressed(rate=9.5, gauge=TierGauge("memory", 100, 100, 700, 64_000)))
+    told = {
+        (record.__dict__["event.name"], record.levelno, frozenset(key for key in vars(record) if key.count(".")))
+        for record in caplog.records
+    }
+    assert told == {(event.name, event.level, frozenset(event.attributes) | {"event.name"}) for event in otel.EVENTS}

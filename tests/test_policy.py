@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glasscache.errors import ConfigurationError
-from glasscache.policy import Limits, Policy, Share, Terms, Verdict, judge, make_entry, make_marker, may_stand_in
+from glasscache.policy import (
+    Detail,
+    Limits,
+    Policy,
+    Pressure,
+    Share,
+    Terms,
+    Verdict,
+    judge,
+    make_entry,
+    make_marker,
+    may_stand_in,
+)
 from glasscache.testing import entry
 
 STALE = entry(
@@ -202,3 +214,20 @@ def test_whether_to_finish_abandoned_loads_is_no_number() -> None:
 
 def test_the_words_for_sharing_are_those_that_are_told_apart() -> None:
     assert [share.value for share in Share] == ["all", "when_complete", "leader", "none"]
+
+
+# --- telemetry ----------------------------------------------------------------------------------------------
+
+
+def test_one_hit_in_less_than_none_cannot_be_timed() -> None:
+    with pytest.raises(ConfigurationError, match=r"Detail\(time_hits=-1\): give 0, or N for one hit in N"):
+        Detail(time_hits=-1)
+
+
+def test_a_tier_is_too_small_if_all_of_it_would_be_gone_within_a_minute() -> None:
+    pressure = Pressure()
+    assert pressure.evicted(0.0, 100) is None, "the first one says nothing of a rate"
+    seen = [pressure.evicted(second / 2, 100) for second in range(1, 41)]
+    assert [rate for rate in seen if rate] == [2.0, 2.0], "once in ten seconds"
+    slow = Pressure()
+    assert [slow.evicted(second, 121) for second in range(41)] == [None] * 41

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 
 import pytest
 import redis
@@ -73,14 +73,14 @@ def test_nobody_is_told_of_an_error_that_nobody_waits_for() -> None:
         told: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
         calls = Calls()
-        calls.soon(fail(OSError("unseen")))
+        calls.soon(fail(OSError("unseen")), Context())
         await calls.aclose(1.0)
         assert told == []
 
     asyncio.run(scenario())
 
 
-def test_what_runs_soon_is_in_the_context_of_nobody() -> None:
+def test_what_runs_soon_is_in_the_context_that_it_is_given() -> None:
     variable = ContextVar("variable", default="nobody")
 
     async def scenario() -> None:
@@ -91,7 +91,7 @@ def test_what_runs_soon_is_in_the_context_of_nobody() -> None:
 
         calls = Calls()
         assert await calls.run(operation()) == "somebody"
-        assert await calls.soon(operation()) == "nobody"
+        assert await calls.soon(operation(), Context()) == "nobody"
 
     asyncio.run(scenario())
 

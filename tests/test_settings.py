@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from glasscache.errors import ConfigurationError
-from glasscache.policy import Limits, Policy
+from glasscache.policy import Detail, Limits, Policy
 from glasscache.settings import VARIABLES, Kind, RedisSettings, Settings
 
 KEY = "a secret that is for tests only, 0123456789"
@@ -44,6 +44,9 @@ def test_every_variable_is_read_into_its_field() -> None:
             "GLASSCACHE_MAX_WAITERS": "11",
             "GLASSCACHE_MAX_ENTRY_BYTES": "1.5kb",
             "GLASSCACHE_FINISH_ABANDONED": "off",
+            "GLASSCACHE_TRACE_HITS": "yes",
+            "GLASSCACHE_TIME_HITS": "100",
+            "GLASSCACHE_CLEAR_KEYS": "on",
             "REDIS_URL": "rediss://user:s3cret@cache.internal:6380/2",
             "REDIS_CACHE_TTL": "3600",
             "REDIS_MAX_CONNECTIONS": "10",
@@ -72,6 +75,7 @@ def test_every_variable_is_read_into_its_field() -> None:
         max_bytes=2 * 1024**2,
         policy=Policy(ttl=1.5, stale_while_revalidate=60, stale_if_error=600),
         limits=Limits(load_timeout=9.5, max_waiters=11, max_entry_bytes=1500, finish_abandoned=False),
+        detail=Detail(trace_hits=True, time_hits=100, clear_keys=True),
         name="knowledge",
         key=KEY,
         stats_path="/metrics/cache",
@@ -223,12 +227,14 @@ def test_the_cache_is_built_as_set() -> None:
         max_bytes=5000,
         policy=Policy(ttl=9),
         limits=Limits(max_flights=3),
+        detail=Detail(time_hits=5),
         name="knowledge",
         key=KEY,
     )
     one, two = settings.cache(), settings.cache()
     assert one is not two
     assert (one.name, one.policy, one.limits) == ("knowledge", Policy(ttl=9), Limits(max_flights=3))
+    assert one.detail == Detail(time_hits=5)
     assert one.keyring.digest(b"x") == two.keyring.digest(b"x")
     (gauge,) = one.gauges()
     assert (gauge.tier, gauge.entry_limit, gauge.size_limit) == ("memory", 7, 5000)

@@ -17,7 +17,7 @@ from glasscache.errors import (
     RecursiveLoadError,
     StoreError,
 )
-from glasscache.policy import Limits, Policy
+from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores import redis_store
 from glasscache.stores.memory import MemoryStore
 
@@ -26,6 +26,7 @@ __all__ = [
     "CachedFunction",
     "CodecError",
     "ConfigurationError",
+    "Detail",
     "GlasscacheError",
     "Limits",
     "LoadStoppedError",

@@ -45,8 +45,9 @@ class Values(Protocol):
         group: str,
         policy: Policy,
         tags: tuple[str, ...],
+        text: str | None = None,
     ) -> Any:
-        """The value under `key`, loaded if it is not there."""
+        """The value under `key`, loaded if it is not there; `text`: what telemetry may show (None: the call)."""
         ...
 
     async def invalidate(self, *, key: Key) -> int:
@@ -180,6 +181,18 @@ def cached_function(cache: Values, function: Callable[..., Any], **options: Any)
         return bound
     unbound: Unbound[..., Any, Any] = Unbound(cache, function, **options)
     return unbound
+
+
+def shown_call(name: str, load: Callable[[], object]) -> str:
+    """A call as a reader would write it; only its name, if its arguments cannot be shown."""
+    if not isinstance(load, functools.partial):
+        return name
+    given = load.args[1:] if load.func is _in_thread else load.args
+    try:
+        arguments = [*map(repr, given), *(f"{key}={value!r}" for key, value in load.keywords.items())]
+    except Exception:  # somebody's own __repr__
+        return name
+    return f"{name}({', '.join(arguments)})"
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -15,10 +15,7 @@ from random import Random
 from glasscache._entry import Entry, Key
 from glasscache._events import (
     Acquired,
-    Answered,
-    Cause,
     Counters,
-    Removed,
     ServedStale,
     Source,
     StaleReason,
@@ -29,15 +26,15 @@ from glasscache._gate import no_slot
 from glasscache._run import Answer, Ask, Run, forbid_recursion, loading
 from glasscache._state import State
 from glasscache._stream import Reader, ReaderGone, Sight, copy_of
+from glasscache._tally import Tally
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.interfaces import Backplane, Clock, LeaseStore, NearStore, Telemetry
-from glasscache.policy import Limits, Verdict, judge
+from glasscache.policy import Detail, Limits, Verdict, judge
 
 __all__ = ["Answer", "Engine"]
 
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
-_REMOVALS_PER_SAMPLE = 16
 
 
 class Engine:
@@ -56,8 +53,8 @@ class Engine:
         has_far: bool,
         is_shared: bool,
         near_max_ttl: float = math.inf,
+        detail: Detail | None = None,
     ) -> None:
-        self.counters: Counters = Counters()
         self.commons: Commons = Commons(limits, clock, telemetry)
         self.near = near
         self.clock = clock
@@ -75,8 +72,8 @@ class Engine:
         )
         self.flights: dict[Key, Flight] = self._state.flights
         self._slots = self._state.slots
-        self._removals = 0
-        near.watch(self._removed)
+        self.tally: Tally = Tally(near, clock, telemetry, detail or Detail())
+        self.counters: Counters = self.tally.counters
 
     # --- a request --------------------------------------------------------------------------------------------------
 
@@ -88,12 +85,11 @@ class Engine:
         except ReaderGone:
             raise
         except Exception as error:
-            ask.counters.others["error", "none"] += 1
-            self.telemetry.emit(Answered(result="error", duration=self.clock.now() - begun, error=error))
+            self.tally.failed(ask, error, begun)
             raise
         finally:
             ask.end_wait("cancelled")
-        self._count(ask, answer)
+        self.tally.answered(ask, answer, begun)
         return answer
 
     async def _answer(self, ask: Ask) -> Answer:
@@ -130,14 +126,15 @@ class Engine:
 
     def peek(self, ask: Ask) -> Answer | None:
         """A fresh answer from the near tier, if there is one; nothing is loaded or refreshed."""
+        begun = self.clock.now()
         entry = self.near.peek(ask.at)
         if entry is not None and entry.vary:
             ask.select(entry)
             entry = self.near.peek(ask.at)
-        if entry is None or entry.doubted is not None or self.clock.now() >= entry.fresh_until:
+        if entry is None or entry.doubted is not None or begun >= entry.fresh_until:
             return None
         answer = Answer(result="hit", tier=self.near.name, entry=entry)
-        self._count(ask, answer)
+        self.tally.answered(ask, answer, begun)
         return answer
 
     def _judge(self, ask: Ask, entry: Entry, tier: str) -> Answer | None:
@@ -312,34 +309,7 @@ class Engine:
         if ask.at not in self.flights and state.has_room(None) and ask.gate.paused_until <= self.clock.now():
             Run(state, ask, "refresh", fresh_for=fresh_for)
 
-    # --- counting ---------------------------------------------------------------------------------------------------
-
-    def _count(self, ask: Ask, answer: Answer) -> None:
-        counters = ask.counters
-        counters.others[answer.result, answer.tier] += 1
-        if answer.bypass is not None:
-            self.counters.bypasses[answer.bypass] += 1
-        if answer.entry is not None:
-            counters.save(answer.entry.cost, answer.entry.price, answer.entry.size)
-
-    def finished(self, ask: Ask, answer: Answer, seconds: float) -> None:
-        """The answer has been passed on to its end, `seconds` after the request came."""
-        counters = ask.counters
-        if answer.result == "collapsed":
-            entry = answer.reader.stream.entry if answer.reader else None
-            if entry is not None:
-                counters.save(entry.cost, entry.price, entry.size)
-        elif answer.result == "miss":
-            counters.miss_seconds += seconds
-            counters.misses_timed += 1
-        if answer.result != "hit":
-            self.telemetry.emit(Answered(result=answer.result, duration=seconds))
-
-    def _removed(self, key: Key, entry: Entry, cause: Cause) -> None:
-        self.counters.removals[self.near.name, cause] += 1
-        self._removals += 1
-        if self._removals % _REMOVALS_PER_SAMPLE == 1:
-            self.telemetry.emit(Removed(tier=self.near.name, cause=cause, age=self.clock.now() - entry.born))
+    # --- what others read -------------------------------------------------------------------------------------------
 
     @property
     def waiters(self) -> int:

@@ -33,6 +33,16 @@ class SpanRef(NamedTuple):
     sampled: bool
 
 
+class TierGauge(NamedTuple):
+    """How full a tier is, and how full it may be. 0 as a limit: not bounded that way."""
+
+    tier: str
+    entries: int
+    entry_limit: int
+    size: int
+    size_limit: int
+
+
 # --- work: handed to Telemetry.span() before it begins, read when it is over ----------------------------------------
 
 
@@ -43,6 +53,8 @@ class Load:
     group: str
     key: bytes
     trigger: Trigger
+    text: str = ""
+    """The key in clear text, by opt-in."""
     cause: SpanRef | None = None
     """A background refresh: the span of the request that set it off."""
     ref: SpanRef | None = None
@@ -112,7 +124,16 @@ class Invalidation:
     """... and how many seconds ago."""
 
 
-Work: TypeAlias = Load | Wait | TierCall | Invalidation
+@dataclass(slots=True, eq=False, kw_only=True)
+class Revalidation:
+    """One conditional request to the origin: is the stored answer still the right one? Inside of a `Load`."""
+
+    group: str
+    confirmed: bool = False
+    """It is (304); otherwise a new answer came."""
+
+
+Work: TypeAlias = Load | Wait | TierCall | Invalidation | Revalidation
 
 
 # --- events: told once, after the fact ------------------------------------------------------------------------------
@@ -162,7 +183,25 @@ class TierChanged:
     """What made it worse."""
 
 
-Event: TypeAlias = Answered | Acquired | ServedStale | Removed | TierChanged
+@dataclass(slots=True, frozen=True, kw_only=True)
+class LookedUp:
+    """A stored answer was found, `seconds` after it was asked for (told only by opt-in)."""
+
+    group: str
+    tier: str
+    size: int
+    seconds: float
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Pressed:
+    """A tier is too small: for lack of room it throws out answers that are still fresh, `rate` of them a second."""
+
+    rate: float
+    gauge: TierGauge
+
+
+Event: TypeAlias = Answered | Acquired | ServedStale | Removed | TierChanged | LookedUp | Pressed
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -178,6 +217,8 @@ class Outcome:
     age: float | None = None
     ttl: float | None = None
     bypass: str | None = None
+    text: str = ""
+    """The key in clear text, by opt-in."""
 
 
 # --- integers -------------------------------------------------------------------------------------------------------
@@ -250,13 +291,3 @@ class Counters:
         if found is None:
             found = self.groups[name] = GroupCounters(name)
         return found
-
-
-class TierGauge(NamedTuple):
-    """How full a tier is, and how full it may be. 0 as a limit: not bounded that way."""
-
-    tier: str
-    entries: int
-    entry_limit: int
-    size: int
-    size_limit: int

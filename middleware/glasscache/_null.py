@@ -34,6 +34,10 @@ class NullTelemetry:
         """There is none."""
         return None
 
+    def hushed(self) -> AbstractContextManager[object]:
+        """Do nothing."""
+        return self._NOTHING
+
 
 class NullBackplane:
     """Of a machine that is alone: there is nobody to tell."""

@@ -14,6 +14,7 @@ from glasscache._otel_names import EVENT_NAME, SCOPE
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from glasscache._otel_names import LogEvent
     from glasscache.interfaces import Clock
 
 _logger = logging.getLogger(SCOPE)
@@ -35,10 +36,10 @@ class EventLog:
         self._last[name] = now
         return True
 
-    def tell(self, level: int, name: str, message: str, attributes: dict[str, object]) -> None:
+    def tell(self, event: LogEvent, attributes: dict[str, object]) -> None:
         """Log the event. Its attributes become the record's; their dots keep them clear of logging's own."""
-        if self._is_due(name):
-            _logger.log(level, message, extra={EVENT_NAME: name, **attributes})
+        if self._is_due(event.name):
+            _logger.log(event.level, event.message, extra={EVENT_NAME: event.name, **attributes})
 
     def failed(self, error: Exception) -> None:
         """Log that telemetry itself failed."""

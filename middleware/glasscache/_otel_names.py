@@ -7,6 +7,7 @@ Must never import anything of ours or of OpenTelemetry. A change here is a chang
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import ERROR, INFO, WARNING
 from typing import Literal, TypeAlias
 
 SCOPE = "glasscache"
@@ -19,6 +20,8 @@ RESULT = "cache.result"
 TIER = "cache.tier"
 GROUP = "cache.key_group"
 KEY_HASH = "cache.key_hash"
+KEY = "cache.key"
+"""In clear text: only by `Detail(clear_keys=True)`."""
 AGE = "cache.age"
 TTL = "cache.ttl"
 BYPASS_REASON = "cache.bypass.reason"
@@ -28,6 +31,7 @@ LOCK_OUTCOME = "cache.lock.outcome"
 LOCK_RELEASE = "cache.lock.release"
 LOCK_RESULT = "cache.lock.result"
 LOCK_WAIT = "cache.lock.wait"
+LOCK_HOLD = "cache.lock.hold"
 LOCK_WAITER_COUNT = "cache.lock.waiter.count"
 QUEUE_POSITION = "cache.lock.queue.position"
 QUEUE_LENGTH = "cache.lock.queue.length"
@@ -38,6 +42,11 @@ HOLDER_ELAPSED = "cache.lock.holder.elapsed"
 HOLDER_SAMPLED = "cache.lock.holder.sampled"
 FENCING_TOKEN = "cache.fencing_token"
 EVICTION_REASON = "cache.eviction.reason"
+EVICTION_RATE = "cache.eviction.rate"
+ENTRIES = "cache.entry.count"
+ENTRIES_LIMIT = "cache.entry.limit"
+BYTES = "cache.memory.usage"
+BYTES_LIMIT = "cache.memory.limit"
 INVALIDATION_SOURCE = "cache.invalidation.source"
 INVALIDATION_COUNT = "cache.invalidation.entry.count"
 TIER_STATE = "cache.tier.state"
@@ -254,37 +263,78 @@ METRICS: tuple[Metric, ...] = (
 
 # --- spans, their links, and log events ---------------------------------------------------------------------
 
+LOOKUP = "cache.lookup"
 LOAD = "cache.load"
 WAIT = "cache.lock.wait"
 STORE = "cache.store"
+REVALIDATE = "cache.revalidate"
 INVALIDATE = "cache.invalidate"
 
+_HOLDER = (HOLDER_ID, HOLDER_TRACE_ID, HOLDER_SPAN_ID)
 SPANS: dict[str, tuple[str, ...]] = {
-    LOAD: (GROUP, LOAD_TRIGGER, LOCK_WAITER_COUNT, FENCING_TOKEN, ERROR_TYPE),
+    LOOKUP: (GROUP, TIER, ITEM_SIZE),
+    LOAD: (GROUP, KEY, LOAD_TRIGGER, LOCK_WAITER_COUNT, FENCING_TOKEN, ERROR_TYPE),
     WAIT: (
+        KEY,
         LOCK_SCOPE,
         LOCK_OUTCOME,
         QUEUE_POSITION,
         QUEUE_LENGTH,
-        HOLDER_ID,
-        HOLDER_TRACE_ID,
-        HOLDER_SPAN_ID,
+        *_HOLDER,
         HOLDER_ELAPSED,
         HOLDER_SAMPLED,
+        FENCING_TOKEN,
     ),
     STORE: (TIER, ITEM_SIZE, TTL, ERROR_TYPE),
+    REVALIDATE: (GROUP, RESULT, ERROR_TYPE),
     INVALIDATE: (INVALIDATION_SOURCE, INVALIDATION_COUNT, ERROR_TYPE),
 }
 """Our spans (all INTERNAL) and the attributes that they may carry."""
+SERVER_HIT: tuple[str, ...] = (RESULT, TIER, GROUP, KEY_HASH)
+"""What a hit sets on the current span of whoever serves the request, if that is recording; and `KEY`, by opt-in."""
+SERVER: tuple[str, ...] = (*SERVER_HIT, KEY, NAME, AGE, TTL, BYPASS_REASON)
+"""What any other outcome may set there."""
 
 LINK_HOLDER = "lock_holder"
 LINK_WAITER = "lock_waiter"
 LINK_REFRESH = "refresh_trigger"
 LINK_INVALIDATION = "invalidation_source"
+LINKS: dict[str, tuple[str, ...]] = {
+    LOAD: (LINK_WAITER, LINK_REFRESH),
+    WAIT: (LINK_HOLDER,),
+    INVALIDATE: (LINK_INVALIDATION,),
+}
+"""The links that a span may carry, each with its `cache.link.type`."""
 MAX_WAITER_LINKS = 16
 
-CONTENTION = "glasscache.lock.contention"
-TIMEOUT = "glasscache.lock.timeout"
-LOST = "glasscache.lock.lost"
-DEGRADED = "glasscache.tier.degraded"
-RECOVERED = "glasscache.tier.recovered"
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogEvent:
+    """One log record of the logger `glasscache`: its `event.name`, and the attributes it may carry beside that."""
+
+    name: str
+    level: int
+    message: str
+    attributes: tuple[str, ...]
+
+
+_WAITED = (NAME, GROUP, KEY_HASH, LOCK_SCOPE, LOCK_WAIT, QUEUE_LENGTH, *_HOLDER)
+CONTENTION = LogEvent("glasscache.lock.contention", WARNING, "waited long for another request's load", _WAITED)
+TIMEOUT = LogEvent("glasscache.lock.timeout", ERROR, "gave up waiting for another request's load", _WAITED)
+LOST = LogEvent(
+    "glasscache.lock.lost",
+    ERROR,
+    "lost the right to load while loading",
+    (NAME, GROUP, KEY_HASH, LOCK_SCOPE, LOCK_HOLD, LOCK_RELEASE, QUEUE_LENGTH, *_HOLDER[1:], FENCING_TOKEN),
+)
+DEGRADED = LogEvent(
+    "glasscache.tier.degraded", WARNING, "a tier does not answer as it should", (NAME, TIER, TIER_STATE, ERROR_TYPE)
+)
+RECOVERED = LogEvent("glasscache.tier.recovered", INFO, "a tier answers again", (NAME, TIER, TIER_STATE))
+PRESSURE = LogEvent(
+    "glasscache.eviction.pressure",
+    WARNING,
+    "a tier is too small: it throws out answers that are still fresh",
+    (NAME, TIER, EVICTION_RATE, ENTRIES, ENTRIES_LIMIT, BYTES, BYTES_LIMIT),
+)
+EVENTS: tuple[LogEvent, ...] = (CONTENTION, TIMEOUT, LOST, DEGRADED, RECOVERED, PRESSURE)

@@ -78,7 +78,7 @@ class SharedRight(Right):
         self._work = work
         self._refreshes = work.trigger == "refresh"
         self._claim = Claim(
-            ref=state.commons.telemetry.current(),
+            ref=work.ref or state.commons.telemetry.current(),
             refreshes=self._refreshes,
             fresh_for=fresh_for + _FRESHER if fresh_for else 0.0,
             waits=not self._refreshes,
@@ -105,7 +105,7 @@ class SharedRight(Right):
         waiting = Abroad(self._state, self._at, self._work, bell)
         try:
             for _ in range(_MAX_LOOKS):
-                look = await self._look()
+                look = await (self._look_again() if waiting.has_waited else self._look())
                 if look is None:
                     return self._cut_off(waiting)
                 flight.stand_in = look.entry
@@ -119,6 +119,10 @@ class SharedRight(Right):
         finally:
             waiting.leave()
             bell.close()
+
+    async def _look_again(self) -> Lookup | None:
+        with self._commons.telemetry.hushed():
+            return await self._look()
 
     async def _look(self) -> Lookup | None:
         """One lookup that counts: what it found is not dead. None: the tier could not answer."""
@@ -227,7 +231,8 @@ class SharedRight(Right):
 
     async def _try_to_renew(self, lease: Lease) -> None:
         call = TierCall(tier=self._state.far.name, operation="lease")
-        renewed = await self._state.tell(call, self._state.far.renew(self._at, lease))
+        with self._commons.telemetry.hushed():
+            renewed = await self._state.tell(call, self._state.far.renew(self._at, lease))
         if self._lease is not lease:
             return  # given back meanwhile
         if renewed:
@@ -320,7 +325,8 @@ class Abroad:
     def _begin(self, holder: Holder, now: float) -> None:
         self._tokens.append(holder.token)
         group = self._work.group
-        there = Load(group=group, key=self._key, trigger="miss", ref=holder.ref, machine=holder.machine)
+        there = Load(group=group, key=self._key, trigger="miss", text=self._work.text)
+        there.ref, there.machine = holder.ref, holder.machine
         there.begun, there.fencing_token = now - holder.elapsed, holder.token
         self._work.waits_for = there
         self._waiting = self._commons.begin_wait(there, group, self._key, holder.position, "cluster")

@@ -54,6 +54,8 @@ class Ask:
     """Told every time this request joins a flight."""
     queues: bool = True
     """Whether a load of its own, where none can be shared, waits for its turn (`Limits.max_parallel_loads`)."""
+    text: str = ""
+    """The key in clear text, if telemetry is to show it."""
     at: Key = b""
     """Where the answer is looked for: `key`, or its variant once the marker is known."""
     marker: Entry | None = None
@@ -130,11 +132,14 @@ class Run:
         commons = state.commons
         behind = trigger == "refresh"
         cause = commons.telemetry.current() if behind else None
-        work = Load(group=ask.counters.name, key=ask.at, trigger=trigger, cause=cause)
+        work = Load(group=ask.counters.name, key=ask.at, trigger=trigger, text=ask.text, cause=cause)
         work.begun = self._origin_begun = commons.clock.now()
         context = copy_context()
         self._span = commons.telemetry.span(work)
         if state.has_far and shared:
+            if behind:
+                # its own root, known before anybody knows who will load: it is what other machines link to
+                context.run(self._open_span)
             self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for)
         else:
             self._right = Right(keeps=not state.is_shared)
@@ -153,8 +158,9 @@ class Run:
         task.add_done_callback(self._task_done)
 
     def _open_span(self) -> None:
-        self._is_open = True
-        self._span.__enter__()
+        if not self._is_open:
+            self._is_open = True
+            self._span.__enter__()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
@@ -313,7 +319,7 @@ class Run:
             self._release()
 
     def _close_span(self) -> None:
-        if self._is_open:
+        if self.flight.is_loading:  # otherwise there was no load: a span that is not ended is not told
             self.flight.work.told_after = self._state.commons.clock.now() - self.flight.work.ended
             self._span.__exit__(None, None, None)
 

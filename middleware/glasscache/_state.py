@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable
+from contextvars import Context
 from random import Random
 from typing import TypeVar
 
@@ -89,7 +90,11 @@ class State:
             for flight in [flight for flight in self.running if flight.loop.is_closed()]:
                 flight.bury()
             if self.is_shared:
-                self.spawn(self.coherence.backplane.start(self.coherence))
+                self.spawn(self._listen(), Context())  # nobody's: the request that starts it ends long before
+
+    async def _listen(self) -> None:
+        with self.commons.telemetry.hushed():
+            await self.coherence.backplane.start(self.coherence)
 
     def has_room(self, flight: Flight | None) -> bool:
         """Whether one more may follow the flight, or (None) lead a new one."""
@@ -98,9 +103,9 @@ class State:
             return len(self.running) < limits.max_flights
         return len(flight.readers) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
 
-    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[object, object, None], context: Context | None = None) -> asyncio.Task[None]:
         """Run something behind; `drain` waits for it."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
@@ -215,7 +220,8 @@ class State:
             self._catch_up_behind()
 
     async def _try_to_catch_up(self) -> None:
-        await self.tell(TierCall(tier=self.far.name, operation="get"), self.coherence.catch_up())
+        with self.commons.telemetry.hushed():
+            await self.tell(TierCall(tier=self.far.name, operation="get"), self.coherence.catch_up())
 
     def _void(self, flights: Iterable[Flight]) -> None:
         for flight in tuple(flights):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from glasscache._cached import CachedFunction, Decorator, cached_function, returned_type
+from glasscache._cached import CachedFunction, Decorator, cached_function, returned_type, shown_call
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
@@ -29,7 +29,7 @@ from glasscache.errors import ConfigurationError
 from glasscache.interfaces import Backplane
 from glasscache.keys import Keyring
 from glasscache.otel import OtelTelemetry
-from glasscache.policy import Limits, Policy, Share, Terms
+from glasscache.policy import Detail, Limits, Policy, Share, Terms
 from glasscache.stores._null import NullLeases, NullNear
 from glasscache.stores.memory import MemoryStore
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from glasscache._entry import Entry
     from glasscache._events import Counters, Source, TierGauge, TierState
     from glasscache.interfaces import Clock, Codec, Store, Telemetry
 
@@ -52,7 +53,7 @@ class Cache:
     how long values live unless a call says otherwise. `name`: `cache.name` in telemetry. `limits`: bounds on sizes and
     waiting. `telemetry`: by default OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones.
     `key_secret`: at least 32 characters, the secret of all keys; by default `GLASSCACHE_KEY`, else random for this
-    process. `codec`: how values become bytes.
+    process. `codec`: how values become bytes. `detail`: what telemetry tells beyond what costs a hit nothing.
 
     One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
     """
@@ -70,6 +71,7 @@ class Cache:
         clock: Clock | None = None,
         key_secret: str | bytes | None = None,
         codec: Codec | None = None,
+        detail: Detail | None = None,
         random: Random | None = None,
     ) -> None:
         if not name:
@@ -79,6 +81,7 @@ class Cache:
         self.name = name
         self.policy: Policy = policy or Policy()
         self.limits: Limits = limits or Limits()
+        self.detail: Detail = detail or Detail()
         self.clock: Clock = clock or SystemClock()
         self.keyring: Keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
         if telemetry is None:
@@ -115,7 +118,11 @@ class Cache:
             has_far=far is not None,
             is_shared=backplane is not None,
             near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
+            detail=self.detail,
         )
+        self._every, self._first = self.engine.tally.every, 1 % self.engine.tally.every
+        # hits that are to be told one by one take the slow way
+        self._peek: Callable[[Key], Entry | None] = _nothing if self.detail.trace_hits else self.engine.near.peek
         self._codec = codec or MsgspecCodec()
         telemetry.observe(self)
 
@@ -148,6 +155,7 @@ class Cache:
             group,
             (policy or self.policy).but(ttl=ttl),
             tuple(tags),
+            key,
         )
         return value
 
@@ -189,23 +197,31 @@ class Cache:
         group: str,
         policy: Policy,
         tags: tuple[str, ...],
+        text: str | None = None,
     ) -> Any:
         engine = self.engine
         counters = engine.counters.group(group)
-        entry = engine.near.peek(key)
-        if entry is not None and self.clock.now() < entry.settled_until:
-            counters.hits += 1
-            counters.save(entry.cost, entry.price, entry.size)
-            return self._codec.decode(entry.body, wanted)
-        ask = Ask(key=key, counters=counters, policy=policy, load=functools.partial(self._load, loader, policy, tags))
         begun = self.clock.now()
+        entry = self._peek(key)
+        if entry is not None and begun < entry.settled_until:
+            counters.hits += 1
+            counters.saved_seconds += entry.cost
+            counters.saved_price += entry.price
+            counters.saved_bytes += entry.size
+            value = self._codec.decode(entry.body, wanted)
+            if counters.hits % self._every == self._first:
+                engine.tally.timed(counters, begun)
+            return value
+        ask = Ask(key=key, counters=counters, policy=policy, load=functools.partial(self._load, loader, policy, tags))
+        if self.detail.clear_keys:
+            ask.text = shown_call(group, loader) if text is None else text
         answer = await engine.answer(ask)
         if answer.entry is not None:
             body = answer.entry.body
         else:
             assert answer.reader is not None
             body = await _whole(answer.reader)
-        engine.finished(ask, answer, self.clock.now() - begun)
+        engine.tally.finished(ask, answer, self.clock.now() - begun)
         return self._codec.decode(body, wanted)
 
     async def _load(
@@ -289,6 +305,10 @@ class Cache:
     def gauges(self) -> Iterable[TierGauge]:
         """How full each tier is."""
         return self.engine.gauges()
+
+
+def _nothing(key: Key) -> None:
+    """What the short way finds where all take the slow one."""
 
 
 def _backplane_of(tiers: TieredStore) -> Backplane | None:

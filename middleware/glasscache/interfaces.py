@@ -291,3 +291,7 @@ class Telemetry(Protocol):
     def current(self) -> SpanRef | None:
         """The current span, if there is one."""
         ...
+
+    def hushed(self) -> AbstractContextManager[object]:
+        """Around what is asked again and again: meanwhile instrumented clients make no spans of their own."""
+        ...

@@ -7,7 +7,7 @@ nothing for a hit beyond four attributes on a span that is recording anyway.
 
 from __future__ import annotations
 
-import logging
+import time
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -21,7 +21,10 @@ from glasscache._events import (
     Answered,
     Event,
     Load,
+    LookedUp,
     Outcome,
+    Pressed,
+    Revalidation,
     ServedStale,
     SpanRef,
     TierCall,
@@ -31,16 +34,9 @@ from glasscache._events import (
 )
 from glasscache._otel_log import EventLog, Quiet
 from glasscache._otel_metrics import RELEASE, Instruments
-from glasscache._otel_names import METRICS, SPANS, Metric
-from glasscache._otel_spans import (
-    InvalidationSection,
-    LoadSection,
-    Outlet,
-    TierSection,
-    WaitSection,
-    error_attributes,
-    ref_of,
-)
+from glasscache._otel_names import EVENTS, LINKS, METRICS, SERVER, SERVER_HIT, SPANS, LogEvent, Metric
+from glasscache._otel_sections import Hush, Outlet, error_attributes, ref_of
+from glasscache._otel_spans import InvalidationSection, LoadSection, RevalidationSection, TierSection, WaitSection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +47,18 @@ if TYPE_CHECKING:
 
     from glasscache.interfaces import Clock, Observable
 
-__all__ = ["METRICS", "SPANS", "Metric", "OtelTelemetry", "names"]
+__all__ = [
+    "EVENTS",
+    "LINKS",
+    "METRICS",
+    "SERVER",
+    "SERVER_HIT",
+    "SPANS",
+    "LogEvent",
+    "Metric",
+    "OtelTelemetry",
+    "names",
+]
 
 _SYSTEM_CLOCK = SystemClock()
 
@@ -103,6 +110,8 @@ class OtelTelemetry:
                 return WaitSection(self._out, work)
             case TierCall():
                 return TierSection(self._out, work)
+            case Revalidation():
+                return RevalidationSection(self._out, work)
             case _:
                 return InvalidationSection(self._out, work)
 
@@ -120,6 +129,10 @@ class OtelTelemetry:
                 out.record(names.STALE_AGE, event.age, {names.STALE_REASON: event.reason})
             case TierChanged():
                 self._tell_change(event)
+            case Pressed():
+                self._tell_pressure(event)
+            case LookedUp():
+                self._tell_hit(event)
             case _:
                 removed = {names.TIER: event.tier, names.EVICTION_REASON: event.cause}
                 out.record(names.EVICTION_AGE, event.age, removed)
@@ -132,10 +145,32 @@ class OtelTelemetry:
             **error_attributes(event.error),
         }
         with self._quiet:
-            if event.state == "ok":
-                self._out.log.tell(logging.INFO, names.RECOVERED, "a tier answers again", attributes)
-            else:
-                self._out.log.tell(logging.WARNING, names.DEGRADED, "a tier does not answer as it should", attributes)
+            self._out.log.tell(names.RECOVERED if event.state == "ok" else names.DEGRADED, attributes)
+
+    def _tell_hit(self, event: LookedUp) -> None:
+        """A span that is over: it begins when the answer was asked for."""
+        found: dict[str, str | int] = {
+            names.GROUP: event.group,
+            names.TIER: event.tier,
+            names.ITEM_SIZE: event.size,
+        }
+        with self._quiet:
+            begun = time.time_ns() - int(event.seconds * 1e9)
+            self._out.tracer.start_span(names.LOOKUP, attributes=found, start_time=begun).end()
+
+    def _tell_pressure(self, event: Pressed) -> None:
+        gauge = event.gauge
+        limits = {names.ENTRIES_LIMIT: gauge.entry_limit, names.BYTES_LIMIT: gauge.size_limit}
+        attributes: dict[str, object] = {
+            names.NAME: self._name,
+            names.TIER: gauge.tier,
+            names.EVICTION_RATE: event.rate,
+            names.ENTRIES: gauge.entries,
+            names.BYTES: gauge.size,
+            **{name: limit for name, limit in limits.items() if limit},
+        }
+        with self._quiet:
+            self._out.log.tell(names.PRESSURE, attributes)
 
     @property
     def annotates(self) -> bool:
@@ -159,6 +194,10 @@ class OtelTelemetry:
             return ref_of(get_current_span())
         return None
 
+    def hushed(self) -> AbstractContextManager[object]:
+        """The switch that all instrumentation of OpenTelemetry looks at."""
+        return Hush(self._quiet)
+
     def _described(self, outcome: Outcome) -> dict[str, str | float]:
         attributes: dict[str, str | float] = {
             names.RESULT: outcome.result,
@@ -167,6 +206,8 @@ class OtelTelemetry:
         }
         if outcome.key is not None:
             attributes[names.KEY_HASH] = self._label(outcome.key)
+        if outcome.text:
+            attributes[names.KEY] = outcome.text
         if outcome.result != "hit":
             attributes[names.NAME] = self._name
             if outcome.age is not None:

@@ -87,6 +87,24 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """How much telemetry tells beyond what costs a hit nothing. All of it is off unless it is asked for.
+
+    `trace_hits`: each hit has a span, `cache.lookup` (hits then take microseconds more). `time_hits`: the duration of
+    one hit in so many is measured, 0 of none. `clear_keys`: spans show in clear text what was asked (`cache.key`), and
+    not only its hash: whoever sees your traces may then read your users' questions.
+    """
+
+    trace_hits: bool = False
+    time_hits: int = 0
+    clear_keys: bool = False
+
+    def __post_init__(self) -> None:
+        if self.time_hits < 0:
+            raise ConfigurationError(f"Detail(time_hits={self.time_hits!r}): give 0, or N for one hit in N")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What was decided about one answer: how long it lives, and what it carries. Times in seconds."""
 
@@ -181,6 +199,29 @@ def make_entry(
         price=terms.price,
         number=number,
     )
+
+
+class Pressure:
+    """How fast a tier throws out, for lack of room, answers that are still fresh.
+
+    It is too small if at that rate all that it holds would be gone within a minute.
+    """
+
+    WINDOW = 10.0
+    """Seconds over which the rate is taken."""
+
+    def __init__(self) -> None:
+        self._begun = -math.inf
+        self._count = 0
+
+    def evicted(self, now: float, entries: int) -> float | None:
+        """One more was, of a tier that holds `entries`; how many a second, if too many (judged once a window)."""
+        self._count += 1
+        lasted = now - self._begun
+        if lasted < self.WINDOW:
+            return None
+        rate, self._begun, self._count = self._count / lasted, now, 0
+        return rate if rate * 60 >= entries else None
 
 
 def make_marker(vary: tuple[bytes, ...], salt: bytes, *, now: float, lifetime: float, number: int) -> Entry:

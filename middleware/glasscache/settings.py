@@ -20,7 +20,7 @@ from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
 from glasscache.interfaces import Store
 from glasscache.keys import Keyring
-from glasscache.policy import Limits, Policy
+from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores import open_redis
 from glasscache.stores.memory import MemoryStore
 
@@ -73,6 +73,8 @@ class Settings:
     """`CACHE_TTL`, `GLASSCACHE_STALE_WHILE_REVALIDATE`, `GLASSCACHE_STALE_IF_ERROR`"""
     limits: Limits = field(default_factory=Limits)
     """`GLASSCACHE_` and the name of the field"""
+    detail: Detail = field(default_factory=Detail)
+    """`GLASSCACHE_` and the name of the field"""
     name: str = "default"
     """`GLASSCACHE_NAME`"""
     key: str | None = field(default=None, repr=False)
@@ -88,7 +90,7 @@ class Settings:
 
         Raises ConfigurationError with every mistake at once: the variable, its value and the remedy.
         """
-        found: dict[Part, dict[str, Any]] = {"settings": {}, "policy": {}, "limits": {}, "redis": {}, "pool": {}}
+        found: dict[Part, dict[str, Any]] = {part: {} for part in get_args(Part)}
         problems = _unknown(environ)
         for name, variable in VARIABLES.items():
             text = environ.get(name)
@@ -101,9 +103,9 @@ class Settings:
         problems += _disagreeing(found["redis"], found["pool"]) + _missing(found["settings"], environ)
         if problems:
             raise ConfigurationError("\n".join(["the environment cannot work:", *problems]))
-        policy, limits = Policy(**found["policy"]), Limits(**found["limits"])
+        policy, limits, detail = Policy(**found["policy"]), Limits(**found["limits"]), Detail(**found["detail"])
         redis = RedisSettings(**found["pool"] | found["redis"])
-        return cls(policy=policy, limits=limits, redis=redis, **found["settings"])
+        return cls(policy=policy, limits=limits, detail=detail, redis=redis, **found["settings"])
 
     def cache(self) -> Cache:
         """A new cache with the stores of its kind."""
@@ -112,7 +114,14 @@ class Settings:
             store = self.redis.store(self.name)
         elif self.kind != "memory":
             store = TieredStore([store, self.redis.store(self.name)])
-        return Cache(store, policy=self.policy, limits=self.limits, name=self.name, key_secret=self.key)
+        return Cache(
+            store,
+            policy=self.policy,
+            limits=self.limits,
+            detail=self.detail,
+            name=self.name,
+            key_secret=self.key,
+        )
 
 
 # --- values: each parser returns what the text says, or raises ValueError with the remedy ------------------
@@ -218,7 +227,7 @@ def _compression(text: str) -> str:
 
 # --- variables ----------------------------------------------------------------------------------------------
 
-Part = Literal["settings", "policy", "limits", "redis", "pool"]
+Part = Literal["settings", "policy", "limits", "redis", "pool", "detail"]
 
 
 class Variable(NamedTuple):
@@ -230,13 +239,13 @@ class Variable(NamedTuple):
     secret: bool = False
 
 
-def _limit(field: dataclasses.Field[Any]) -> Variable:
+def _plain(field: dataclasses.Field[Any], part: Part) -> Variable:
     parse: Callable[[str], Any] = _some_seconds
     if isinstance(field.default, bool):
         parse = _flag
     elif isinstance(field.default, int):
         parse = _size if field.name.endswith("_bytes") else _whole
-    return Variable(parse, "limits", field.name)
+    return Variable(parse, part, field.name)
 
 
 VARIABLES: Mapping[str, Variable] = {
@@ -260,7 +269,8 @@ VARIABLES: Mapping[str, Variable] = {
     "GLASSCACHE_STATS_TOKEN": Variable(str, "settings", "stats_token", secret=True),
     "GLASSCACHE_STALE_WHILE_REVALIDATE": Variable(_seconds, "policy", "stale_while_revalidate"),
     "GLASSCACHE_STALE_IF_ERROR": Variable(_seconds, "policy", "stale_if_error"),
-    **{f"GLASSCACHE_{field.name.upper()}": _limit(field) for field in dataclasses.fields(Limits)},
+    **{f"GLASSCACHE_{field.name.upper()}": _plain(field, "limits") for field in dataclasses.fields(Limits)},
+    **{f"GLASSCACHE_{field.name.upper()}": _plain(field, "detail") for field in dataclasses.fields(Detail)},
 }
 """Everything that is read, by name."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.cache import Cache
-from glasscache.policy import Limits, Policy
+from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores.memory import MemoryStore
 from glasscache.testing import RecordingTelemetry
 from tests.support.asgi import ASGIApp, Client, Message, Receive, Response, Scope, Send
@@ -105,6 +105,7 @@ class Site:
         *rules: Rule,
         policy: Policy | None = None,
         limits: Limits | None = None,
+        detail: Detail | None = None,
         telemetry: Any = None,
         **options: Any,
     ) -> None:
@@ -113,6 +114,7 @@ class Site:
             MemoryStore(),
             policy=policy,
             limits=limits,
+            detail=detail,
             clock=LoopClock(),
             telemetry=telemetry or self.telemetry,
             key_secret=SECRET,

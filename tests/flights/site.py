@@ -22,7 +22,7 @@ from glasscache._run import Ask
 from glasscache._stream import Head
 from glasscache._tiers import Unleased
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Store, Telemetry
-from glasscache.policy import Limits, Policy, Share, Terms
+from glasscache.policy import Detail, Limits, Policy, Share, Terms
 from glasscache.stores._null import NullLeases
 from glasscache.stores.memory import MemoryStore
 from tests.support.seeded_loop import Chaos, World, explore
@@ -113,6 +113,7 @@ class Site:
         telemetry: Telemetry | None = None,
         origin: Origin = Load.answer,
         max_loads: int | None = None,
+        detail: Detail | None = None,
     ) -> None:
         self.world = world
         self.random = world.random
@@ -128,6 +129,7 @@ class Site:
             random=Random(world.seed),
             has_far=far is not None,
             is_shared=backplane is not None,
+            detail=detail,
         )
         self.state = self.engine._state
         self.gate = Gate(max_loads)
@@ -187,7 +189,7 @@ class Site:
             self.failed.append(error)
             raise
         self.check(chunks, key, floor, who)
-        self.engine.finished(ask, answer, 0.0)
+        self.engine.tally.finished(ask, answer, 0.0)
         return answer
 
     async def read(self, answer: Answer) -> list[bytes]:

@@ -25,7 +25,9 @@ from glasscache._events import (
     Counters,
     Invalidation,
     Load,
+    LookedUp,
     Removed,
+    Revalidation,
     ServedStale,
     SpanRef,
     TierCall,
@@ -173,6 +175,9 @@ def drive_everything(rig: Rig, source: Source) -> None:
         pass
     with tell.span(Invalidation(source="backplane", count=2, cause=SpanRef(1, 2, sampled=True), lag=0.02)):
         pass
+    with tell.span(Revalidation(group="/ask")):
+        pass
+    tell.emit(LookedUp(group="/ask", tier="memory", size=99, seconds=0.001))
     tell.emit(Answered(result="miss", duration=0.3))
     tell.emit(Answered(result="error", duration=0.3, error=ValueError("no")))
     tell.emit(Acquired(scope="process", result="immediate"))

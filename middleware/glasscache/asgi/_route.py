@@ -28,7 +28,7 @@ from glasscache.keys import JsonBody
 
 _MEMO = 4096  # raw requests whose key is remembered; anyone can send new ones, so the memo is bounded
 _MEMO_BYTES = 2048
-_SAMPLE = 64  # one hit in so many is timed
+_SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
 
 
 class Route:
@@ -52,9 +52,11 @@ class Route:
         self._counters = cache.engine.counters.group(rule.group)
         self.authorities: set[tuple[str, bytes]] = set()
         # --- the short way
+        self._every, self._first = self._engine.tally.every, 1 % self._engine.tally.every
         self._memo: dict[tuple[object, ...], Key] = {}
         self._wary_of: dict[str, frozenset[bytes]] = {}
-        if not (rule.tenant or rule.when or rule.headers):
+        told = cache.detail.trace_hits or cache.detail.clear_keys  # by the slow way alone
+        if not (rule.tenant or rule.when or rule.headers or told):
             # shared=True changes nothing: a request with credentials takes the slow way, to the same key
             wary = credentials | http.CONDITIONALS | http.ROUTING | {b"host", b"range", b"content-encoding"}
             described = {b"content-type", b"content-length", b"transfer-encoding"}
@@ -151,9 +153,8 @@ class Route:
             await send({"type": "http.response.body", "body": entry.chunks[0], "more_body": False})
         else:
             await send_chunks(entry.chunks, send)
-        if counters.hits % _SAMPLE == 1:
-            counters.hit_seconds += self._clock.now() - now
-            counters.hit_samples += 1
+        if counters.hits % self._every == self._first:
+            self._engine.tally.timed(counters, now)
 
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""
@@ -165,6 +166,14 @@ class Route:
 
     def _key_at(self, place: Key, scope: Scope, content: bytes, rule: Rule) -> Key:
         return _request.key_at(place, scope, content, rule, self._cache.keyring)
+
+    def shown(self, scope: Scope, content: bytes) -> str:
+        """What was asked, in clear text, if telemetry is to show it."""
+        if not self._cache.detail.clear_keys:
+            return ""
+        query = scope.get("query_string", b"").decode("latin-1")
+        asked = f"{scope['method']} {scope['path']}{query and '?'}{query} {content.decode(errors='replace')}"
+        return asked[:_SHOWN].rstrip()
 
     def authority(self, scheme: str | None, host: str | None) -> tuple[str, str]:
         """The one scheme and host that requests came with, as far as they are not given."""
@@ -245,6 +254,7 @@ class Exchange:
             load=load,
             variant=variant,
             gate=route._origin.gate,
+            text=route.shown(scope, self._body.content),
             queues=route._rule.ttl is not None,
             joined=joined,
         )
@@ -265,9 +275,9 @@ class Exchange:
                 await answer_nobody(self._send)
                 return
             except Exception:
-                self._annotate(ask.at, Answer(result="error", tier="none"))
+                self._annotate(ask, Answer(result="error", tier="none"))
                 raise
-        self._annotate(ask.at, answer)
+        self._annotate(ask, answer)
         now = route._clock.now()
         status_field = status_of(answer, ask, now)
         if answer.entry is not None:
@@ -275,9 +285,9 @@ class Exchange:
         else:
             assert answer.reader is not None
             await play(answer.reader, status_field, self._send)
-        engine.finished(ask, answer, route._clock.now() - self._begun)
+        engine.tally.finished(ask, answer, route._clock.now() - self._begun)
 
-    def _annotate(self, key: Key, answer: Answer) -> None:
+    def _annotate(self, ask: Ask, answer: Answer) -> None:
         route = self._route
         if route._telemetry.annotates:
             now, entry = route._clock.now(), answer.entry
@@ -286,7 +296,8 @@ class Exchange:
                     result=answer.result,
                     tier=answer.tier,
                     group=route._counters.name,
-                    key=key,
+                    key=ask.at,
+                    text=ask.text,
                     age=None if entry is None else now - entry.born,
                     ttl=None if entry is None else entry.fresh_until - now,
                     bypass=answer.bypass,

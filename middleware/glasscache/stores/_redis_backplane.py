@@ -8,6 +8,7 @@ above all that it knows and tells everything invalid with it: what was lost besi
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ class RedisBackplane:
         self._hearing: Hearing | None = None
         self._subscription: Subscription | None = None
         self._asking_time: asyncio.Task[None] | None = None
+        self._context = contextvars.Context()
 
     @property
     def ignored(self) -> int:
@@ -157,6 +159,7 @@ class RedisBackplane:
         """Listen, in this event loop."""
         if self._subscription is not None:
             await self._subscription.aclose()
+        self._context = contextvars.copy_context()
         self._hearing = hearing = Hearing(listener, self._machine, self._time)
 
         def hear(_channel: bytes, data: bytes) -> None:
@@ -226,7 +229,7 @@ class RedisBackplane:
     def _keep_time(self) -> None:
         """Ask for the server's time, if it is not known well enough to tell how old a message is."""
         if self._time.is_old and (self._asking_time is None or self._asking_time.done()):
-            self._asking_time = self._calls.soon(self._ask_time())
+            self._asking_time = self._calls.soon(self._ask_time(), self._context)
 
     async def _ask_time(self) -> None:
         asked = self._now()

@@ -42,9 +42,9 @@ class Calls:
         except Exception as error:
             raise StoreError(f"{type(error).__name__}: {error}") from error
 
-    def soon(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run it with nobody waiting, in no one's context. If it fails, it fails unseen."""
-        return self._start(operation, contextvars.Context())
+    def soon(self, operation: Coroutine[Any, Any, T], context: contextvars.Context) -> asyncio.Task[T]:
+        """Run it with nobody waiting, in a copy of `context`. If it fails, it fails unseen."""
+        return self._start(operation, context.copy())
 
     def _start(self, operation: Coroutine[Any, Any, T], context: contextvars.Context | None = None) -> asyncio.Task[T]:
         task = asyncio.create_task(operation, context=context)

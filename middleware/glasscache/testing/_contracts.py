@@ -18,8 +18,11 @@ from glasscache._events import (
     Event,
     Invalidation,
     Load,
+    LookedUp,
     Outcome,
+    Pressed,
     Removed,
+    Revalidation,
     ServedStale,
     SpanRef,
     TierCall,
@@ -213,6 +216,8 @@ class TelemetryContract:
             ours,
             Wait(group="rule", key=b"key", scope="cluster", holder=theirs, position=1),
             Invalidation(source="backplane", cause=_ABROAD, lag=0.1),
+            Revalidation(group="rule"),
+            Revalidation(group="rule", confirmed=True),
         )
 
     def test_a_span_goes_around_every_kind_of_work(self) -> None:
@@ -260,6 +265,8 @@ class TelemetryContract:
             ServedStale(reason="revalidating", age=1.5),
             Removed(tier="memory", cause="evicted", age=10.0),
             TierChanged(tier="redis", state="open", error=StoreError("no answer")),
+            LookedUp(group="rule", tier="memory", size=99, seconds=0.001),
+            Pressed(rate=9.5, gauge=TierGauge("memory", 100, 100, 700, 64_000)),
         )
         for event in events:
             telemetry.emit(event)
@@ -273,6 +280,16 @@ class TelemetryContract:
     def test_the_current_span_is_a_reference_or_none(self) -> None:
         current = self.make_telemetry().current()
         assert current is None or isinstance(current, SpanRef)
+
+    def test_what_is_done_under_a_hush_is_done_and_its_errors_pass_through(self) -> None:
+        telemetry = self.make_telemetry()
+        error, seen = LookupError("the server's own"), None
+        try:
+            with telemetry.hushed(), telemetry.hushed():
+                raise error
+        except LookupError as caught:
+            seen = caught
+        assert seen is error
 
     def test_a_cache_that_is_observed_can_still_be_freed(self) -> None:
         telemetry = self.make_telemetry()

@@ -134,6 +134,8 @@ class RecordingTelemetry:
         self.sources: weakref.WeakSet[Observable] = weakref.WeakSet()
         self.current_span: SpanRef | None = None
         """What `current` answers."""
+        self.is_hushed = False
+        """Whether somebody is inside of `hushed`."""
         self._ids = itertools.count(1)
 
     def observe(self, source: Observable) -> None:
@@ -163,3 +165,12 @@ class RecordingTelemetry:
     def current(self) -> SpanRef | None:
         """`current_span`."""
         return self.current_span
+
+    @contextmanager
+    def hushed(self) -> Iterator[None]:
+        """`is_hushed` meanwhile."""
+        before, self.is_hushed = self.is_hushed, True
+        try:
+            yield
+        finally:
+            self.is_hushed = before

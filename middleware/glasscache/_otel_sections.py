@@ -1,0 +1,195 @@
+"""What all sections around work share: where telemetry goes out, how a span opens and ends, what it says of an error.
+
+Decides that an error is told by its type alone, and how a span is linked to. Must never raise: all that `__enter__` and
+`__exit__` do runs inside `Quiet`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    Span,
+    SpanContext,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
+
+from glasscache import _otel_names as names
+from glasscache._events import SpanRef, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Token
+    from types import TracebackType
+
+    from glasscache._otel_log import EventLog, Quiet
+    from glasscache._otel_metrics import Attributes, Instruments
+    from glasscache._otel_names import Metric
+
+_SUPPRESS = "suppress_instrumentation"  # what `opentelemetry.instrumentation.utils.is_instrumentation_enabled` asks for
+
+W = TypeVar("W", bound=Work)
+
+
+def ref_of(span: Span) -> SpanRef | None:
+    """Enough of the span to link to it; None if there is nothing to link to."""
+    found = span.get_span_context()
+    return SpanRef(found.trace_id, found.span_id, found.trace_flags.sampled) if found.is_valid else None
+
+
+def error_attributes(error: BaseException | None) -> Attributes:
+    """`error.type`, and only if there is an error: the exception's full class name."""
+    if error is None:
+        return {}
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return {names.ERROR_TYPE: f"{module}{kind.__qualname__}"}
+
+
+def context_of(ref: SpanRef) -> SpanContext:
+    """As the API wants it."""
+    flags = TraceFlags(TraceFlags.SAMPLED if ref.sampled else TraceFlags.DEFAULT)
+    return SpanContext(ref.trace_id, ref.span_id, is_remote=False, trace_flags=flags)
+
+
+def links_to(ref: SpanRef | None, kind: str) -> list[Link]:
+    """One link of this `cache.link.type`, or none."""
+    return [] if ref is None else [Link(context_of(ref), {names.LINK_TYPE: kind})]
+
+
+def shown(text: str) -> dict[str, str]:
+    """What was asked, in clear text, where that is opted for."""
+    return {names.KEY: text} if text else {}
+
+
+def ids_of(holder: SpanRef | None) -> dict[str, str]:
+    """The holder as attributes, since some backends drop links."""
+    if holder is None:
+        return {}
+    return {
+        names.HOLDER_TRACE_ID: format_trace_id(holder.trace_id),
+        names.HOLDER_SPAN_ID: format_span_id(holder.span_id),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Where the telemetry of one cache goes out. `contention_threshold` in seconds."""
+
+    name: str
+    label: Callable[[bytes], str]
+    contention_threshold: float
+    tracer: Tracer
+    instruments: Instruments
+    log: EventLog
+    quiet: Quiet
+
+    def record(self, metric: Metric, value: float, attributes: Attributes, context: Context | None = None) -> None:
+        """Measure once; `context` holds the span that an exemplar leads to (None: the current one)."""
+        with self.quiet:
+            self.instruments.record(metric, value, {names.NAME: self.name, **attributes}, context)
+
+    def add(self, metric: Metric, amount: int, attributes: Attributes) -> None:
+        """Count."""
+        with self.quiet:
+            self.instruments.add(metric, amount, {names.NAME: self.name, **attributes})
+
+
+class Section(ABC, Generic[W]):
+    """Around one piece of work: `begin` before it, `finish` when its record is complete."""
+
+    def __init__(self, out: Outlet, work: W) -> None:
+        self.out = out
+        self.work = work
+        self.span: Span = INVALID_SPAN
+        self.context: Context | None = None
+
+    def __enter__(self) -> None:
+        with self.out.quiet:
+            self.begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self.out.quiet:
+            try:
+                self.finish(error)
+            finally:
+                self.close()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Open the span."""
+
+    @abstractmethod
+    def finish(self, error: BaseException | None) -> None:
+        """Tell what happened; `error` is what left the `with` block."""
+
+    def close(self) -> None:
+        """End the span."""
+        self.span.end()
+
+    def open(
+        self, name: str, attributes: dict[str, str | int | float], links: list[Link], parent: Context
+    ) -> SpanRef | None:
+        """Start the span under `parent`."""
+        self.span = self.out.tracer.start_span(name, parent, attributes=attributes, links=links)
+        self.context = set_span_in_context(self.span, parent)
+        return ref_of(self.span)
+
+    def tell_error(self, error: BaseException | None) -> None:
+        """Set the error on the span.
+
+        Only its type: an exception's words may quote what was asked, and nothing of that may leave the process.
+        Work that was cancelled did not do what it was begun for, but nothing is wrong with who did it: its status
+        stays unset.
+        """
+        self.span.set_attributes(error_attributes(error))
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self.span.set_status(StatusCode.ERROR)
+
+
+class Hush:
+    """`with` it, instrumentation is switched off in the current context."""
+
+    def __init__(self, quiet: Quiet) -> None:
+        self._quiet = quiet
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        with self._quiet:
+            self._token = attach(set_value(_SUPPRESS, value=True))
+
+    def __exit__(self, *error: object) -> None:
+        with self._quiet:
+            if self._token is not None:
+                detach(self._token)
+
+
+class CurrentSection(Section[W]):
+    """A section whose span is the current one while it lasts: spans of clients become its children."""
+
+    token: Token[Context] | None = None
+
+    def open(
+        self, name: str, attributes: dict[str, str | int | float], links: list[Link], parent: Context
+    ) -> SpanRef | None:
+        ref = super().open(name, attributes, links, parent)
+        self.token = attach(set_span_in_context(self.span, parent))
+        return ref
+
+    def close(self) -> None:
+        if self.token is not None:
+            detach(self.token)
+        super().close()
