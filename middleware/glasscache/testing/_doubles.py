@@ -134,7 +134,7 @@ class RecordingTelemetry:
         self.sources: weakref.WeakSet[Observable] = weakref.WeakSet()
         self.current_span: SpanRef | None = None
         """What `current` answers."""
-        self.is_hushed = False
+        self.is_hushed: bool = False
         """Whether somebody is inside of `hushed`."""
         self._ids = itertools.count(1)
 
