@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick machines conformance lint format types layers package demo picture lock clean
+.PHONY: help setup test soak bench bench-quick machines conformance lint format types layers package demo dashboards picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -66,6 +66,7 @@ types: $(READY)  ## check types: mypy --strict, and pyright for the public names
 	$(PYRIGHT) --pythonpath $(BIN)/python tests/test_cached.py
 	$(VERIFYTYPES) glasscache
 	$(VERIFYTYPES) glasscache_exporters
+	$(VERIFYTYPES) glasscache_dashboards
 
 layers: $(READY)  ## check that imports go one way
 	$(BIN)/lint-imports --verbose
@@ -77,6 +78,9 @@ package: $(READY)  ## build sdist and wheel into dist/, install the wheel in fre
 
 demo: $(READY)  ## start the knowledge service and show the cache at work (ARGS=--once: end by itself)
 	$(BIN)/python examples/demo.py $(ARGS)
+
+dashboards: $(READY)  ## write dashboards and alert rules anew from dashboards/glasscache_dashboards/_source
+	$(BIN)/python -m glasscache_dashboards._source
 
 picture: $(READY)  ## draw docs/demo.svg anew: what the demo prints on this machine
 	$(BIN)/python docs/record.py

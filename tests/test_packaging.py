@@ -66,7 +66,18 @@ def test_the_wheel_holds_exactly_the_packages_of_the_source_roots(wheel: zipfile
 
 def test_the_wheel_holds_every_module_and_no_more(wheel: zipfile.ZipFile) -> None:
     sources = {p.relative_to(ROOT / root).as_posix() for root in SOURCE_ROOTS for p in (ROOT / root).rglob("*.py")}
-    assert {name for name in wheel.namelist() if name.endswith(".py")} == sources
+    made_by = {name for name in sources if name.startswith("glasscache_dashboards/_source/")}
+    assert {name for name in wheel.namelist() if name.endswith(".py")} == sources - made_by
+    assert made_by
+
+
+def test_the_wheel_holds_the_dashboards_and_the_alert_rules(wheel: zipfile.ZipFile) -> None:
+    files = {name for name in wheel.namelist() if name.endswith((".json", ".yaml"))}
+    assert {name.rpartition("/")[0] for name in files} == {
+        "glasscache_dashboards/grafana",
+        "glasscache_dashboards/alerts",
+    }
+    assert len(files) == 6
 
 
 def test_every_package_in_the_wheel_is_marked_as_typed(wheel: zipfile.ZipFile) -> None:

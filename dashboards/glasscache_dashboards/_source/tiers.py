@@ -1,0 +1,336 @@
+"""Tiers and Redis: does each tier answer, how fast, and does every machine hear what was told invalid?"""
+
+from __future__ import annotations
+
+from glasscache.otel import names
+from glasscache_dashboards._source import foreign, panels
+from glasscache_dashboards._source.board import Band, Board, Choice, Section
+from glasscache_dashboards._source.foreign import CLIENT, SERVER
+from glasscache_dashboards._source.panels import BAD, GOOD, WATCH, Query, State, Words
+from glasscache_dashboards._source.promql import DASHBOARD, INSTANCE, SOME, label, legend, prometheus_name, ratio
+
+_LENS = DASHBOARD
+_TIER = legend(names.TIER)
+_ASKING = {names.OPERATION: ("get", "lease")}
+
+_FIGURES = Band(
+    4,
+    (
+        (
+            6,
+            panels.figure(
+                Words(
+                    "Breakers open",
+                    "Far tiers that are left alone because they do not answer, over all processes. Any: requests are "
+                    "answered from memory and the origin meanwhile; see to the server (Redis server, below).",
+                    "none",
+                ),
+                _LENS.total(names.TIER_STATES, where={names.TIER_STATE: "open"}),
+                base=GOOD,
+                steps=((1, BAD),),
+            ),
+        ),
+        (
+            6,
+            panels.figure(
+                Words(
+                    "Found in far tiers",
+                    "Of all that memory did not have, what a far tier had. Low: machines do not share what they could; "
+                    "are GLASSCACHE_KEY and the prefix the same on all, and is there room in the far tier?",
+                    "percentunit",
+                ),
+                ratio(
+                    _LENS.rate(names.TIER_OPERATION_DURATION, where={**_ASKING, names.RESULT: "hit"}, part="count"),
+                    _LENS.rate(
+                        names.TIER_OPERATION_DURATION, where={**_ASKING, names.RESULT: ("hit", "miss")}, part="count"
+                    ),
+                ),
+                empty="not asked",
+            ),
+        ),
+        (
+            6,
+            panels.figure(
+                Words(
+                    "Failed operations",
+                    "Operations on far tiers that failed, of all. Above zero: Errors by type says how. No request "
+                    "fails for it, but each costs up to GLASSCACHE_FAR_TIMEOUT.",
+                    "ops",
+                ),
+                _LENS.rate(names.TIER_OPERATION_DURATION, where={names.ERROR_TYPE: SOME}, part="count"),
+                base=GOOD,
+                steps=((0.01, WATCH), (1, BAD)),
+            ),
+        ),
+        (
+            6,
+            panels.figure(
+                Words(
+                    "Invalidation lag p99",
+                    "From telling to effect on another machine. Above a second: old answers are served that long; is a "
+                    "machine's event loop blocked, or its subscription gone?",
+                    "s",
+                ),
+                _LENS.quantile(0.99, names.INVALIDATION_LAG),
+                base=GOOD,
+                steps=((0.5, WATCH), (1, BAD)),
+                empty="none told",
+            ),
+        ),
+    ),
+)
+
+_OURS = Band(
+    8,
+    (
+        (
+            8,
+            panels.lines(
+                Words(
+                    "Answers by tier",
+                    "Where hits and stale answers came from. redis far above memory: memory is too small (Capacity), "
+                    "or requests of one question go to many machines (send them to the same one).",
+                    "reqps",
+                ),
+                Query(_LENS.rate(names.REQUESTS, names.TIER, where={names.RESULT: ("hit", "stale")}), _TIER),
+                stacked=True,
+            ),
+        ),
+        (
+            8,
+            panels.lines(
+                Words(
+                    "Operation p99",
+                    "Per tier and operation. get and lease are on the way of a miss, set behind it. Near "
+                    "GLASSCACHE_REDIS_TIMEOUT: the server or the way to it is slow.",
+                    "s",
+                ),
+                Query(
+                    _LENS.quantile(0.99, names.TIER_OPERATION_DURATION, names.TIER, names.OPERATION),
+                    f"{_TIER} {legend(names.OPERATION)}",
+                ),
+                exemplars=True,
+            ),
+        ),
+        (
+            8,
+            panels.lines(
+                Words(
+                    "Operations by kind",
+                    "How often far tiers are asked. lease far above misses: requests repeat keys that cannot be "
+                    "stored. publish: what was told invalid.",
+                    "ops",
+                ),
+                Query(
+                    _LENS.rate(names.TIER_OPERATION_DURATION, names.TIER, names.OPERATION, part="count"),
+                    f"{_TIER} {legend(names.OPERATION)}",
+                ),
+                stacked=True,
+            ),
+        ),
+    ),
+)
+
+_FAULTS = Band(
+    8,
+    (
+        (
+            8,
+            panels.lines(
+                Words(
+                    "Errors by type",
+                    "What failed operations said. timeout: slow server or network. ConnectionError: not there. NOPERM, "
+                    "READONLY, OOM: the server refuses (docs/redis-acl.md; is it a replica; is it full?).",
+                    "ops",
+                ),
+                Query(
+                    _LENS.rate(
+                        names.TIER_OPERATION_DURATION,
+                        names.ERROR_TYPE,
+                        names.OPERATION,
+                        where={names.ERROR_TYPE: SOME},
+                        part="count",
+                    ),
+                    f"{legend(names.ERROR_TYPE)}, {legend(names.OPERATION)}",
+                ),
+                stacked=True,
+            ),
+        ),
+        (
+            8,
+            panels.states(
+                Words(
+                    "State of each tier",
+                    "degraded: some operations fail. open: left alone, tried again every few seconds. One machine "
+                    "alone: its network; all machines: the server.",
+                    "none",
+                ),
+                Query(
+                    f"2 * {_LENS.most(names.TIER_STATES, INSTANCE, names.TIER, where={names.TIER_STATE: 'open'})}\n+\n"
+                    f"{_LENS.most(names.TIER_STATES, INSTANCE, names.TIER, where={names.TIER_STATE: 'degraded'})}",
+                    f"{_TIER} {{{{{INSTANCE}}}}}",
+                ),
+                State(0, "ok", GOOD),
+                State(1, "degraded", WATCH),
+                State(2, "open", BAD),
+            ),
+        ),
+        (
+            8,
+            panels.lines(
+                Words(
+                    "Invalidation lag",
+                    "From telling to effect on another machine, p50 and p99. Milliseconds are normal. The exemplars "
+                    "lead to what the peer did, and its link to who told.",
+                    "s",
+                ),
+                Query(_LENS.quantile(0.5, names.INVALIDATION_LAG), "p50"),
+                Query(_LENS.quantile(0.99, names.INVALIDATION_LAG), "p99"),
+                exemplars=True,
+            ),
+        ),
+    ),
+)
+
+_CLIENT = Band(
+    8,
+    (
+        (
+            6,
+            panels.lines(
+                Words(
+                    "Command p99",
+                    "By redis-py's own clock: without what glasscache does around it. Low while Operation p99 is high: "
+                    "requests queue for connections (REDIS_MAX_CONNECTIONS). Empty: docs/dashboards.md says how to "
+                    "turn it on.",
+                    "s",
+                ),
+                Query(CLIENT.quantile(0.99, foreign.CLIENT_OPERATIONS, foreign.COMMAND), legend(foreign.COMMAND)),
+            ),
+        ),
+        (
+            6,
+            panels.lines(
+                Words(
+                    "Connections by state",
+                    "used near REDIS_MAX_CONNECTIONS for long: allow more, or find out why the server is slow.",
+                    "none",
+                ),
+                Query(
+                    CLIENT.total(foreign.CLIENT_CONNECTIONS, foreign.CONNECTION_STATE),
+                    legend(foreign.CONNECTION_STATE),
+                ),
+            ),
+        ),
+        (
+            6,
+            panels.lines(
+                Words(
+                    "Time to connect p99",
+                    "Only when connections are made: at start, and after they were lost. Often: connections do not "
+                    "last; is there a proxy with an idle timeout on the way?",
+                    "s",
+                ),
+                Query(CLIENT.quantile(0.99, foreign.CLIENT_CREATION), "p99"),
+            ),
+        ),
+        (
+            6,
+            panels.lines(
+                Words(
+                    "Client errors",
+                    "All errors that redis-py met, those included that were handled. Some at a failover are normal; a "
+                    "steady rate is not.",
+                    "ops",
+                ),
+                Query(CLIENT.rate(foreign.CLIENT_ERRORS, foreign.ERROR), legend(foreign.ERROR)),
+                stacked=True,
+            ),
+        ),
+    ),
+)
+
+_SERVER = Band(
+    8,
+    (
+        (
+            4,
+            panels.figure(
+                Words(
+                    "Servers that answer",
+                    "Of the servers chosen above, by redis_exporter. Too few: one is down, or its exporter.",
+                    "none",
+                ),
+                SERVER.total(foreign.UP),
+                base=BAD,
+                steps=((1, GOOD),),
+                empty="no exporter",
+            ),
+        ),
+        (
+            5,
+            panels.lines(
+                Words(
+                    "Memory",
+                    "Used, and allowed (none, if the server has no maxmemory: give it one, with allkeys-lfu). Used at "
+                    "its limit: entries are evicted before their time.",
+                    "bytes",
+                ),
+                Query(SERVER.total(foreign.USED, INSTANCE), f"used {{{{{INSTANCE}}}}}"),
+                Query(SERVER.total(foreign.MOST, INSTANCE), f"allowed {{{{{INSTANCE}}}}}"),
+            ),
+        ),
+        (
+            5,
+            panels.lines(
+                Words(
+                    "Commands",
+                    "What the server does in all. Far above Operations by kind: others use it too; their load is your "
+                    "latency.",
+                    "ops",
+                ),
+                Query(SERVER.rate(foreign.COMMANDS, INSTANCE), f"{{{{{INSTANCE}}}}}"),
+            ),
+        ),
+        (
+            5,
+            panels.lines(
+                Words(
+                    "Keys that went",
+                    "expired is normal. evicted: no room; more memory, or a shorter ttl (REDIS_CACHE_TTL).",
+                    "ops",
+                ),
+                Query(SERVER.rate(foreign.EVICTED, INSTANCE), f"evicted {{{{{INSTANCE}}}}}"),
+                Query(SERVER.rate(foreign.EXPIRED, INSTANCE), f"expired {{{{{INSTANCE}}}}}"),
+            ),
+        ),
+        (
+            5,
+            panels.lines(
+                Words(
+                    "Connected clients",
+                    "Each process holds up to REDIS_MAX_CONNECTIONS, and some for what it hears. A fall to zero: the "
+                    "server started anew, or the network was cut.",
+                    "none",
+                ),
+                Query(SERVER.total(foreign.CLIENTS, INSTANCE), f"{{{{{INSTANCE}}}}}"),
+            ),
+        ),
+    ),
+)
+
+
+def board() -> Board:
+    """The dashboard."""
+    return Board(
+        uid="glasscache-tiers",
+        title="glasscache / Tiers and Redis",
+        description="Does each tier answer, how fast, and does every machine hear what was told invalid?",
+        sections=(
+            Section("At a glance", (_FIGURES,)),
+            Section("Tiers", (_OURS, _FAULTS)),
+            Section("redis-py, by its own metrics", (_CLIENT,)),
+            Section("Redis server, by redis_exporter", (_SERVER,)),
+        ),
+        choices=(Choice("redis", "Redis server", prometheus_name(foreign.UP), label(INSTANCE)),),
+    )
