@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
+from glasscache._durations import Durations
+
 Result: TypeAlias = Literal["hit", "stale", "revalidated", "collapsed", "miss", "bypass", "error"]
 Cause: TypeAlias = Literal["evicted", "expired", "invalidated", "replaced", "rejected"]
 """Why an entry left a store: no room, its age, told so, a newer answer; `rejected` never came in (too large)."""
@@ -284,6 +286,8 @@ class Counters:
         self.bypasses: Counter[str] = Counter()
         self.removals: Counter[tuple[str, Cause]] = Counter()
         """(tier, cause) -> entries."""
+        self.durations: Durations = Durations()
+        """By result and tier."""
 
     def group(self, name: str) -> GroupCounters:
         """The integers of a key group, made on first use."""

@@ -36,6 +36,7 @@ class Tally:
         seconds = self._clock.now() - begun
         counters.hit_seconds += seconds
         counters.hit_samples += 1
+        self.counters.durations.note(("hit", self._near.name), seconds, self.every)
         if self._detail.time_hits:
             self._telemetry.emit(Answered(result="hit", duration=seconds))
 
@@ -67,6 +68,7 @@ class Tally:
         elif answer.result == "miss":
             counters.miss_seconds += seconds
             counters.misses_timed += 1
+        self.counters.durations.note((answer.result, answer.tier), seconds)
         every = self._detail.time_hits
         if answer.result != "hit" or (every and counters.others["hit", answer.tier] % every == 0):
             self._telemetry.emit(Answered(result=answer.result, duration=seconds))
