@@ -80,6 +80,13 @@ def test_the_wheel_holds_the_dashboards_and_the_alert_rules(wheel: zipfile.ZipFi
     assert len(files) == 6
 
 
+def test_the_wheel_holds_the_parts_of_the_live_page(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "middleware" / "glasscache" / "asgi" / "live"
+    parts = {f"glasscache/asgi/live/{path.name}" for path in folder.iterdir()}
+    assert {Path(part).suffix for part in parts} == {".html", ".css", ".js"}
+    assert parts <= set(wheel.namelist())
+
+
 def test_every_package_in_the_wheel_is_marked_as_typed(wheel: zipfile.ZipFile) -> None:
     assert {f"{package}/py.typed" for package in source_packages()} <= set(wheel.namelist())
 

@@ -9,24 +9,38 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from glasscache.asgi._live import LiveFeed, LivePage
+from glasscache.asgi._pages import JsonPage, respond
 from glasscache.asgi.rules import Rule
 from glasscache.contention import contention_json
 from glasscache.stats import stats_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
     from glasscache.cache import Cache
 
 
-def admin_pages(cache: Cache, path: str, token: str | None) -> Iterator[tuple[Rule, ASGIApp]]:
-    """The pages under `path`; without a token only the totals."""
-    guard = Guard(token)
-    yield Rule(path), JsonPage(lambda scope: stats_json(cache, groups=guard.lets_in(scope)))
-    if token is not None:
-        under = path.rstrip("/")
-        yield Rule(f"{under}/contention"), guard.before(JsonPage(lambda _: contention_json(cache)))
+class AdminPages:
+    """The pages under `path` (None: there are none); without a token only the totals."""
+
+    def __init__(self, cache: Cache, path: str | None, token: str | None) -> None:
+        guard = Guard(token)
+        self._feed = LiveFeed(cache)
+        self.targets: list[tuple[Rule, ASGIApp]] = []
+        if path:
+            figures = JsonPage(lambda scope: stats_json(cache, groups=guard.lets_in(scope)))
+            self.targets.append((Rule(path), figures))
+        if path and token:
+            under = path.rstrip("/")
+            self.targets += [
+                (Rule(f"{under}/contention"), guard.before(JsonPage(lambda _: contention_json(cache)))),
+                (Rule(f"{under}/live"), LivePage()),
+                (Rule(f"{under}/live/events"), guard.before(self._feed)),
+            ]
+
+    def close(self) -> None:
+        """End what has no end of its own."""
+        self._feed.close()
 
 
 class Guard:
@@ -49,24 +63,6 @@ class Guard:
             await (page if self.lets_in(scope) else _refuse)(scope, receive, send)
 
         return guarded
-
-
-class JsonPage:
-    """Answers GET and HEAD with what `body` makes of the request."""
-
-    def __init__(self, body: Callable[[Scope], bytes]) -> None:
-        self._body = body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await respond(scope, send, self._body(scope), (b"content-type", b"application/json"))
-
-
-async def respond(scope: Scope, send: Send, body: bytes, *fields: tuple[bytes, bytes], status: int = 200) -> None:
-    """One whole answer that nobody keeps."""
-    headers = [(b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store"), *fields]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

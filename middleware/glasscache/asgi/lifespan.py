@@ -7,7 +7,7 @@ depends on it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from glasscache.cache import Cache
@@ -17,12 +17,18 @@ _log = logging.getLogger("glasscache")
 _OVER = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 
-async def watch_lifespan(app: ASGIApp, caches: Iterable[Cache], scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the app's lifespan; telemetry is not shut down here (a dead collector would hold up the server)."""
+async def watch_lifespan(
+    app: ASGIApp, caches: Iterable[Cache], scope: Scope, receive: Receive, send: Send, *, ending: Callable[[], object]
+) -> None:
+    """Run the app's lifespan; telemetry is not shut down here (a dead collector would hold up the server).
+
+    `ending` is called when the shutdown begins.
+    """
 
     async def watched_receive() -> Message:
         message = await receive()
         if message["type"] == "lifespan.shutdown":
+            ending()
             for cache in caches:
                 await cache.engine.drain()  # what the loads use, the app is about to close
         return message

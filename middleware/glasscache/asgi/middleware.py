@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from glasscache._entry import Key
 from glasscache.asgi import http
-from glasscache.asgi._admin import admin_pages
+from glasscache.asgi._admin import AdminPages
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
 from glasscache.asgi.lifespan import watch_lifespan
@@ -45,8 +45,9 @@ class CacheMiddleware:
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         rules = (Rule("/*"),) if rules is None else rules
         targets = [(rule, Route(rule, self.cache, app, named)) for rule in rules]
-        path, token = stats_path or settings.stats_path, stats_token or settings.stats_token
-        self._routes = Routes([*(admin_pages(self.cache, path, token) if path else ()), *targets])
+        token = stats_token or settings.stats_token
+        self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token)
+        self._routes = Routes([*self._admin.targets, *targets])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -58,7 +59,7 @@ class CacheMiddleware:
             route = self._routes[path].get(scope["method"])
             await (self.app if route is None else route)(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await watch_lifespan(self.app, (self.cache,), scope, receive, send)
+            await watch_lifespan(self.app, (self.cache,), scope, receive, send, ending=self._admin.close)
         else:
             await self.app(scope, receive, send)
 
