@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glasscache._contention import KEPT_OF_ONE_LOAD
+from glasscache.stats import declared_workers
 
 if TYPE_CHECKING:
     from glasscache._contention import Contention
@@ -38,12 +39,12 @@ def contention(cache: Cache, *, since: int = 0, of: int | None = None) -> dict[s
       it was not over with the wait, or is another machine's).
     - `waiters`: requests of this process that wait now. `seen`: all long waits so far, kept or not. `at`: Unix time.
 
-    `worker` is this process, `of` how many there are (None: not known).
+    `worker` is this process, `of` how many there are (by default what `declared_workers` says; None: not known).
     """
     return {
         "name": cache.name,
         "worker": os.getpid(),
-        "of": of,
+        "of": declared_workers() if of is None else of,
         "at": cache.clock.wall(),
         "threshold": cache.limits.contention_threshold,
         "waiters": cache.waiters,

@@ -23,7 +23,7 @@ import msgspec
 from glasscache._durations import BOUNDS
 from glasscache.asgi._pages import respond
 from glasscache.contention import contentions, loads_now
-from glasscache.stats import stats
+from glasscache.stats import declared_workers, stats
 
 if TYPE_CHECKING:
     from glasscache.asgi.types import Receive, Scope, Send
@@ -139,6 +139,7 @@ class LiveFeed:
         told = {
             "name": cache.name,
             "worker": os.getpid(),
+            "of": declared_workers(),
             "threshold": cache.limits.contention_threshold,
             "bounds": BOUNDS,
         }

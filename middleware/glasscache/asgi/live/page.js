@@ -109,7 +109,7 @@ const events = {
     past.bounds = told.bounds;
     at("cache").textContent = told.name;
     document.title = `${told.name} · glasscache live`;
-    at("worker").textContent = `answered by worker ${told.worker} alone`;
+    at("worker").textContent = `answered by worker ${told.worker}${told.of ? `, one of ${told.of}` : " alone"}`;
     explain();
   },
   figures(told) {
