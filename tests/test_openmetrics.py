@@ -515,18 +515,18 @@ def test_the_child_of_a_fork_begins_with_nothing_and_counts_its_own() -> None:
     ]
 
 
-def test_a_fork_does_not_wait_for_ever_for_a_collection_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_page, "_PAUSE", 0.001)
+def test_a_child_whose_reader_cannot_begin_anew_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     shown = Shown()
-    its_page = Page.of(shown.provider)
-    with its_page._busy:
-        its_page.pause()
-        its_page.go_on()
-        assert its_page._busy.locked()
+    monkeypatch.setattr(_page, "_PATIENCE", 0.001)
+    Page.of(shown.provider)._is_known.clear()  # as long as another reader's lock, held when it forked, keeps it waiting
+    assert ask(shown.app).status == 500
+    assert "held when this process was forked" in caplog.text
 
 
 def test_the_page_of_a_provider_that_is_gone_has_nothing_to_begin_anew() -> None:
     its_page = Page(MeterProvider(shutdown_on_exit=False))
-    its_page.begin_anew()
-    with its_page._busy:  # released by the thread
-        assert its_page._provider() is None
+    its_page.in_child()
+    assert its_page._is_known.wait(10)
+    assert its_page._provider() is None

@@ -1,6 +1,7 @@
-"""Set up the OpenTelemetry SDK and its exporters for a service that uses glasscache: `configure()`, `metrics_app()`.
+"""Set up the OpenTelemetry SDK and its exporters for a service that uses glasscache: `configure()`.
 
-Decides nothing; the modules beside it do. Needs the extra `exporters`.
+For Prometheus there are `metrics_app()` and `serve_metrics()`, whoever has set the SDK up. Decides nothing; the modules
+beside it do. Needs the extra `exporters`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 try:
     from glasscache_exporters._endpoint import metrics_app
     from glasscache_exporters._lifecycle import Exporters
+    from glasscache_exporters._port import MetricsServer, serve_metrics
     from glasscache_exporters._setup import configure
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
@@ -15,4 +17,4 @@ except ModuleNotFoundError as _error:
         name=_error.name,
     ) from _error
 
-__all__ = ["Exporters", "configure", "metrics_app"]
+__all__ = ["Exporters", "MetricsServer", "configure", "metrics_app", "serve_metrics"]

@@ -1,4 +1,4 @@
-"""Which exporters the standard OTEL_* variables ask for.
+"""What the environment asks for: exporters by the standard OTEL_* variables, Prometheus' page by our own.
 
 Decides exporter and protocol; endpoints, headers, compression, certificates and timeouts are read from
 their own variables by the exporters themselves. A value that cannot work is refused with its name and the
@@ -9,31 +9,29 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from glasscache.errors import ConfigurationError
+from glasscache_exporters._console import EventLines, MetricLines, SpanLines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
 
-Signal: TypeAlias = Literal["traces", "metrics"]
+Signal: TypeAlias = Literal["traces", "metrics", "logs"]
 
 _DEFAULT_PROTOCOL = "grpc"  # as opentelemetry-python has it
 _PACKAGES = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc",
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
 }
-_MODULES: dict[Signal, str] = {"traces": "trace_exporter", "metrics": "metric_exporter"}
-_OTLP: dict[Signal, str] = {"traces": "OTLPSpanExporter", "metrics": "OTLPMetricExporter"}
-_CONSOLE: dict[Signal, tuple[str, str]] = {
-    "traces": ("opentelemetry.sdk.trace.export", "ConsoleSpanExporter"),
-    "metrics": ("opentelemetry.sdk.metrics.export", "ConsoleMetricExporter"),
-}
+_MODULES: dict[Signal, str] = {"traces": "trace_exporter", "metrics": "metric_exporter", "logs": "_log_exporter"}
+_OTLP: dict[Signal, str] = {"traces": "OTLPSpanExporter", "metrics": "OTLPMetricExporter", "logs": "OTLPLogExporter"}
+_CONSOLE: dict[Signal, Callable[[], Any]] = {"traces": SpanLines, "metrics": MetricLines, "logs": EventLines}
 
 
 def is_disabled() -> bool:
@@ -41,24 +39,52 @@ def is_disabled() -> bool:
     return _value("OTEL_SDK_DISABLED").lower() == "true"
 
 
-def span_exporters() -> list[Callable[[], SpanExporter]]:
-    """What makes the exporters that OTEL_TRACES_EXPORTER names; OTLP if it is not set."""
-    return _exporters("traces")
+def span_exporters(default: str = "otlp") -> list[Callable[[], SpanExporter]]:
+    """What makes the exporters that OTEL_TRACES_EXPORTER names; `default` if it is not set."""
+    return _exporters("traces", default)
 
 
-def metric_exporters() -> list[Callable[[], MetricExporter]]:
-    """What makes the exporters that OTEL_METRICS_EXPORTER names; OTLP if it is not set."""
-    return _exporters("metrics")
+def metric_exporters(default: str = "otlp") -> list[Callable[[], MetricExporter]]:
+    """What makes the exporters that OTEL_METRICS_EXPORTER names; `default` if it is not set."""
+    return _exporters("metrics", default)
 
 
-def metric_interval() -> float:
+def log_exporters(default: str = "otlp") -> list[Callable[[], LogRecordExporter]]:
+    """What makes the exporters that OTEL_LOGS_EXPORTER names; `default` if it is not set."""
+    return _exporters("logs", default)
+
+
+def metric_interval(default: float = 60.0) -> float:
     """OTEL_METRIC_EXPORT_INTERVAL, in seconds."""
-    return _seconds("OTEL_METRIC_EXPORT_INTERVAL", 60.0)
+    return _seconds("OTEL_METRIC_EXPORT_INTERVAL", default)
 
 
 def metric_timeout() -> float:
     """OTEL_METRIC_EXPORT_TIMEOUT, in seconds."""
     return _seconds("OTEL_METRIC_EXPORT_TIMEOUT", 30.0)
+
+
+def config_file() -> str:
+    """OTEL_CONFIG_FILE; "" if there is none."""
+    return _value("OTEL_CONFIG_FILE")
+
+
+def metrics_port() -> int | None:
+    """GLASSCACHE_METRICS_PORT, for the page that Prometheus reads; None: no such page."""
+    value = _value("GLASSCACHE_METRICS_PORT")
+    if value and not (value.isascii() and value.isdigit()):
+        raise ConfigurationError(f"GLASSCACHE_METRICS_PORT={value!r}: give a number, such as 9464")
+    return int(value) if value else None
+
+
+def metrics_host() -> str:
+    """GLASSCACHE_METRICS_HOST: the address that this page is on."""
+    return _value("GLASSCACHE_METRICS_HOST") or "127.0.0.1"
+
+
+def metrics_token() -> str | None:
+    """GLASSCACHE_METRICS_TOKEN, without which nobody gets this page; None: everybody who can connect does."""
+    return _value("GLASSCACHE_METRICS_TOKEN") or None
 
 
 def _seconds(variable: str, default: float) -> float:
@@ -77,9 +103,9 @@ def _value(name: str) -> str:
     return os.environ.get(name, "").strip()
 
 
-def _exporters(signal: Signal) -> list[Callable[[], Any]]:
+def _exporters(signal: Signal, default: str) -> list[Callable[[], Any]]:
     variable = f"OTEL_{signal.upper()}_EXPORTER"
-    names = [name.strip() for name in (_value(variable) or "otlp").split(",")]
+    names = [name.strip() for name in (_value(variable) or default).split(",")]
     if names == ["none"]:
         return []
     return [partial(_exporter, signal, name, variable) for name in names]
@@ -87,10 +113,10 @@ def _exporters(signal: Signal) -> list[Callable[[], Any]]:
 
 def _exporter(signal: Signal, name: str, variable: str) -> Any:
     if name == "console":
-        module, kind = _CONSOLE[signal]
-        return getattr(import_module(module), kind)()
+        return _CONSOLE[signal]()
     if name != "otlp":
-        raise ConfigurationError(f"{variable}={name!r}: give otlp, console, both (otlp,console), or none")
+        hint = "; for Prometheus set GLASSCACHE_METRICS_PORT" if name == "prometheus" else ""
+        raise ConfigurationError(f"{variable}={name!r}: give otlp, console, both (otlp,console), or none{hint}")
     return _otlp(signal)
 
 

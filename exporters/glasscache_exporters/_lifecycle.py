@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
+import math
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Self
 
+from opentelemetry.sdk._logs import LoggerProvider
+
+from glasscache.errors import ConfigurationError
+from glasscache_exporters import _forks
+from glasscache_exporters._events import listen
+from glasscache_exporters._port import MetricsServer, serve_metrics
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
 
 _logger = logging.getLogger("glasscache")
+
+
+def check_bound(shutdown_timeout: float) -> None:
+    """ConfigurationError unless it is a bound."""
+    if not 0 < shutdown_timeout < math.inf:
+        raise ConfigurationError(f"shutdown_timeout={shutdown_timeout!r}: give a finite number of seconds above 0")
 
 
 class _Closer:
@@ -70,18 +82,35 @@ class Exporters:
     """
 
     def __init__(
-        self, *, tracer_provider: TracerProvider, meter_provider: MeterProvider, shutdown_timeout: float
+        self,
+        *,
+        tracer_provider: TracerProvider,
+        meter_provider: MeterProvider,
+        logger_provider: LoggerProvider | None = None,
+        shutdown_timeout: float,
     ) -> None:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
+        self.logger_provider = logger_provider or LoggerProvider(shutdown_on_exit=False)
+        self.metrics_server: MetricsServer | None = None
+        self._listening: list[tuple[logging.Logger, logging.Handler]] = []
         self._timeout = shutdown_timeout
         self._closers = [
             _Closer("traces", tracer_provider.shutdown),
             _Closer("metrics", meter_provider.shutdown),
+            _Closer("logs", self.logger_provider.shutdown),
         ]
         self._complete: bool | None = None
         atexit.register(self.shutdown)
-        _running.add(self)
+        _forks.tell(self)
+
+    def listen(self, loggers: Iterable[str] = ()) -> None:
+        """Send the events of our logger, and all that `loggers` say; see `configure`."""
+        self._listening += listen(self.logger_provider, loggers)
+
+    def serve(self, port: int, *, host: str, token: str | None) -> None:
+        """Open the page for Prometheus; see `serve_metrics`."""
+        self.metrics_server = serve_metrics(port, host=host, token=token, provider=self.meter_provider)
 
     def __enter__(self) -> Self:
         return self
@@ -99,10 +128,14 @@ class Exporters:
         if self._complete is None:
             self._complete = self._close(self._timeout if timeout is None else timeout)
             atexit.unregister(self.shutdown)
-            _running.discard(self)
+            _forks.forget(self)
         return self._complete
 
     def _close(self, timeout: float) -> bool:
+        for logger, handler in self._listening:
+            logger.removeHandler(handler)
+        if self.metrics_server is not None:
+            self.metrics_server.stop()
         for closer in self._closers:
             closer.ask()
         end = time.monotonic() + timeout
@@ -111,17 +144,7 @@ class Exporters:
             _logger.warning("gave up sending the last %s after %g s", " and ".join(late), timeout)
         return not late and all(closer.succeeded for closer in self._closers)
 
-    def _restart(self) -> None:
+    def in_child(self) -> None:
+        """Wait for a shutdown in this process, too."""
         for closer in self._closers:
             closer.start()
-
-
-_running: weakref.WeakSet[Exporters] = weakref.WeakSet()
-
-
-def _restart_in_child() -> None:
-    for exporters in list(_running):
-        exporters._restart()
-
-
-getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_restart_in_child)  # Windows does not fork

@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.export import MetricReader
 
 from glasscache.errors import ConfigurationError
 from glasscache.stats import declared_workers
+from glasscache_exporters import _forks
 from glasscache_exporters._families import Exemplars, Family, Sample, families
 from glasscache_exporters._text import OPENMETRICS, PLAIN, openmetrics, plain, wants_gzip, wants_openmetrics
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
 
 _logger = logging.getLogger("glasscache")
-_PAUSE = 1.0  # seconds that a fork waits for a collection, which takes milliseconds
+_PATIENCE = 5.0  # seconds that a child may need until its reader begins anew; it needs milliseconds
 
 
 class Answer(NamedTuple):
@@ -76,12 +77,16 @@ class Page:
         self._provider = weakref.ref(provider)
         self._reader = _Reader()
         self._exemplars = Exemplars()
-        self._busy = threading.Lock()
-        self._is_paused = False
+        self._busy = _forks.Busy()
+        self._is_known = threading.Event()  # to the provider
         provider.add_metric_reader(self._reader)
+        self._is_known.set()
+        _forks.tell(self)
 
     def families(self, *, scope_labels: bool = False) -> list[Family]:
         """Collect now. Raises what the SDK raises, such as an instrument's callback."""
+        if not self._is_known.wait(_PATIENCE):
+            raise TimeoutError("a lock of OpenTelemetry's SDK was held when this process was forked")
         with self._busy:
             self._reader.data = None
             self._reader.collect()
@@ -108,33 +113,15 @@ class Page:
             about["content-encoding"] = "gzip"
         return Answer(200, about | {"content-length": str(len(body))}, body)
 
-    def pause(self) -> None:
-        """A fork is about to happen: wait for a collection under way, which holds locks of the SDK."""
-        self._is_paused = self._busy.acquire(timeout=_PAUSE)
-
-    def go_on(self) -> None:
-        """It has happened; this is the parent."""
-        if self._is_paused:
-            self._busy.release()
-
-    def begin_anew(self) -> None:
-        """It has happened; this is the child: forget what the parent has measured.
-
-        In a thread, since another reader's collection may have left a lock of the SDK locked for ever.
-        """
-        self._busy = threading.Lock()
-        self._busy.acquire()  # nobody collects before that
+    def in_child(self) -> None:
+        """Forget what the parent has measured."""
         self._exemplars = Exemplars()
-        threading.Thread(target=self._register_anew, name="glasscache-metrics-anew", daemon=True).start()
+        self._is_known = threading.Event()
+        threading.Thread(target=self._read_anew, name="glasscache-metrics-page", daemon=True).start()
 
-    def _register_anew(self) -> None:
-        provider = self._provider()
-        try:
-            if provider is not None:
-                provider.remove_metric_reader(self._reader)
-                provider.add_metric_reader(self._reader)
-        finally:
-            self._busy.release()
+    def _read_anew(self) -> None:
+        _forks.read_anew(self._provider(), self._reader)
+        self._is_known.set()
 
 
 def _whose() -> Family:
@@ -146,23 +133,3 @@ def _whose() -> Family:
 
 
 _pages: weakref.WeakKeyDictionary[MeterProvider, Page] = weakref.WeakKeyDictionary()
-
-
-def _before_fork() -> None:
-    for page in list(_pages.values()):
-        page.pause()
-
-
-def _in_parent() -> None:
-    for page in list(_pages.values()):
-        page.go_on()
-
-
-def _in_child() -> None:
-    for page in list(_pages.values()):
-        page.begin_anew()
-
-
-getattr(os, "register_at_fork", lambda **_: None)(  # Windows does not fork
-    before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child
-)

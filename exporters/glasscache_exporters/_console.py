@@ -1,0 +1,145 @@
+"""Spans, metrics and events as short lines for a developer's terminal.
+
+Decides how a line reads: one for each span that ended, for each series that changed since the last time, and for each
+event. Nothing to be parsed: that is what OTLP is for.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, NumberDataPoint
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk.metrics.export import Metric, MetricsData
+    from opentelemetry.sdk.trace import ReadableSpan
+
+_LONGEST = 180  # characters of a line
+_SHORT = 8  # hexadecimal digits of an id: enough to find its other lines
+
+
+class SpanLines(SpanExporter):
+    """One line for each span."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Print."""
+        _print(_span(span) for span in spans)
+        return SpanExportResult.SUCCESS
+
+
+class EventLines(LogRecordExporter):
+    """One line for each event."""
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Print."""
+        _print(_event(each) for each in batch)
+        return LogRecordExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        """Nothing is held."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is held."""
+        return True
+
+
+class MetricLines(MetricExporter):
+    """One line for each series that changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, tuple[float, float]] = {}
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
+        """Print."""
+        scopes = [scope for resource in metrics_data.resource_metrics for scope in resource.scope_metrics]
+        _print(line for scope in scopes for metric in scope.metrics for line in self._changed(metric))
+        return MetricExportResult.SUCCESS
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Nothing is held."""
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Nothing is held."""
+        return True
+
+    def _changed(self, metric: Metric) -> Iterable[str]:
+        for point in metric.data.data_points:
+            series = f"{metric.name}  {_pairs(point.attributes)}".rstrip()
+            now, total = (point.value, None) if isinstance(point, NumberDataPoint) else (point.count, point.sum)
+            before, total_before = self._last.get(series, (0, 0))
+            self._last[series] = now, total or 0
+            if now != before:
+                mean = (
+                    "" if total is None else f", mean {_amount((total - total_before) / (now - before), metric.unit)}"
+                )
+                change = f"{_figure(now)} ({now - before:+.6g})"
+                yield f"{_clock(point.time_unix_nano)}  metric  {series}  {change}{mean}"
+
+
+def _span(span: ReadableSpan) -> str:
+    began, ended = span.start_time or 0, span.end_time or 0
+    words = [_clock(ended), "span  ", f"{_amount((ended - began) / 1e9, 's'):>8}", span.name, _pairs(span.attributes)]
+    if span.status.status_code is StatusCode.ERROR:
+        words.append(f"ERROR {span.status.description or ''}".rstrip())
+    about = span.get_span_context()
+    if about is not None:
+        words.append(f"trace {about.trace_id:032x}"[: 6 + _SHORT] + f" span {about.span_id:016x}"[: 6 + _SHORT])
+    for link in span.links:
+        kind = (link.attributes or {}).get("cache.link.type", "link")
+        words.append(f"-> {kind} {link.context.span_id:016x}"[: 4 + len(str(kind)) + _SHORT])
+    return "  ".join(filter(None, words))
+
+
+def _event(each: ReadableLogRecord) -> str:
+    record = each.log_record
+    attributes = {key: value for key, value in (record.attributes or {}).items() if key != "event.name"}
+    trace = f"trace {record.trace_id:032x}"[: 6 + _SHORT] if record.trace_id else ""
+    words = [
+        _clock(record.timestamp or 0),
+        "event ",
+        record.severity_text or "",
+        record.event_name or "",
+        str(record.body),
+        _pairs(attributes),
+        trace,
+    ]
+    return "  ".join(filter(None, words))
+
+
+def _pairs(attributes: Mapping[str, Any] | None) -> str:
+    """Without the prefix that nearly all of ours have."""
+    return " ".join(f"{key.removeprefix('cache.')}={_figure(value)}" for key, value in (attributes or {}).items())
+
+
+def _figure(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _amount(value: float, unit: str | None) -> str:
+    if unit != "s":
+        return f"{value:.4g} {unit or ''}".rstrip()
+    for scale, name in ((1, "s"), (1e-3, "ms")):
+        if abs(value) >= scale:
+            return f"{value / scale:.4g} {name}"
+    return f"{value / 1e-6:.4g} us"
+
+
+def _clock(nanoseconds: int) -> str:
+    moment = datetime.fromtimestamp(nanoseconds / 1e9, tz=UTC).astimezone()
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 1_000:03d}"
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        plain = " ".join(line.splitlines())
+        sys.stdout.write((plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}…") + "\n")
+    sys.stdout.flush()

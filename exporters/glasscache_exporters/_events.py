@@ -1,0 +1,91 @@
+"""Events of the `glasscache` logger as log records of OpenTelemetry.
+
+Decides which records are sent: of our own logger those that are events (they have an `event.name`), of another one all,
+and of another one only if asked. Must never send what sending itself says, or a collector that is down would be told of
+for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
+
+from glasscache.errors import ConfigurationError
+from glasscache.otel import names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry._logs import LoggerProvider
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_TEXTS = {"WARNING": "WARN", "CRITICAL": "FATAL"}  # OpenTelemetry's words
+_SEVERITIES = (
+    (logging.CRITICAL, SeverityNumber.FATAL),
+    (logging.ERROR, SeverityNumber.ERROR),
+    (logging.WARNING, SeverityNumber.WARN),
+    (logging.INFO, SeverityNumber.INFO),
+    (logging.DEBUG, SeverityNumber.DEBUG),
+)
+
+
+def listen(provider: LoggerProvider, loggers: Iterable[str] = ()) -> list[tuple[logging.Logger, logging.Handler]]:
+    """Send the events of the `glasscache` logger, and all records of `loggers` ("" is the root), by this provider.
+
+    Returns what was added to what. Our logger lets INFO pass from now on, unless it has been told otherwise: that a
+    tier answers again is told at INFO. ConfigurationError for loggers that are not names.
+    """
+    if isinstance(loggers, str) or not all(isinstance(name, str) for name in loggers):
+        raise ConfigurationError(f"loggers={loggers!r}: give a list of names, such as ['myapp']; [''] is the root")
+    asked = {name for name in loggers if not any(_is_below(name, other) for other in loggers)}  # each record once
+    ours = logging.getLogger(names.SCOPE)
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)
+    wanted = dict.fromkeys(asked, False)
+    if not any(name == names.SCOPE or _is_below(names.SCOPE, name) for name in asked):
+        wanted[names.SCOPE] = True
+    added: list[tuple[logging.Logger, logging.Handler]] = []
+    for name, events_only in wanted.items():
+        logger, handler = logging.getLogger(name), _Handler(provider, events_only=events_only)
+        logger.addHandler(handler)
+        added.append((logger, handler))
+    return added
+
+
+def _is_below(name: str, other: str) -> bool:
+    return name != other and (not other or name.startswith(f"{other}."))
+
+
+class _Handler(logging.Handler):
+    """Turns records into OpenTelemetry's, in the context in which they are logged: the trace comes from there."""
+
+    def __init__(self, provider: LoggerProvider, *, events_only: bool) -> None:
+        super().__init__()
+        self._provider = provider
+        self._events_only = events_only
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand the record to the SDK's queue."""
+        event: str | None = getattr(record, names.EVENT_NAME, None)
+        if (self._events_only and event is None) or get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+            return
+        try:
+            self._send(record, event)
+        except Exception:
+            self.handleError(record)
+
+    def _send(self, record: logging.LogRecord, event: str | None) -> None:
+        attributes: dict[str, Any] = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        error = record.exc_info[1] if record.exc_info else None
+        self._provider.get_logger(record.name).emit(
+            timestamp=int(record.created * 1e9),
+            severity_number=next((number for level, number in _SEVERITIES if record.levelno >= level), None),
+            severity_text=_TEXTS.get(record.levelname, record.levelname),
+            body=record.getMessage(),
+            attributes=attributes,
+            event_name=event,
+            exception=error,
+        )
