@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -46,10 +47,11 @@ def receiver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def tell(exporters: Exporters) -> None:
-    """One span, and one measurement inside of it."""
+    """One span, and one measurement and one event inside of it."""
     histogram = exporters.meter_provider.get_meter("test").create_histogram("waited")
     with exporters.tracer_provider.get_tracer("test").start_as_current_span("question"):
         histogram.record(0.2)
+        exporters.logger_provider.get_logger("test").emit(body="waited", event_name="long")
 
 
 def in_a_process_of_its_own(script: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -67,13 +69,15 @@ def in_a_process_of_its_own(script: str, **settings: str) -> subprocess.Complete
 # --- what arrives -------------------------------------------------------------------------------------------
 
 
-def test_spans_and_metrics_arrive_with_a_resource_that_names_service_and_process(receiver: Receiver) -> None:
+def test_all_signals_arrive_with_a_resource_that_names_service_and_process(receiver: Receiver) -> None:
     with build(service_name="knowledge", shutdown_timeout=20.0) as exporters:
         tell(exporters)
     (span,) = receiver.spans()
     (point,) = receiver.metrics()["waited"].points
-    assert span.name == "question"
-    assert span.resource == point.resource
+    (record,) = receiver.logs()
+    assert (span.name, record.event_name) == ("question", "long")
+    assert (record.trace_id, record.span_id) == (span.trace_id, span.span_id)
+    assert span.resource == point.resource == record.resource
     assert span.resource["service.name"] == "knowledge"
     assert uuid.UUID(span.resource["service.instance.id"]).version == 4
 
@@ -112,7 +116,7 @@ def test_headers_and_compression_are_those_of_the_environment(monkeypatch: pytes
             tell(exporters)
         server.shutdown()
         thread.join()
-    assert came == [("search", "gzip")] * 2
+    assert came == [("search", "gzip")] * 3
 
 
 @pytest.mark.parametrize("value", ["", "none", "gzip"])
@@ -131,10 +135,12 @@ def test_each_signal_may_have_its_own_protocol_and_endpoint(monkeypatch: pytest.
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", over_http.endpoint + "/v1/metrics")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", over_http.endpoint + "/v1/logs")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf")
         with build(shutdown_timeout=20.0) as exporters:
             tell(exporters)
-        assert (len(over_grpc.spans()), len(over_grpc.metrics())) == (1, 0)
-        assert (len(over_http.spans()), len(over_http.metrics())) == (0, 1)
+        assert (len(over_grpc.spans()), len(over_grpc.metrics()), len(over_grpc.logs())) == (1, 0, 0)
+        assert (len(over_http.spans()), len(over_http.metrics()), len(over_http.logs())) == (0, 1, 1)
 
 
 def test_the_sampler_and_the_name_of_the_service_are_those_of_the_environment(
@@ -165,13 +171,12 @@ def test_metrics_are_sent_at_the_interval_of_the_environment(
 # --- what is asked for --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{"traces": "none", "metrics": "none"}, {"disabled": "true"}])
+@pytest.mark.parametrize("settings", [{"traces": "none", "metrics": "none", "logs": "none"}, {"disabled": "true"}])
 def test_nothing_is_sent_if_nothing_is_to_be_sent(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
-    names = {"traces": "OTEL_TRACES_EXPORTER", "metrics": "OTEL_METRICS_EXPORTER", "disabled": "OTEL_SDK_DISABLED"}
     for name, value in settings.items():
-        monkeypatch.setenv(names[name], value)
+        monkeypatch.setenv("OTEL_SDK_DISABLED" if name == "disabled" else f"OTEL_{name.upper()}_EXPORTER", value)
     with build(shutdown_timeout=20.0) as exporters:
         tell(exporters)
     assert receiver.requests() == []
@@ -189,8 +194,8 @@ def test_the_console_can_be_added(receiver: Receiver) -> None:
         OTEL_METRICS_EXPORTER="console",
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert '"name": "question"' in done.stdout
-    assert '"name": "asked"' in done.stdout
+    assert re.search(r"  span  +[\d.]+ [mu]?s  question  trace ", done.stdout)
+    assert "  metric  asked  1 (+1)" in done.stdout
     assert (len(receiver.spans()), len(receiver.metrics())) == (1, 0)
 
 
@@ -198,12 +203,14 @@ def test_the_console_can_be_added(receiver: Receiver) -> None:
     ("variable", "value", "remedy"),
     [
         ("OTEL_TRACES_EXPORTER", "jaeger", "give otlp, console"),
-        ("OTEL_METRICS_EXPORTER", "prometheus", "give otlp, console"),
+        ("OTEL_METRICS_EXPORTER", "prometheus", "for Prometheus set GLASSCACHE_METRICS_PORT"),
+        ("OTEL_LOGS_EXPORTER", "file", "give otlp, console"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "give grpc or http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "thrift", "give grpc or http/protobuf"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli", "Correct OTEL_EXPORTER_OTLP_"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "0", "give milliseconds above 0"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "OTEL_BSP_"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "0", "OTEL_BLRP_"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_with_its_remedy(
@@ -242,17 +249,19 @@ def test_without_the_extra_the_import_names_it() -> None:
 
 def test_configure_sets_the_global_providers_and_the_end_of_the_process_sends_the_rest(receiver: Receiver) -> None:
     done = in_a_process_of_its_own("""
+        import logging
         from opentelemetry import metrics, trace
         from glasscache_exporters import configure
         early = metrics.get_meter("test").create_counter("asked")
         configure(service_name="knowledge", shutdown_timeout=20.0)
         early.add(1)
         with trace.get_tracer("test").start_as_current_span("question"):
-            pass
+            logging.getLogger("glasscache").info("it happened", extra={"event.name": "glasscache.happened"})
     """)
     assert (done.returncode, done.stderr) == (0, "")
     assert [span.name for span in receiver.spans()] == ["question"]
     assert receiver.metrics()["asked"].points[0].value == 1
+    assert [record.event_name for record in receiver.logs()] == ["glasscache.happened"]
 
 
 @pytest.mark.parametrize(
@@ -262,13 +271,16 @@ def test_configure_sets_the_global_providers_and_the_end_of_the_process_sends_th
         "trace.set_tracer_provider(TracerProvider())",
         "metrics.set_meter_provider(MeterProvider())",
         "metrics.set_meter_provider(metrics.NoOpMeterProvider())",
+        "_logs.set_logger_provider(LoggerProvider())",
+        "_logs.set_logger_provider(_logs.NoOpLoggerProvider())",
     ],
 )
 def test_a_second_set_up_is_refused(before: str) -> None:
     done = in_a_process_of_its_own(
         f"""
         import glasscache_exporters
-        from opentelemetry import metrics, trace
+        from opentelemetry import _logs, metrics, trace
+        from opentelemetry.sdk._logs import LoggerProvider
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.trace import TracerProvider
         from glasscache.errors import ConfigurationError
@@ -280,6 +292,7 @@ def test_a_second_set_up_is_refused(before: str) -> None:
         """,
         OTEL_TRACES_EXPORTER="none",
         OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("OpenTelemetry is already set up in this process (")
@@ -370,16 +383,21 @@ def test_an_error_of_the_sdk_ends_a_shutdown_without_reaching_its_caller(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_the_child_of_a_fork_sends_under_an_instance_id_of_its_own() -> None:
+def test_the_child_of_a_fork_sends_its_own_figures_under_an_instance_id_of_its_own() -> None:
     with http_receiver() as receiver:
         done = in_a_process_of_its_own(
             """
             import os, sys
-            from opentelemetry import trace
+            from opentelemetry import _logs, metrics, trace
             from glasscache_exporters import configure
             exporters = configure(shutdown_timeout=20.0)
+            asked = metrics.get_meter("test").create_counter("asked")
+            asked.add(5)
             child = os.fork()
-            trace.get_tracer("test").start_span("child" if child == 0 else "parent").end()
+            who = "parent" if child else "child"
+            trace.get_tracer("test").start_span(who).end()
+            _logs.get_logger("test").emit(body=who)
+            asked.add(1)
             assert exporters.shutdown()
             if child:
                 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -389,5 +407,10 @@ def test_the_child_of_a_fork_sends_under_an_instance_id_of_its_own() -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
         sent = {span.name: span.resource["service.instance.id"] for span in receiver.spans()}
+        assert {record.body: record.resource["service.instance.id"] for record in receiver.logs()} == sent
+        points = receiver.metrics()["asked"].points
     assert set(sent) == {"parent", "child"}
     assert sent["parent"] != sent["child"]
+    counted = {point.resource["service.instance.id"]: point.value for point in points}
+    assert counted[sent["parent"]] == 6
+    assert counted.get(sent["child"], 0) <= 1  # none at all, if it counted before it had begun anew

@@ -6,6 +6,7 @@ event. Nothing to be parsed: that is what OTLP is for.
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, NumberDataPoint
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
+
+from glasscache.otel import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 180  # characters of a line
 _SHORT = 8  # hexadecimal digits of an id: enough to find its other lines
+_ID = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 
 
 class SpanLines(SpanExporter):
@@ -81,38 +85,34 @@ class MetricLines(MetricExporter):
                 mean = (
                     "" if total is None else f", mean {_amount((total - total_before) / (now - before), metric.unit)}"
                 )
-                change = f"{_figure(now)} ({now - before:+.6g})"
+                change = f"{_figure(now)} ({'+' if now > before else ''}{_figure(now - before)})"
                 yield f"{_clock(point.time_unix_nano)}  metric  {series}  {change}{mean}"
 
 
 def _span(span: ReadableSpan) -> str:
     began, ended = span.start_time or 0, span.end_time or 0
-    words = [_clock(ended), "span  ", f"{_amount((ended - began) / 1e9, 's'):>8}", span.name, _pairs(span.attributes)]
-    if span.status.status_code is StatusCode.ERROR:
-        words.append(f"ERROR {span.status.description or ''}".rstrip())
+    words = [_clock(ended), "span  ", f"{_amount((ended - began) / 1e9, 's'):>8}", span.name]
     about = span.get_span_context()
     if about is not None:
-        words.append(f"trace {about.trace_id:032x}"[: 6 + _SHORT] + f" span {about.span_id:016x}"[: 6 + _SHORT])
+        words.append(f"trace {_short(about.trace_id, 32)} span {_short(about.span_id, 16)}")
     for link in span.links:
         kind = (link.attributes or {}).get("cache.link.type", "link")
-        words.append(f"-> {kind} {link.context.span_id:016x}"[: 4 + len(str(kind)) + _SHORT])
-    return "  ".join(filter(None, words))
+        words.append(f"-> {kind} {_short(link.context.span_id, 16)}")
+    if span.status.status_code is StatusCode.ERROR:
+        words.append(f"ERROR {span.status.description or ''}".rstrip())
+    return "  ".join([*words, _pairs(span.attributes)])
 
 
 def _event(each: ReadableLogRecord) -> str:
     record = each.log_record
-    attributes = {key: value for key, value in (record.attributes or {}).items() if key != "event.name"}
-    trace = f"trace {record.trace_id:032x}"[: 6 + _SHORT] if record.trace_id else ""
-    words = [
-        _clock(record.timestamp or 0),
-        "event ",
-        record.severity_text or "",
-        record.event_name or "",
-        str(record.body),
-        _pairs(attributes),
-        trace,
-    ]
-    return "  ".join(filter(None, words))
+    attributes = {key: value for key, value in (record.attributes or {}).items() if key != names.EVENT_NAME}
+    trace = f"trace {_short(record.trace_id, 32)}" if record.trace_id else ""
+    words = [record.severity_text, record.event_name, str(record.body), trace, _pairs(attributes)]
+    return "  ".join([_clock(record.timestamp or 0), "event ", *filter(None, words)])
+
+
+def _short(number: int, digits: int) -> str:
+    return f"{number:0{digits}x}"[:_SHORT]
 
 
 def _pairs(attributes: Mapping[str, Any] | None) -> str:
@@ -121,7 +121,10 @@ def _pairs(attributes: Mapping[str, Any] | None) -> str:
 
 
 def _figure(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text[:_SHORT] if _ID.fullmatch(text) else text
 
 
 def _amount(value: float, unit: str | None) -> str:

@@ -69,6 +69,9 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand the record to the SDK's queue."""
+        fallback = logging.lastResort
+        if fallback is not None and record.levelno >= fallback.level and _is_heard_by_nobody_else(record.name):
+            fallback.handle(record)  # as Python does where there is no handler: to add one must hide nothing
         event: str | None = getattr(record, names.EVENT_NAME, None)
         if (self._events_only and event is None) or get_value(_SUPPRESS_INSTRUMENTATION_KEY):
             return
@@ -89,3 +92,12 @@ class _Handler(logging.Handler):
             event_name=event,
             exception=error,
         )
+
+
+def _is_heard_by_nobody_else(name: str) -> bool:
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if not all(isinstance(handler, _Handler) for handler in logger.handlers):
+            return False
+        logger = logger.parent if logger.propagate else None
+    return True

@@ -141,7 +141,8 @@ class Exporters:
         end = time.monotonic() + timeout
         late = [closer.signal for closer in self._closers if not closer.wait(end - time.monotonic())]
         if late:
-            _logger.warning("gave up sending the last %s after %g s", " and ".join(late), timeout)
+            signals = " and ".join([*([", ".join(late[:-1])] if late[1:] else []), late[-1]])
+            _logger.warning("gave up sending the last %s after %g s", signals, timeout)
         return not late and all(closer.succeeded for closer in self._closers)
 
     def in_child(self) -> None:

@@ -116,14 +116,11 @@ class Metrics(MetricReader):
     def _run(self, work: Callable[[], None]) -> None:
         self._data: MetricsData | None = None
         self._stopped = threading.Event()
-        self._is_moving = False
         self._thread = threading.Thread(target=work, name="glasscache-metrics", daemon=True)
         self._thread.start()
 
     def _read_anew(self) -> None:
-        self._is_moving = True
         _forks.read_anew(self._provider(), self)
-        self._is_moving = False
         self._send_regularly()
 
     def _send_regularly(self) -> None:
@@ -155,7 +152,7 @@ class Metrics(MetricReader):
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         """Collect and send a last time, then no more."""
-        if self._is_moving:  # the provider lets go of it and takes it again
+        if self._thread is threading.current_thread():  # the provider lets go of it and takes it again
             return
         self._stopped.set()
         self._thread.join(timeout_millis / 1_000)

@@ -74,7 +74,7 @@ def ask_much(process: Process) -> None:
     async def scenario() -> None:
         async with client_of(process) as client:
             answers = [await client.get(f"/ask?q={number % 20}") for number in range(60)]
-            crowd = await client.crowd("/slow?q=crowd", "crowd", [{}] * 4)
+            crowd = await client.crowd("/slow?q=crowd", "crowd", [{}] * 4, waiting=1.5)  # long enough to be an event
         assert {answer.status_code for answer in (*answers, *crowd)} == {200}
 
     asyncio.run(scenario())
@@ -91,7 +91,7 @@ def test_requests_and_the_end_of_the_server_do_not_wait_for_a_collector_that_han
             assert collector.holds.wait(PATIENCE)
             ask_much(process)
             process.stop()
-        assert "gave up sending the last traces and metrics after 0.3 s" in process.said("stderr")
+        assert "gave up sending the last traces, metrics and logs after 0.3 s" in process.said("stderr")
     # only here was the collector's end of any export closed: all of the above happened while it held one
 
 
