@@ -176,6 +176,26 @@ def test_configure_opens_the_port_of_the_environment_and_each_child_takes_one_of
     assert printed.splitlines() == [parent, f"child {port + 1} True []", parent]
 
 
+def test_a_child_whose_parent_found_no_port_takes_one() -> None:
+    with two_free_ports() as port:
+        printed = in_a_process_of_its_own(f"""
+            os.environ["WEB_CONCURRENCY"] = "1"
+            import logging, socket
+            logging.disable()
+            from opentelemetry.sdk.metrics import MeterProvider
+            from glasscache_exporters import serve_metrics
+
+            taken = socket.create_server(("127.0.0.1", {port}))
+            server = serve_metrics({port}, provider=MeterProvider(shutdown_on_exit=False))
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+            print(server.port, flush=True)
+            server.close()
+        """)
+    assert printed.splitlines() == [str(port + 1), "None"]
+
+
 def test_a_port_of_the_environment_that_is_no_number_is_refused() -> None:
     printed = in_a_process_of_its_own("""
         os.environ.update(GLASSCACHE_METRICS_PORT="9464x")

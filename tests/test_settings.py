@@ -167,7 +167,12 @@ def test_a_name_like_no_other_is_refused_with_all_there_are() -> None:
 
 
 def test_names_that_others_read_are_left_to_them() -> None:
-    theirs = ("GLASSCACHE_METRICS_PORT", "GLASSCACHE_SOAK")
+    theirs = (
+        "GLASSCACHE_METRICS_PORT",
+        "GLASSCACHE_METRICS_HOST",
+        "GLASSCACHE_METRICS_TOKEN",
+        "GLASSCACHE_SOAK",
+    )
     assert Settings.from_env(dict.fromkeys(theirs, "1")) == Settings()
 
 

@@ -8,9 +8,11 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from glasscache._events import Counters, TierGauge, TierState
 from glasscache.cache import Cache
-from glasscache.stats import stats, stats_json
+from glasscache.stats import declared_workers, stats, stats_json
 from glasscache.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -171,3 +173,15 @@ def test_a_real_cache_is_told_truly() -> None:
     assert (figures["cache_size"], figures["entries_limit"], figures["evictions"]["invalidated"]) == (0, 5, 1)
     assert (figures["name"], figures["waiters"], figures["loads"]) == ("real", 0, 0)
     assert figures["avg_miss_time_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "workers"), [("4", 4), ("", None), ("0", None), ("four", None), ("-1", None), ("²", None)]
+)
+def test_of_how_many_workers_the_figures_are_one_s_is_what_web_concurrency_says(
+    monkeypatch: pytest.MonkeyPatch, said: str, workers: int | None
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", said)
+    assert declared_workers() == workers
+    assert (stats(Seen())["worker"], stats(Seen())["of"]) == (os.getpid(), workers)
+    assert stats(Seen(), of=3)["of"] == 3

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, NumberDataPoint
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, StatusCode
 
 from glasscache.otel import names
 
@@ -91,10 +91,9 @@ class MetricLines(MetricExporter):
 
 def _span(span: ReadableSpan) -> str:
     began, ended = span.start_time or 0, span.end_time or 0
-    words = [_clock(ended), "span  ", f"{_amount((ended - began) / 1e9, 's'):>8}", span.name]
-    about = span.get_span_context()
-    if about is not None:
-        words.append(f"trace {_short(about.trace_id, 32)} span {_short(about.span_id, 16)}")
+    about = span.get_span_context() or INVALID_SPAN_CONTEXT
+    ids = f"trace {_short(about.trace_id, 32)} span {_short(about.span_id, 16)}"
+    words = [_clock(ended), "span  ", f"{_amount((ended - began) / 1e9, 's'):>8}", span.name, ids]
     for link in span.links:
         kind = (link.attributes or {}).get("cache.link.type", "link")
         words.append(f"-> {kind} {_short(link.context.span_id, 16)}")

@@ -274,7 +274,9 @@ VARIABLES: Mapping[str, Variable] = {
 }
 """Everything that is read, by name."""
 
-_ELSEWHERE = frozenset({"GLASSCACHE_METRICS_PORT", "GLASSCACHE_SOAK"})
+_ELSEWHERE = frozenset(
+    {"GLASSCACHE_METRICS_PORT", "GLASSCACHE_METRICS_HOST", "GLASSCACHE_METRICS_TOKEN", "GLASSCACHE_SOAK"}
+)
 """Ours, but read by others: exporters, the tests."""
 
 
