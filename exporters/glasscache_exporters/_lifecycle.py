@@ -91,7 +91,7 @@ class Exporters:
     ) -> None:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
-        self.logger_provider = logger_provider or LoggerProvider(shutdown_on_exit=False)
+        self.logger_provider: LoggerProvider = logger_provider or LoggerProvider(shutdown_on_exit=False)
         self.metrics_server: MetricsServer | None = None
         self._listening: list[tuple[logging.Logger, logging.Handler]] = []
         self._timeout = shutdown_timeout
