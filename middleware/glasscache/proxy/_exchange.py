@@ -6,6 +6,8 @@ Decides what of an answer is passed on when: the last bytes together with the en
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
 
 import h11
 
@@ -18,6 +20,15 @@ from glasscache.proxy.errors import ProxyError
 # RFC 9110, section 9.2.2: may be sent again
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _STATUSES = range(200, 600)  # section 15; what is beyond, servers cannot send
+
+
+Interim: TypeAlias = "Callable[[int, list[tuple[bytes, bytes]]], None]"
+INTERIM = "glasscache.interim"
+"""The extension of a scope whose `send` passes an interim response to the client, unless it has got more already."""
+
+
+def _ignore(_status: int, _fields: list[tuple[bytes, bytes]]) -> None:
+    """The server cannot send interim responses."""
 
 
 class RestedTooLong(Exception):
@@ -43,6 +54,8 @@ class Exchange:
         self._send = send
         self._clock = clock
         self._body_timeout = body_timeout
+        # RFC 9110, section 15.2: passed on if the server can, and asks for it
+        self._interim: Interim = (scope.get("extensions") or {}).get(INTERIM, {}).get("send", _ignore)
         self._failure: Exception | None = None
         """Why the listener has closed the connection."""
 
@@ -107,6 +120,7 @@ class Exchange:
     async def _answer(self, connection: Connection) -> None:
         event = await connection.next_event()
         while isinstance(event, h11.InformationalResponse):
+            self._interim(event.status_code, _fields.end_to_end(event.headers))
             event = await connection.next_event()
         assert isinstance(event, h11.Response)
         if event.status_code not in _STATUSES:
