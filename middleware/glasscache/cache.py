@@ -101,7 +101,7 @@ class Cache:
             raise ConfigurationError(
                 f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
                 "(or key_secret=), the same on all of them: make one with "
-                "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+                "`glasscache key`"
             )
         self._guard: Guard | None = None
         if far is not None:

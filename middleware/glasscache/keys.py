@@ -49,7 +49,7 @@ class Keyring:
         elif len(secret) < _SECRET_LENGTH:
             raise ConfigurationError(
                 f"the key secret has {len(secret)} characters and needs {_SECRET_LENGTH} or more: "
-                "make one with python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+                "make one with `glasscache key`"
             )
         raw = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
         # BLAKE2 takes keys of at most 64 bytes, and neither purpose may tell anything about the other.

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from glasscache._tiers import TieredStore
 from glasscache.cache import Cache
@@ -23,6 +23,9 @@ from glasscache.keys import Keyring
 from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores import open_redis
 from glasscache.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from glasscache.stores.redis import RedisStore
 
 Kind: TypeAlias = Literal["memory", "redis", "hybrid", "tiered"]
 
@@ -50,7 +53,7 @@ class RedisSettings:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """`GLASSCACHE_SECRETS`: encrypts what is stored there; the first one writes, all read"""
 
-    def store(self, name: str) -> Store:
+    def store(self, name: str) -> RedisStore:
         """A new store for the cache of this name. ConfigurationError if the redis extra is not installed."""
         assert self.url is not None
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "url"}
@@ -306,7 +309,6 @@ def _missing(settings: Mapping[str, Any], environ: Mapping[str, str]) -> list[st
         problems.append(f"REDIS_URL: CACHE_TYPE={kind} needs it, such as redis://localhost:6379/0")
     if kind != "memory" and not environ.get("GLASSCACHE_KEY"):
         problems.append(
-            f"GLASSCACHE_KEY: CACHE_TYPE={kind} needs it, the same on every machine: "
-            "make one with python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            f"GLASSCACHE_KEY: CACHE_TYPE={kind} needs it, the same on every machine: make one with `glasscache key`"
         )
     return problems

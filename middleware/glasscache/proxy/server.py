@@ -6,6 +6,7 @@ has no message. Date and Server are the upstream's; what a client says of itself
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
@@ -48,9 +49,9 @@ class Protocol(HttpToolsProtocol):
             may_hint = False
 
 
-def serve(app: ASGIApp, *, host: str, port: int, access_log: bool = False) -> None:
-    """Serve until the process is told to end (SIGINT, SIGTERM)."""
-    uvicorn.Server(configuration(app, host=host, port=port, access_log=access_log)).run()
+def serve(app: ASGIApp, listener: socket.socket, *, access_log: bool = False) -> None:
+    """Serve what comes to `listener` until the process is told to end (SIGINT, SIGTERM)."""
+    uvicorn.Server(configuration(app, access_log=access_log)).run(sockets=[listener])
 
 
 def configuration(app: ASGIApp, **settings: Any) -> uvicorn.Config:
@@ -60,6 +61,7 @@ def configuration(app: ASGIApp, **settings: Any) -> uvicorn.Config:
         http=Protocol,
         ws="none",
         lifespan="on",
+        log_config=None,
         date_header=False,
         server_header=False,
         proxy_headers=False,

@@ -33,7 +33,7 @@ class Sealer:
             if len(secret) < _LENGTH:
                 raise ConfigurationError(
                     f"secret {number} of {len(secrets)} has {len(secret)} characters and needs {_LENGTH} or more: "
-                    "make one with python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+                    "make one with `glasscache key`"
                 )
         if secrets and AESGCM is None:
             raise ConfigurationError("encryption needs cryptography: pip install 'glasscache[redis]'")

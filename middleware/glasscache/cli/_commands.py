@@ -1,0 +1,200 @@
+"""The small commands: each one function of its arguments, which returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from glasscache._backplane import variant_tag
+from glasscache._entry import Key
+from glasscache.asgi import CacheMiddleware
+from glasscache.cli._config import ProxyConfig, config_of
+from glasscache.cli._describe import describe, size, without_password
+from glasscache.errors import ConfigurationError, StoreError
+from glasscache.settings import Settings
+
+if TYPE_CHECKING:
+    from glasscache.stores.redis import RedisStore
+
+T = TypeVar("T")
+_PATIENCE = 10.0  # seconds
+
+
+def key(_: argparse.Namespace) -> int:
+    """Print a new secret."""
+    print(secrets.token_urlsafe(32))
+    return 0
+
+
+# --- check ----------------------------------------------------------------------------------------------------------
+
+
+def check(options: argparse.Namespace) -> int:
+    """Tell what the environment makes; with a file, what the proxy would do."""
+    settings = Settings.from_env()
+    settings.cache()  # refuses what only shows when it is put together
+    print(describe(settings))
+    for name, value in _told(settings):
+        print(f"  {name:<24} {value}")
+    if options.config is not None:
+        from glasscache.cli._proxy import application  # noqa: PLC0415 - both know each other
+
+        config = config_of(options)
+        application(config, settings)
+        _tell_proxy(config)
+    if options.connect:
+        _connect(settings)
+    return 0
+
+
+def _told(settings: Settings) -> Iterator[tuple[str, object]]:
+    policy = settings.policy
+    yield "name", settings.name
+    yield "keys", "GLASSCACHE_KEY" if settings.key else "a random secret: each process has keys of its own"
+    yield "largest answer", size(settings.limits.max_entry_bytes)
+    yield "ttl of values in code", f"{policy.ttl:g} s"
+    yield "stale while revalidate", f"{policy.stale_while_revalidate:g} s"
+    yield "stale if error", f"{policy.stale_if_error:g} s"
+    page = settings.stats_path or "none (GLASSCACHE_STATS_PATH)"
+    yield "stats page", page + (", totals only" if settings.stats_path and not settings.stats_token else "")
+    if settings.kind != "memory":
+        redis = settings.redis
+        yield "Redis", without_password(redis.url or "")
+        yield "prefix there", redis.prefix or f"glasscache:{settings.name}"
+        yield "encrypted there", "yes" if redis.secrets else "no (GLASSCACHE_SECRETS)"
+        yield "compressed there", redis.compression
+        yield "a command may take", f"{redis.timeout:g} s"
+
+
+def _tell_proxy(config: ProxyConfig) -> None:
+    print(f"proxy: http://{config.host}:{config.port} -> {config.upstream}")
+    for rule in config.rules:
+        terms = "as its own Cache-Control says" if rule.ttl is None else f"ttl={rule.ttl:g}"
+        print(f"  {rule.path:<24} {','.join(rule.methods)}: {terms}")
+    if not config.rules:
+        print("  no rules: everything, as its own Cache-Control says")
+
+
+def _connect(settings: Settings) -> None:
+    if settings.kind == "memory":
+        print("no Redis: CACHE_TYPE is memory")
+        return
+    asyncio.run(_with_store(settings, lambda store: store.get(bytes(16))))
+    print("Redis answers")
+
+
+async def _with_store(settings: Settings, action: Callable[[RedisStore], Awaitable[T]]) -> T:
+    """What comes of an action on the shared tier; a person has more time than a request. StoreError."""
+    redis = settings.redis
+    store = replace(redis, timeout=_PATIENCE, connect_timeout=_PATIENCE).store(settings.name)
+    try:
+        return await action(store)
+    except StoreError as error:
+        raise StoreError(f"{without_password(redis.url or '')} does not answer: {error}") from error
+    finally:
+        await store.backplane.aclose()
+        await store.aclose()
+
+
+# --- invalidate -----------------------------------------------------------------------------------------------------
+
+
+def invalidate(options: argparse.Namespace) -> int:
+    """Remove answers on every machine."""
+    settings = Settings.from_env()
+    if settings.kind == "memory":
+        raise ConfigurationError(
+            "CACHE_TYPE=memory: its answers are in the process that serves them, where nobody else can remove them; "
+            "set CACHE_TYPE, REDIS_URL and GLASSCACHE_KEY as the service has them"
+        )
+    digest = _key(options, settings)
+    number = asyncio.run(_with_store(settings, lambda store: _invalidate(store, digest, options.tag)))
+    what = "everything" if options.all else f"tag {options.tag!r}" if options.tag else f"{options.key or options.url!r}"
+    print(f"{what} is invalid on every machine from now on (number {number})")
+    return 0
+
+
+def _key(options: argparse.Namespace, settings: Settings) -> Key | None:
+    if options.url is not None:
+        return _key_of_url(options, settings)
+    if options.key is None:
+        return None
+    if re.fullmatch(r"[0-9a-f]{32}", options.key):
+        return bytes.fromhex(options.key)
+    return settings.cache().keyring.digest(b"value", options.key.encode())
+
+
+def _key_of_url(options: argparse.Namespace, settings: Settings) -> Key:
+    url = urlsplit(options.url)
+    if not url.scheme or not url.netloc:
+        raise ConfigurationError(
+            f"--url {options.url!r}: give all of it, as clients ask, such as http://host/search?q=a"
+        )
+
+    async def nobody(*_: object) -> None:
+        """The app of a middleware that only makes keys."""
+
+    middleware = CacheMiddleware(nobody, cache=settings.cache(), rules=config_of(options).rules or None)
+    return middleware.key_for("GET", url.path or "/", query=url.query, host=url.netloc, scheme=url.scheme)
+
+
+async def _invalidate(store: RedisStore, digest: Key | None, tag: str | None) -> int:
+    tags = [tag] if tag is not None else [] if digest is None else [variant_tag(digest)]
+    number = await store.backplane.mark(tags, everything=not tags, seen=0, source=None)
+    if digest is not None:
+        await store.delete(digest)
+    return number
+
+
+# --- stats ----------------------------------------------------------------------------------------------------------
+
+
+def stats(options: argparse.Namespace) -> int:
+    """Show a stats page."""
+    token = options.token or os.environ.get("GLASSCACHE_STATS_TOKEN")
+    said = _fetch(options.url, token)
+    if options.json:
+        print(json.dumps(said, indent=2))
+        return 0
+    for name, value in said.items():
+        if isinstance(value, Mapping):
+            print(f"{name}:")
+            for inner, figure in value.items():
+                print(f"  {inner:<28} {_figure(figure)}")
+        else:
+            print(f"{name:<30} {_figure(value)}")
+    return 0
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_figure(inner)}" for name, inner in value.items())
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _fetch(url: str, token: str | None) -> dict[str, Any]:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ConfigurationError(f"{url!r}: give the URL of a stats page, such as http://127.0.0.1:8080/metrics/cache")
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
+            said = json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise StoreError(
+            f"{url} answers {error.code} {error.reason}; is it the page of GLASSCACHE_STATS_PATH?"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{url} gives no figures: {getattr(error, 'reason', error)}") from None
+    if not isinstance(said, dict):
+        raise StoreError(f"{url} is no stats page")
+    return said

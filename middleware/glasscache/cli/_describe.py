@@ -1,0 +1,31 @@
+"""Settings in words, without their secrets."""
+
+from __future__ import annotations
+
+import re
+
+from glasscache.settings import Settings
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def describe(settings: Settings) -> str:
+    """Where answers are kept, on one line."""
+    room = f"{settings.max_entries} entries, {size(settings.max_bytes)}"
+    memory, redis = f"memory ({room})", f"Redis at {without_password(settings.redis.url or '')}"
+    where = {"memory": memory, "redis": redis}.get(settings.kind, f"{memory} before {redis}")
+    return f"answers are kept in {where}"
+
+
+def size(number: float) -> str:
+    """Bytes, as people say them."""
+    unit = 0
+    while number >= 1024 and unit < len(_UNITS) - 1:
+        number /= 1024
+        unit += 1
+    return f"{number:.4g} {_UNITS[unit]}"
+
+
+def without_password(url: str) -> str:
+    """A URL that can be shown."""
+    return re.sub(r"://[^/]*@", "://***@", url).partition("?")[0]

@@ -1,0 +1,101 @@
+"""What the commands are called, and what each may be told."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+
+from glasscache.cli import _commands, _proxy
+from glasscache.cli._rules import SYNTAX
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        prog="glasscache",
+        formatter_class=raw,
+        description="A cache you can see through.",
+        epilog="Settings of the cache come from the environment (CACHE_TYPE, CACHE_MAX_SIZE, REDIS_URL, ...):\n"
+        "`glasscache check` tells what they make. Each command has a --help of its own.",
+    )
+    top.add_argument("--version", action="version", version=f"glasscache {version('glasscache')}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+
+    proxy = commands.add_parser(
+        "proxy",
+        help="put the cache in front of any HTTP service",
+        formatter_class=raw,
+        description="Serve an HTTP service through the cache. Without rules the service's own Cache-Control decides.",
+        epilog=f"{SYNTAX}\n\nexample:\n  glasscache proxy --upstream http://127.0.0.1:8000 --rule '/search ttl=60'",
+    )
+    _proxy_arguments(proxy)
+    proxy.set_defaults(run=_proxy.run)
+
+    check = commands.add_parser(
+        "check",
+        help="tell what the environment's settings make, or what is wrong with them",
+        description="Tell what cache the environment's settings make, without secrets; with --config, that file, too.",
+    )
+    check.add_argument("--config", type=Path, metavar="FILE", help="a configuration file of `glasscache proxy`")
+    check.add_argument("--connect", action="store_true", help="see whether Redis answers")
+    check.set_defaults(run=_commands.check)
+
+    key = commands.add_parser(
+        "key",
+        aliases=["secret"],
+        help="make a secret for GLASSCACHE_KEY",
+        description="Print a new secret of 256 bits, for GLASSCACHE_KEY or GLASSCACHE_SECRETS.",
+    )
+    key.set_defaults(run=_commands.key)
+
+    stats = commands.add_parser(
+        "stats",
+        help="show the figures of a running cache",
+        description="Show what the stats page of a running cache says (GLASSCACHE_STATS_PATH).",
+    )
+    stats.add_argument("url", metavar="URL", help="of the stats page, such as http://127.0.0.1:8080/metrics/cache")
+    stats.add_argument("--token", help="shows the figures by rule, too (default: GLASSCACHE_STATS_TOKEN)")
+    stats.add_argument("--json", action="store_true", help="as the page says it")
+    stats.set_defaults(run=_commands.stats)
+
+    invalidate = commands.add_parser(
+        "invalidate",
+        help="remove answers from the cache that machines share",
+        description="Remove answers on every machine, through Redis: set CACHE_TYPE, REDIS_URL, GLASSCACHE_KEY (and "
+        "GLASSCACHE_NAME or GLASSCACHE_PREFIX) as the service has them.",
+    )
+    what = invalidate.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tag", help="everything that carries this tag")
+    what.add_argument("--key", help="what get_or_load was given, or a digest from key_for (32 hexadecimal digits)")
+    what.add_argument("--url", help="the GET of this URL; --rule or --config as the proxy has them")
+    what.add_argument("--all", action="store_true", help="everything: a new epoch begins")
+    _rule_arguments(invalidate)
+    invalidate.set_defaults(run=_commands.invalidate)
+    return top
+
+
+def _rule_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--rule", action="append", default=[], metavar="RULE", help="what is cached; first match wins")
+    command.add_argument("--config", type=Path, metavar="FILE", help="the same and more, from a TOML file")
+
+
+def _proxy_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--upstream", metavar="URL", help="the service, such as http://127.0.0.1:8000")
+    command.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to listen on (default: 8080; 0: any)")
+    _rule_arguments(command)
+    more = command.add_argument_group("connections")
+    yes = argparse.BooleanOptionalAction
+    more.add_argument("--keep-host", action=yes, help="pass the client's Host on (default: the upstream's)")
+    more.add_argument("--trust-forwarded", action=yes, help="believe X-Forwarded-*: another proxy of yours is in front")
+    more.add_argument("--ca", type=Path, metavar="FILE", help="certificates that an https upstream is checked by")
+    more.add_argument("--max-connections", type=int, metavar="N", help="to the upstream at once (default: 256)")
+    seconds = {"type": float, "metavar": "SECONDS"}
+    more.add_argument("--connect-timeout", **seconds, help="to get a connection (default: 5)")  # type: ignore[arg-type]
+    more.add_argument("--read-timeout", **seconds, help="without a byte from the upstream (default: 60)")  # type: ignore[arg-type]
+    more.add_argument("--keep-alive", **seconds, help="a connection rests at most so long (default: 4)")  # type: ignore[arg-type]
+    seen = command.add_argument_group("what can be seen")
+    seen.add_argument("--access-log", action=yes, help="a line for each request")
+    seen.add_argument("--telemetry", action=yes, help="OpenTelemetry, as the OTEL_* variables say (extra exporters)")
