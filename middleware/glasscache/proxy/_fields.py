@@ -83,6 +83,8 @@ def to_upstream(scope: Scope, authority: bytes, *, keep_host: bool, trust: bool)
     host = next((value for name, value in fields if name == b"host"), authority)
     claims = {name: [value for known, value in fields if known == name] for name in _FORWARDED} if trust else {}
     hidden = {b"host", b"expect", b"via", *(_FORWARDED if trust else _CLAIMS)}
+    if framing(scope):  # by chunks: RFC 9112, section 6.2
+        hidden.add(b"content-length")
     client = scope.get("client")
     # each proxy adds the peer that it sees; of host and scheme the first one knows best
     seen = {

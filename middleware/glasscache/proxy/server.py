@@ -26,7 +26,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.app = partial(self._serve, self.app)
+        self.app: Any = partial(self._serve, self.app)
 
     async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         may_hint = scope["http_version"] != "1.0"  # RFC 9110, section 15.2
