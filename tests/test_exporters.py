@@ -96,7 +96,7 @@ def test_headers_and_compression_are_those_of_the_environment(monkeypatch: pytes
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            came.append((self.headers["X-Team"], self.headers["Content-Encoding"]))
+            came.append((self.headers["Authorization"], self.headers["Content-Encoding"]))
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -105,7 +105,7 @@ def test_headers_and_compression_are_those_of_the_environment(monkeypatch: pytes
             """Nothing on the terminal."""
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=search")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20c2VhcmNo")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = False
@@ -116,7 +116,7 @@ def test_headers_and_compression_are_those_of_the_environment(monkeypatch: pytes
             tell(exporters)
         server.shutdown()
         thread.join()
-    assert came == [("search", "gzip")] * 3
+    assert came == [("Basic c2VhcmNo", "gzip")] * 3
 
 
 @pytest.mark.parametrize("value", ["", "none", "gzip"])

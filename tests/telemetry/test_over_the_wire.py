@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.support.otlp import grpc_receiver, http_receiver
 from tests.telemetry import story
-from tests.telemetry.processes import site
+from tests.telemetry.processes import PATIENCE, Process, client_of, site
 from tests.telemetry.rotel import collector
 
 RECEIVERS = {"grpc": grpc_receiver, "http/protobuf": http_receiver}
@@ -39,3 +40,31 @@ def test_the_whole_story_survives_a_collector(tmp_path: Path, protocol: str) -> 
     with RECEIVERS[protocol]() as receiver, collector(tmp_path / "rotel", receiver, protocol) as endpoints:
         tell(tmp_path, endpoints[protocol], protocol)
         story.assert_arrived(receiver)
+
+
+@pytest.mark.parametrize("protocol", RECEIVERS)
+def test_a_long_wait_arrives_as_an_event_that_leads_to_the_trace_of_who_waited_and_of_who_held_them_up(
+    tmp_path: Path, protocol: str
+) -> None:
+    async def scenario(process: Process) -> None:
+        async with client_of(process) as client:
+            await client.crowd("/slow?q=crowd", "crowd", [story.calling(number) for number in range(2)], waiting=1.5)
+
+    with RECEIVERS[protocol]() as receiver, collector(tmp_path / "rotel", receiver, protocol) as endpoints:
+        settings = {
+            "SITE_ORDER": "asgi outside",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoints[protocol],
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        }
+        with site(tmp_path, settings) as process:
+            asyncio.run(scenario(process))
+            process.stop()
+        receiver.wait_until(lambda got: bool(got.logs()), timeout=PATIENCE)
+        (event,) = receiver.logs()
+    assert (event.severity, event.body) == ("WARN", "waited long for another request's load")
+    assert event.attributes["event.name"] == "glasscache.lock.contention"
+    assert event.attributes["cache.key_group"] == "/slow"
+    assert event.attributes["cache.lock.wait"] == pytest.approx(1.5)
+    assert event.attributes["cache.lock.holder.trace_id"] == story.TRACES[0]
+    assert event.trace_id == story.TRACES[1]
+    assert event.resource["service.name"] == "site"
