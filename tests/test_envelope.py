@@ -182,7 +182,8 @@ def test_a_bomb_is_refused_before_it_takes_memory(kind: str) -> None:
 def test_half_a_stream_is_no_entry_nor_is_one_with_something_behind_it(kind: str) -> None:
     envelope = Envelope(compression=kind)
     code, whole = _compression.CODES[kind], _compression.compressor(kind)(b"knowledge " * 1000)
-    for broken in (whole[:-4], whole + b"more", b"nothing of the kind"):
+    large = _compression.compressor(kind)(b"knowledge " * 10_000)
+    for broken in (whole[:-4], whole + b"more", b"nothing of the kind", large[:-4], large + b"more"):
         assert refused(envelope, forged(envelope, broken, code=code)) == "shape"
 
 

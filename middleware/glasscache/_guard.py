@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef, TierState
 from glasscache._lease import Claim, Lease, Lookup
+from glasscache._sweep import Sweep
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore
 
@@ -99,6 +100,7 @@ class Guard:
         self._budget = budget
         self._now = clock.now
         self._breaker = Breaker(clock.now, random)
+        self._sweep = Sweep[asyncio.Future[None]](budget, _end)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._behind: asyncio.Task[None] | None = None
         """A probe, or removals that are made up for: one at a time."""
@@ -164,6 +166,7 @@ class Guard:
         """Wait for what is under way, then close the store."""
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=self._budget)
+        self._sweep.rest()
         await self.store.aclose()
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -183,12 +186,15 @@ class Guard:
 
     async def _in_time(self, operation: Coroutine[Any, Any, T], too_late: Callable[[T], None] | None = None) -> T:
         """What the operation returns; StoreError after the budget. Whoever left before it came is told too late."""
-        task = self._spawn(operation)
+        task, over = self._spawn(operation), asyncio.get_running_loop().create_future()
+        task.add_done_callback(lambda _: _end(over))
+        self._sweep.begin(over)
         came = False
         try:
-            await asyncio.wait((task,), timeout=self._budget)
+            await over
             came = task.done()
         finally:
+            self._sweep.end(over)
             if not came and too_late is not None:
                 task.add_done_callback(lambda done: _tell_late(done, too_late))
         if not came:
@@ -251,6 +257,11 @@ class Guard:
             before = self._breaker.state
             self._breaker.close()
             self._tell(before, None)
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _tell_late(task: asyncio.Task[T], too_late: Callable[[T], None]) -> None:

@@ -6,8 +6,10 @@ Decides how much memory a compressed entry may take: its plain size is never bel
 from __future__ import annotations
 
 import io
+import threading
 import zlib
 from collections.abc import Callable
+from functools import cached_property
 
 from glasscache.errors import ConfigurationError
 
@@ -39,7 +41,7 @@ def compressor(kind: str) -> Callable[[bytes], bytes]:
         raise ConfigurationError(f"compression={kind!r}: choose zstd (the default), zlib or none")
     if zstandard is None:
         raise ConfigurationError("compression='zstd' needs zstandard: pip install 'glasscache[redis]', or choose zlib")
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
+    return _compress_zstd
 
 
 def decompress(code: int, data: bytes, most: int) -> bytes:
@@ -71,15 +73,36 @@ def _inflate(data: bytes, most: int) -> bytes:
     return plain
 
 
+class _Zstd(threading.local):
+    """One thread's: contexts must not be shared, and to make one takes ten times as long as to use it."""
+
+    @cached_property
+    def compress(self) -> Callable[[bytes], bytes]:
+        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
+
+    @cached_property
+    def decompressor(self) -> zstandard.ZstdDecompressor:
+        return zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+
+
+_zstd = _Zstd()
+
+
+def _compress_zstd(plain: bytes) -> bytes:
+    return _zstd.compress(plain)
+
+
 def _unzstd(data: bytes, most: int) -> bytes:
-    # not `max_output_size`: it is ignored where the frame itself says how large it is
-    source = io.BytesIO(data)
     try:
-        with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(source, closefd=False) as reader:
+        size = zstandard.frame_content_size(data)
+        if 0 < size <= min(_STEP, most):  # all that it could take is little: no steps
+            return _zstd.decompressor.decompress(data, allow_extra_data=False)
+        # not `max_output_size`: it is ignored where the frame itself says how large it is
+        with _zstd.decompressor.stream_reader(io.BytesIO(data), closefd=False) as reader:
             plain = _bounded(reader.read, most)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
-    if zstandard.frame_content_size(data) not in (len(plain), zstandard.CONTENTSIZE_UNKNOWN):
+    if size not in (len(plain), zstandard.CONTENTSIZE_UNKNOWN):
         raise ValueError("not one whole zstd frame")
     return plain
 

@@ -87,6 +87,9 @@ class Clients:
         client, self._client = self._client, None
         if client is not None and self._home == (os.getpid(), asyncio.get_running_loop()):
             await client.aclose()
+            if isinstance(client, RedisCluster):  # which closes nothing while it would have to ask for its nodes anew
+                await client.nodes_manager.aclose()
+                await client.nodes_manager.aclose("startup_nodes")
             if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
                 for sentinel in client.connection_pool.sentinel_manager.sentinels:
                     await sentinel.aclose()  # they were asked for the primary, over connections of their own

@@ -38,6 +38,13 @@ class Script:
     def __init__(self, text: str) -> None:
         self._text = text
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # what EVALSHA asks for
+        self._named = b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % self._digest.encode()
+
+    def packed(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
+        """The command in RESP that runs the script if the server knows it."""
+        size, count = len(keys), b"%d" % len(keys)
+        head = b"*%d\r\n%b$%d\r\n%b\r\n" % (3 + size + len(arguments), self._named, len(count), count)
+        return head + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in (*keys, *arguments)])
 
     async def run(
         self, client: Redis | RedisCluster, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]

@@ -1,8 +1,8 @@
 """The tier that machines share: Redis or Valkey, and the leases by which one machine at a time loads a key.
 
-Decides what is asked of the server and what of its answers is believed. Every operation is one script call, in a task
-of its own that no caller's cancellation reaches. Must never retry, never raise anything but StoreError for what goes
-wrong there, and never show a password.
+Decides what is asked of the server and what of its answers is believed. Every operation is one script call, which no
+caller's cancellation reaches (see `_redis_batches.py`). Must never retry, never raise anything but StoreError for what
+goes wrong there, and never show a password.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import os
 import secrets as random
 import socket
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from glasscache._clock import SystemClock
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Holder, Lease, Lookup
-from glasscache.errors import ConfigurationError, StoreError, UnstorableError
+from glasscache.errors import ConfigurationError, GlasscacheError, StoreError, UnstorableError
 from glasscache.interfaces import Clock
 from glasscache.stores import _redis_lua as lua
 from glasscache.stores._envelope import Envelope, EnvelopeError
 from glasscache.stores._redis_backplane import RedisBackplane
+from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_bells import RedisBell, RedisBells
-from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
 from glasscache.stores._redis_scripts import Script
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
+
+T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 1.0
 
@@ -69,19 +71,19 @@ class RedisStore:
             raise ConfigurationError(f"RedisStore(max_ttl={max_ttl!r}): give 0.001 seconds or more, or None")
         self._clients = client if isinstance(client, Clients) else clients_from(client)
         self._prefix = prefix
+        self._stem = f"{prefix}:{{".encode()
         self._lease = lease_seconds
         self._max_ttl = math.inf if max_ttl is None else max_ttl
         self._envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
         self._now = (clock or SystemClock()).now
-        self._limit = max_connections
-        self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
-        self._calls = Calls()
+        self._batches = Batches(self._clients, max_connections)
         self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
         """Tells this process from all others."""
         self.rejected: Counter[str] = Counter()
         """Stored bytes that were not an entry under their key, by reason; they were deleted."""
-        self._wake = f"{prefix}:wake:"
-        self._bells = RedisBells(self._clients, self._wake + self.machine)
+        self._name = self.machine.encode()
+        self._wake = f"{prefix}:wake:".encode()
+        self._bells = RedisBells(self._clients, f"{prefix}:wake:{self.machine}")
         self.backplane: RedisBackplane = RedisBackplane(self._clients, machine=self.machine, prefix=prefix, clock=clock)
         """Invalidations between the machines that use this prefix."""
 
@@ -113,60 +115,50 @@ class RedisStore:
 
     async def get(self, key: Key) -> Entry | None:
         """The entry under `key`, or None."""
-        return await self._calls.run(self._get(key))
+        return await _plainly(self._get(key))
 
     async def set(self, key: Key, entry: Entry) -> None:
         """Keep the entry, in place of any other under `key`."""
-        await self._calls.run(self._set(key, entry))
+        await _plainly(self._set(key, entry))
 
     async def delete(self, key: Key) -> None:
         """Remove the entry and end its lease: what is being loaded is not kept."""
-        await self._calls.run(self._run(lua.DELETE, key, self._wake, key))
+        await _plainly(self._run(lua.DELETE, key, self._wake, key))
 
     async def aclose(self) -> None:
         """Listen no more, let operations end for 1 s, close the client that was made from a URL."""
         await self._bells.aclose()
-        await self._calls.aclose(_CLOSE_TIMEOUT)
+        await self._batches.aclose(_CLOSE_TIMEOUT)
         await self._clients.aclose()
 
     # --- leases -----------------------------------------------------------------------------------------------------
 
     async def look(self, key: Key, claim: Claim) -> Lookup:
         """The entry, or the lease, or who holds it: one round trip."""
-        return await self._calls.run(self._look(key, claim))
+        return await _plainly(self._look(key, claim))
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for `lease.seconds` from now; False: it is lost."""
         lasts = _milliseconds(lease.seconds)
-        return bool(await self._calls.run(self._run(lua.RENEW, key, str(lease.token), lasts)) == 1)
+        return bool(await _plainly(self._run(lua.RENEW, key, b"%d" % lease.token, lasts)) == 1)
 
     async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
         """Keep the entry, give the lease back and wake who waits; None: the lease is lost."""
-        return await self._calls.run(self._commit(key, lease, entry))
+        return await _plainly(self._commit(key, lease, entry))
 
     async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
         """Give the lease back without an answer, and wake who waits."""
-        return await self._calls.run(self._release(key, lease, refuse_for))
+        return await _plainly(self._release(key, lease, refuse_for))
 
     def listen(self, key: Key) -> RedisBell:
         """A bell that rings when another machine lets go of `key`."""
         return self._bells.bell(key)
 
-    # --- one task each ----------------------------------------------------------------------------------------------
+    # --- one script each --------------------------------------------------------------------------------------------
 
-    async def _run(self, script: Script, key: Key, *arguments: str | bytes | int) -> Any:
-        name = f"{self._prefix}:{{{key.hex()}}}:"
-        keys = [f"{name}{part}".encode() for part in "elqr"]
-        packed = [argument.encode() if isinstance(argument, str) else argument for argument in arguments]
-        async with self._slot():
-            return await script.run(self._clients(), keys, packed)
-
-    def _slot(self) -> asyncio.Semaphore:
-        """Never more commands at once than connections: who comes later waits here, and not for a connection."""
-        loop = asyncio.get_running_loop()
-        if self._slots is None or self._slots[0] is not loop:
-            self._slots = loop, asyncio.Semaphore(self._limit)
-        return self._slots[1]
+    def _run(self, script: Script, key: Key, *arguments: bytes) -> asyncio.Future[Any]:
+        name = b"%b%b}:" % (self._stem, key.hex().encode())
+        return self._batches.call(script, (name + b"e", name + b"l", name + b"q", name + b"r"), arguments)
 
     async def _get(self, key: Key) -> Entry | None:
         value, left = await self._run(lua.GET, key)
@@ -179,13 +171,13 @@ class RedisStore:
 
     async def _look(self, key: Key, claim: Claim) -> Lookup:
         arguments = (
-            int(claim.refreshes),
+            b"%d" % claim.refreshes,
             _milliseconds(claim.fresh_for),
-            int(claim.waits),
-            claim.number,
-            claim.newer_than,
-            self.machine,
-            to_traceparent(claim.ref),
+            b"%d" % claim.waits,
+            b"%d" % claim.number,
+            b"%d" % claim.newer_than,
+            self._name,
+            to_traceparent(claim.ref).encode(),
             _milliseconds(self._lease),
         )
         word, value, left, *rest = await self._run(lua.LOOK, key, *arguments)
@@ -212,25 +204,25 @@ class RedisStore:
             raise
         if packed is None:
             return await self._release(key, lease, 0.0)
-        done, *told = await self._run(lua.COMMIT, key, str(lease.token), self._wake, key, *packed)
+        done, *told = await self._run(lua.COMMIT, key, b"%d" % lease.token, self._wake, key, *packed)
         if done == -1:
             raise StoreError(f"not kept: {told[0].decode(errors='replace')}")
         return _refs(told) if done == 1 else None
 
     async def _release(self, key: Key, lease: Lease, refuse_for: float) -> tuple[SpanRef, ...]:
         refused = _milliseconds(refuse_for)
-        return _refs(await self._run(lua.RELEASE, key, str(lease.token), self._wake, key, refused))
+        return _refs(await self._run(lua.RELEASE, key, b"%d" % lease.token, self._wake, key, refused))
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
-    def _pack(self, key: Key, entry: Entry) -> tuple[bytes, int] | None:
+    def _pack(self, key: Key, entry: Entry) -> tuple[bytes, bytes] | None:
         """What is stored, and for how many milliseconds; None: it is dead already."""
         window = max(entry.stale_while_revalidate, entry.stale_if_error)
         lives = int(min(entry.dead_from - self._now(), self._max_ttl) * 1000)
         if lives < 1:
             return None
-        head = f"{_milliseconds(window)} {_milliseconds(entry.stale_while_revalidate)} {entry.number}\n"
-        return head.encode() + self._envelope.seal(key, entry), lives
+        head = b"%b %b %d\n" % (_milliseconds(window), _milliseconds(entry.stale_while_revalidate), entry.number)
+        return head + self._envelope.seal(key, entry), b"%d" % lives
 
     async def _open(self, key: Key, value: bytes, left: int) -> Entry | None:
         """The entry; None for bytes that are none: they are deleted, and counted."""
@@ -241,13 +233,23 @@ class RedisStore:
             return self._envelope.open(key, envelope, now=self._now(), remaining=left / 1000)
         except EnvelopeError as error:
             self.rejected[error.reason] += 1
-            digest = hashlib.sha1(value, usedforsecurity=False).hexdigest()  # what Redis can compute, too
+            digest = hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()  # what Redis can compute, too
             await self._run(lua.REJECT, key, digest)
             return None
 
 
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(min(seconds, 1e12) * 1000)
+async def _plainly(operation: Awaitable[T]) -> T:
+    """What the operation returns. StoreError for whatever nonsense from a server makes of our own code."""
+    try:
+        return await operation
+    except GlasscacheError:
+        raise
+    except Exception as error:
+        raise StoreError(f"{type(error).__name__}: {error}") from error
+
+
+def _milliseconds(seconds: float) -> bytes:
+    return b"%d" % math.ceil(min(seconds, 1e12) * 1000)
 
 
 def _refs(told: Sequence[bytes]) -> tuple[SpanRef, ...]:
