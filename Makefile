@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick machines conformance lint format types layers package demo dashboards picture lock clean
+.PHONY: help setup test soak bench bench-quick machines conformance browser lint format types layers package demo dashboards picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -53,6 +53,11 @@ machines: $(READY)  ## what a shared tier is worth for eight machines: the table
 conformance: $(READY)  ## run the public suite for HTTP caches against `glasscache proxy` (needs Node.js and npm; a minute)
 	$(BIN)/python -m tests.conformance.run $(ARGS)
 
+# Playwright is no part of .venv: nothing else needs it.
+browser: $(READY)  ## the live page in a real Chromium (installs Playwright below build/, and Debian's Chromium if there is none)
+	$(BIN)/python -m tests.browser.parts
+	PYTHONPATH=build/browser/python $(BIN)/python -m pytest -p no:cacheprovider tests/browser/live_use.py tests/browser/live_ends.py $(ARGS)
+
 lint: $(READY)  ## check style, bans and formatting with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -89,6 +94,9 @@ lock: $(READY)  ## write requirements.lock anew from pyproject.toml (ARGS=--upgr
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --output-file requirements.lock $(ARGS)
+	$(BIN)/uv pip compile tests/browser/requirements.in --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  --output-file tests/browser/requirements.txt $(ARGS)
 
 clean:  ## remove all that these targets made
 	rm -rf $(VENV) dist build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -132,8 +132,9 @@ def test_the_lock_pins_every_distribution_by_hash() -> None:
     assert [name for name, hashes in locked().items() if not hashes] == []
 
 
-def test_the_lock_names_no_index_and_no_host() -> None:
-    lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+@pytest.mark.parametrize("lock", ["requirements.lock", "tests/browser/requirements.txt"])
+def test_the_lock_names_no_index_and_no_host(lock: str) -> None:
+    lines = (ROOT / lock).read_text("utf-8").splitlines()
     shapes = re.compile(
         r"#.*|[A-Za-z0-9._-]+(\[[a-z,-]+\])?==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|    #.*"
     )

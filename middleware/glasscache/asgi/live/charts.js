@@ -17,7 +17,7 @@ class Chart {
   static all = [];
 
   #figure;
-  #svg = make("svg:svg", { class: "plot", tabindex: 0, role: "slider", "aria-valuemin": -SPAN, "aria-valuemax": 0 });
+  #svg = make("svg:svg", { class: "plot", tabindex: 0, role: "slider", "aria-valuemin": -SPAN, "aria-valuemax": 0, "aria-valuenow": 0 });
   #moment = make("p", { class: "moment quiet", "aria-hidden": "true" });
   #legend = make("ul", { class: "legend" });
   #paths;
