@@ -14,11 +14,11 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick machines conformance browser lint format types layers package demo dashboards picture lock clean
+.PHONY: help setup test soak bench bench-quick machines conformance browser lint format types layers package demo dashboards dashboards-check picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv from requirements.lock (the other targets do it by themselves)
 
@@ -86,6 +86,9 @@ demo: $(READY)  ## start the knowledge service and show the cache at work (ARGS=
 
 dashboards: $(READY)  ## write dashboards and alert rules anew from dashboards/glasscache_dashboards/_source
 	$(BIN)/python -m glasscache_dashboards._source
+
+dashboards-check: $(READY)  ## all that dashboards and alerts ask, asked of real backends (2 minutes; ARGS=--draw: pictures)
+	$(BIN)/python -m tests.dashboards.check $(ARGS)
 
 picture: $(READY)  ## draw docs/demo.svg anew: what the demo prints on this machine
 	$(BIN)/python docs/record.py

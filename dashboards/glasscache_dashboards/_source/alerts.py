@@ -80,12 +80,12 @@ ALERTS: Final = (
     ),
     Alert(
         name="GlasscacheWaitsTimedOut",
-        value=FIVE.rate(names.LOCK_ACQUISITIONS, *CACHE, names.LOCK_SCOPE, where={names.LOCK_RESULT: "timeout"}),
+        value=FIVE.gained(names.LOCK_ACQUISITIONS, *CACHE, names.LOCK_SCOPE, where={names.LOCK_RESULT: "timeout"}),
         threshold=0,
         lasts="5m",
         severity="warning",
         summary="Waits for a load time out in {{ $labels.cache_name }} of {{ $labels.job }}",
-        description="{{ $value | humanize }} waits a second ({{ $labels.cache_lock_scope }}) were longer than allowed.",
+        description="In 5 minutes {{ $value | humanize }} waits ({{ $labels.cache_lock_scope }}) were too long.",
     ),
     Alert(
         name="GlasscacheWaitersStuck",

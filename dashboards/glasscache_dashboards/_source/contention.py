@@ -129,7 +129,6 @@ _NOW = Band(
                 ),
                 Query(_LENS.rate(names.LOCK_WAIT_DURATION, names.GROUP, part="sum"), _GROUP),
                 stacked=True,
-                exemplars=True,
             ),
         ),
         (

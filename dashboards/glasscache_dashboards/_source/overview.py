@@ -7,7 +7,7 @@ from typing import Final
 from glasscache.otel import names
 from glasscache_dashboards._source import panels
 from glasscache_dashboards._source.board import Band, Board, Section, Text
-from glasscache_dashboards._source.panels import BAD, GOOD, WATCH, Query, Words
+from glasscache_dashboards._source.panels import BAD, GOOD, OUTCOMES, WATCH, Query, Words
 from glasscache_dashboards._source.promql import ASKED, DASHBOARD, OVER_RANGE, SOME, WITHOUT_LOAD, legend, ratio
 from glasscache_dashboards._source.rules import PREFIX
 
@@ -119,6 +119,7 @@ _OUTCOMES = Band(
                 ),
                 Query(_LENS.rate(names.REQUESTS, names.RESULT), legend(names.RESULT)),
                 stacked=True,
+                colours=OUTCOMES,
             ),
         ),
         (
@@ -168,6 +169,7 @@ _LATENCY = Band(
                     legend(names.RESULT),
                 ),
                 exemplars=True,
+                colours=OUTCOMES,
             ),
         ),
     ),

@@ -5,6 +5,7 @@ Decides how each kind looks, and that every panel has a title, a description, a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote
@@ -29,6 +30,16 @@ from glasscache_dashboards._source.sdk import (
 METRICS: Final = common_models.DataSourceRef("prometheus", "${datasource}")
 TRACES: Final = common_models.DataSourceRef("tempo", "${tempo}")
 
+OUTCOMES: Final = {
+    "hit": "green",
+    "stale": "blue",
+    "revalidated": "light-blue",
+    "collapsed": "purple",
+    "miss": "yellow",
+    "bypass": "text",
+    "error": "red",
+}
+"""A result has the same colour wherever it is shown."""
 Steps: TypeAlias = tuple[tuple[float, str], ...]
 """From which value on a figure has which colour; below the first it is the colour of `_BASE`."""
 GOOD, WATCH, BAD, PLAIN = "green", "orange", "red", "text"
@@ -95,9 +106,14 @@ def sum_figure(words: Words, expr: str) -> models.Panel:
 
 
 def lines(
-    words: Words, *queries: Query, stacked: bool = False, exemplars: bool = False, most: float | None = None
+    words: Words,
+    *queries: Query,
+    stacked: bool = False,
+    exemplars: bool = False,
+    most: float | None = None,
+    colours: Mapping[str, str] = {},
 ) -> models.Panel:
-    """Lines over time; `stacked` as areas that add up. `most`: the end of the scale."""
+    """Lines over time; `stacked` as areas that add up. `most`: the end of the scale. `colours`: by name of series."""
     panel = (
         timeseries.Panel()
         .title(words.title)
@@ -125,6 +141,9 @@ def lines(
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if most is not None:
         panel.max(most)
+    for name, colour in colours.items():
+        fixed = models.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
+        panel.override_by_name(name, [fixed])
     for number, query in enumerate(queries):
         panel.with_target(_prometheus(number, query).exemplar(exemplars))
     return panel.build()

@@ -101,6 +101,13 @@ class Lens:
         """What a counter gains in the window."""
         return self._sum(by, f"increase({self.series(metric, where)}[{self.window}]{self._ago})")
 
+    def gained(self, metric: Metric, *by: str, where: Where | None = None) -> str:
+        """What a counter gained in the window, its first value included: it is not there before its first event."""
+        series = self.series(metric, where)
+        return self._sum(
+            by, f"increase({series}[{self.window}]) > 0 or ({series} unless {series} offset {self.window})"
+        )
+
     def quantile(self, rank: float, metric: Metric, *by: str, where: Where | None = None) -> str:
         """Of a histogram with buckets or, where a View makes it one, of a native histogram."""
         classic = self.rate(metric, "le", *by, where=where, part="bucket")
