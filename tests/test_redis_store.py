@@ -14,7 +14,9 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from glasscache._clock import SystemClock
 from glasscache._lease import Claim, Lease
@@ -396,18 +398,26 @@ def test_a_value_that_cannot_work_is_refused_with_its_name(options: dict[str, An
         RedisStore.from_url("redis://host", **options)
 
 
-def test_a_client_that_repeats_or_decodes_is_refused() -> None:
-    quiet = Retry(NoBackoff(), 0)
+def test_a_client_that_a_cache_must_not_use_is_refused_with_the_remedy() -> None:
+    quiet, silent = Retry(NoBackoff(), 0), MaintNotificationsConfig(enabled=False)
+    nodes = [ClusterNode("host", 1)]
     for client, told in (
         (Redis(), "it repeats failed commands"),
-        (RedisCluster(startup_nodes=[ClusterNode("host", 1)]), "it repeats failed commands"),
+        (RedisCluster(startup_nodes=nodes), "it repeats failed commands"),
         (Redis(retry=quiet, decode_responses=True), "decode_responses=False"),
         ("redis://host", "give a client of redis.asyncio"),
+        (Redis(retry=quiet, socket_timeout=None), "socket_timeout=0.25"),
+        (RedisCluster(startup_nodes=nodes, retry=quiet, socket_timeout=None), "socket_timeout=0.25"),
+        (Redis(retry=quiet), r"MaintNotificationsConfig\(enabled=False\), or with protocol=2"),
+        (RedisCluster(startup_nodes=nodes, retry=quiet), r"MaintNotificationsConfig\(enabled=False\)"),
     ):
         with pytest.raises(ConfigurationError, match=told):
             RedisStore(client)  # type: ignore[arg-type]
-    RedisStore(Redis(retry=quiet))
-    RedisStore(RedisCluster(startup_nodes=[ClusterNode("host", 1)], retry=quiet))
+    RedisStore(Redis(retry=quiet, protocol=2))
+    RedisStore(Redis(retry=quiet, maint_notifications_config=silent))
+    RedisStore(Redis.from_url("redis://host", retry=quiet, maint_notifications_config=silent))
+    RedisStore(RedisCluster(startup_nodes=nodes, retry=quiet, maint_notifications_config=silent))
+    RedisStore(Sentinel([("host", 1)]).master_for("service", retry=quiet, protocol=2))
 
 
 def test_times_do_not_depend_on_this_machines_clock(server: RedisProcess) -> None:

@@ -191,9 +191,10 @@ def clients_from(client: Client) -> Clients:
     """For a client that is its owner's. ConfigurationError for one that a cache must not use."""
     retry: Retry | None
     if isinstance(client, RedisCluster):
-        retry, encoder = client.retry, client.encoder
+        retry, encoder, arguments = client.retry, client.encoder, client.connection_kwargs
     elif isinstance(client, Redis):
         retry, encoder = client.get_retry(), client.get_encoder()  # type: ignore[no-untyped-call]
+        arguments = client.connection_pool.connection_kwargs
     else:
         raise ConfigurationError(
             f"RedisStore({type(client).__name__}()): give a client of redis.asyncio, or use RedisStore.from_url"
@@ -205,6 +206,16 @@ def clients_from(client: Client) -> Clients:
         )
     if encoder.decode_responses:
         raise ConfigurationError("RedisStore(client): entries are bytes; make the client with decode_responses=False")
+    if arguments.get("socket_timeout", 0) is None:  # left out, it is 5 seconds
+        raise ConfigurationError(
+            "RedisStore(client): it waits for ever for a server that hangs; make it with socket_timeout=0.25"
+        )
+    notifications = arguments.get("maint_notifications_config")
+    if notifications is not None and notifications.enabled:
+        raise ConfigurationError(
+            "RedisStore(client): with maintenance notifications a connection can give the answer to another command; "
+            "make it with maint_notifications_config=MaintNotificationsConfig(enabled=False), or with protocol=2"
+        )
     return _Lent(client)
 
 
