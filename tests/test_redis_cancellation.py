@@ -16,7 +16,7 @@ from glasscache.testing import entry
 from tests.support import cancellation
 from tests.support.cancellation import KEYS, value_of, wrong_values
 from tests.support.chaos_proxy import ChaosProxy, Faults
-from tests.support.redis_process import RedisProcess, cluster_options
+from tests.support.redis_process import RedisProcess, cluster_options, sentinel_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -27,7 +27,7 @@ operations = pytest.mark.parametrize("count", [600, pytest.param(20_000, marks=p
 @contextmanager
 def sentinel_before(port: int, folder: Path) -> Iterator[RedisProcess]:
     """A sentinel that sends clients to this port."""
-    options = (f"sentinel monitor knowledge 127.0.0.1 {port} 1", "sentinel down-after-milliseconds knowledge 60000")
+    options = sentinel_options("knowledge", port, down_after_milliseconds=60_000)
     with RedisProcess(folder, *options, sentinel=True) as sentinel:
         yield sentinel
 

@@ -285,6 +285,8 @@ def test_who_may_not_subscribe_goes_on_trying_until_it_may(server: RedisProcess)
         await assert_it_recovers(told, client)
         await sub.aclose()
         await client.aclose()
+        assert set(server.refused()) == {"channel: channel"}
+        server.do("ACL", "LOG", "RESET")
 
     asyncio.run(scenario())
 
@@ -329,7 +331,7 @@ async def scripted_server(answer: Answer) -> AsyncIterator[Redis]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = Redis(port=port, protocol=2, driver_info=None, **client_options())  # type: ignore[arg-type]
+    client = Redis(port=port, protocol=2, **client_options())  # type: ignore[arg-type]
     try:
         yield client
     finally:

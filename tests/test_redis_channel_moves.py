@@ -13,7 +13,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
 from glasscache.stores._redis_channel import Subscription
-from tests.support.redis_process import RedisProcess, client_options, cluster_options
+from tests.support.redis_process import RedisProcess, client_options, cluster_options, sentinel_options
 from tests.test_redis_channel import Told, subscription
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -129,10 +129,7 @@ def test_after_a_failover_of_sentinel_it_hears_the_new_master(tmp_path: Path) ->
 
     with RedisProcess(tmp_path) as master, RedisProcess(tmp_path, f"replicaof 127.0.0.1 {master.port}") as replica:
         replica.until(lambda: b"master_link_status:up" in replica.do("INFO", "replication"))
-        options = (
-            f"sentinel monitor service 127.0.0.1 {master.port} 1",
-            "sentinel down-after-milliseconds service 300",
-        )
+        options = sentinel_options("service", master.port, down_after_milliseconds=300)
         with RedisProcess(tmp_path, *options, sentinel=True) as sentinel:
             sentinel.until(lambda: b"slaves=1" in sentinel.do("INFO", "sentinel"))
             asyncio.run(scenario(master, sentinel))

@@ -52,7 +52,8 @@ class Machine:
         for proxy in (self.commands, self.bus):
             await self._stack.enter_async_context(proxy)
         store = RedisStore.from_url(f"redis://127.0.0.1:{self.commands.port}", prefix=self._prefix, timeout=2.0)
-        listens = Redis(port=self.bus.port, protocol=3, socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
+        options: dict[str, Any] = {"protocol": 3, "socket_timeout": 2.0, "retry": Retry(NoBackoff(), 0)}
+        listens = Redis(port=self.bus.port, driver_info=None, **options)
         self._stack.push_async_callback(listens.aclose)
         commands = store.backplane._client
         store.backplane._client = lambda: TwoWays(commands(), listens)  # type: ignore[assignment, return-value]

@@ -26,7 +26,7 @@ from glasscache._events import TierChanged
 from glasscache.stats import stats
 from glasscache.testing import RecordingTelemetry
 from tests.support.chaos_proxy import ChaosProxy, Faults
-from tests.support.redis_process import RedisProcess, cluster_options
+from tests.support.redis_process import ADMIN, RedisProcess, cluster_options, least
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -44,9 +44,8 @@ class Place:
     def __init__(self, server: RedisProcess, proxy: ChaosProxy) -> None:
         self.server = server
         self.proxy = proxy
-        self.admin = redis.Redis(
-            port=server.port, single_connection_client=True, socket_timeout=20.0, retry=Retry(NoBackoff(), 0)
-        )
+        options: dict[str, Any] = {"socket_timeout": 20.0, "retry": Retry(NoBackoff(), 0), **ADMIN}
+        self.admin = redis.Redis(port=server.port, single_connection_client=True, **options)
 
     @property
     def scheme(self) -> str:
@@ -177,11 +176,11 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "OOM": (commands("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"), "open"),
     "READONLY": (commands("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"), "open"),
     "NOAUTH": (
-        commands("CONFIG SET requirepass secret;AUTH secret", "CONFIG SET requirepass ''", reconnect=True),
+        commands("CONFIG SET requirepass secret", "CONFIG SET requirepass ''", reconnect=True),
         "open",
     ),
     "NOPERM": (
-        commands("ACL SETUSER default -@all +acl +ping +client", "ACL SETUSER default +@all"),
+        commands("ACL SETUSER default -@all", f"ACL SETUSER default {' '.join(least())};ACL LOG RESET"),
         "open",
     ),
     "maxclients": (commands("CONFIG SET maxclients 1", "CONFIG SET maxclients 1000", reconnect=True), "open"),

@@ -14,7 +14,7 @@ from glasscache._entry import Entry, Key
 from glasscache._lease import Claim
 from glasscache.stores._envelope import Envelope
 from glasscache.testing import entry
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import ADMIN, RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -78,7 +78,7 @@ def test_ten_thousand_hostile_blobs_are_no_entries_and_are_deleted_and_counted(
             f"redis://127.0.0.1:{server.port}", prefix=prefix, timeout=10.0, secrets=secrets, max_entry_bytes=CAP
         )
         attacker = Attacker(secrets, store._now())
-        async with Redis(port=server.port) as redis:
+        async with Redis(port=server.port, **ADMIN) as redis:
             for first in range(0, BLOBS, 500):
                 async with redis.pipeline(transaction=False) as pipe:
                     for number in range(first, first + 500):
@@ -105,7 +105,7 @@ def test_a_cache_loads_instead_of_what_is_hostile(server: RedisProcess) -> None:
         async def load() -> str:
             return "the origin's"
 
-        async with Redis(port=server.port) as redis:
+        async with Redis(port=server.port, **ADMIN) as redis:
             for number in range(70):
                 digest = cache.keyring.digest(b"value", str(number).encode())
                 await redis.set(f"loads:{{{digest.hex()}}}:e", attacker.blob(number), px=300_000)
@@ -120,7 +120,7 @@ def test_a_cache_loads_instead_of_what_is_hostile(server: RedisProcess) -> None:
 def test_a_lease_that_no_machine_wrote_holds_nobody_up(server: RedisProcess, lease: bytes) -> None:
     async def scenario() -> None:
         store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="leases", timeout=10.0)
-        async with Redis(port=server.port) as redis:
+        async with Redis(port=server.port, **ADMIN) as redis:
             await redis.set(f"leases:{{{key_of(1).hex()}}}:l", lease)
             assert (await store.look(key_of(1), Claim())).lease is not None
             await redis.flushall()
@@ -134,7 +134,7 @@ def test_what_is_of_another_type_is_in_nobodys_way(server: RedisProcess) -> None
         url = f"redis://127.0.0.1:{server.port}"
         one, two = (RedisStore.from_url(url, prefix="types", timeout=10.0) for _ in range(2))
         name = f"types:{{{key_of(1).hex()}}}:"
-        async with Redis(port=server.port) as redis:
+        async with Redis(port=server.port, **ADMIN) as redis:
             for part in "elqr":
                 await redis.sadd(f"{name}{part}", "a set")
             assert await one.get(key_of(1)) is None

@@ -26,17 +26,12 @@ from glasscache.stores import open_redis
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import LeaseStoreContract, ManualClock, entry
 from glasscache.testing._lease_contract import holder_of, lease_of
-from tests.support.redis_process import RedisProcess, cluster_options
+from tests.support.redis_process import RedisProcess, cluster_options, least, sentinel_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 PATIENT = 5.0  # seconds: a busy test machine is no broken server
-ACL = (
-    "user glasscache on >s3cret resetchannels ~glasscache-* &glasscache-* -@all "  # docs/redis-acl.md
-    "+get +set +del +exists +pttl +pexpire +hget +hset +hlen +hgetall +hmget +hsetnx +zadd +zcard +zpopmin "
-    "+zrangebyscore +time +publish +spublish +subscribe +unsubscribe +ssubscribe +sunsubscribe +eval +evalsha "
-    "+ping +hello"
-)
+ACL = f"user glasscache on >s3cret resetchannels ~glasscache-* &glasscache-* -@all {' '.join(least())}"
 _numbers = itertools.count()
 
 
@@ -64,8 +59,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 @pytest.fixture(scope="module")
 def sentinel(server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     """One that says that `server` is the primary of the service knowledge."""
-    option = f"sentinel monitor knowledge 127.0.0.1 {server.port} 1"
-    with RedisProcess(tmp_path_factory.mktemp("sentinel"), option, sentinel=True) as process:
+    options = sentinel_options("knowledge", server.port)
+    with RedisProcess(tmp_path_factory.mktemp("sentinel"), *options, sentinel=True) as process:
         yield process
 
 

@@ -15,7 +15,7 @@ import redis
 
 from tests.machines.fleet import Fleet, Machine, answers, fleet, until
 from tests.machines.machine import CHUNKS
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import ADMIN, RedisProcess
 
 CROWD = 250
 LEASE = 2.0
@@ -121,7 +121,7 @@ class Ear:
 
     def __init__(self, server: RedisProcess) -> None:
         self.heard: list[tuple[float, str]] = []
-        self._client = redis.Redis(port=server.port, decode_responses=True)
+        self._client = redis.Redis(port=server.port, decode_responses=True, **ADMIN)
         self._monitor = self._client.monitor()  # type: ignore[no-untyped-call]
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._listen)

@@ -1,6 +1,7 @@
 """Redis or Valkey as processes of our own, that a test may stop, kill and start again.
 
-Decides: which binary is run, and when a server is ready. Never: talks to a server that it did not start.
+Decides: which binary is run, when a server is ready, and that clients are allowed what docs/redis-acl.md lists, and no
+more. Never: talks to a server that it did not start.
 
     with RedisProcess(tmp_path) as server:
         client = server.client()
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +30,17 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 _PATIENCE = 20.0  # seconds
+_ACL = Path(__file__).resolve().parent.parent.parent / "docs" / "redis-acl.md"
+ADMIN = {"username": "admin", "password": "admin"}
+"""Of the tests themselves; what is tested runs as the default user."""
+
+SENTINEL = ("+hello", "+sentinel|masters")
+"""What a Sentinel must allow its clients."""
+
+
+def least() -> list[str]:
+    """Every command that docs/redis-acl.md allows."""
+    return [word for word in re.findall(r"\+[a-z|]+", _ACL.read_text("utf-8")) if word not in SENTINEL[1:]]
 
 
 def server_binary() -> str:
@@ -52,6 +65,14 @@ def cluster_options() -> tuple[str, ...]:
     return ("cluster-enabled yes", f"cluster-port {free_port()}", "cluster-require-full-coverage no")
 
 
+def sentinel_options(service: str, port: int, **options: int) -> list[str]:
+    """Of a Sentinel that watches the server at `port`, alone."""
+    settings = {name.replace("_", "-"): str(value) for name, value in options.items()}
+    settings |= {"auth-user": "admin", "auth-pass": "admin"}
+    watches = f"sentinel monitor {service} 127.0.0.1 {port} 1"
+    return [watches, *(f"sentinel {name} {service} {value}" for name, value in settings.items())]
+
+
 class RedisProcess:
     """One server on a port of 127.0.0.1, with nothing kept on disk."""
 
@@ -73,14 +94,26 @@ class RedisProcess:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.kill()
+        try:
+            if exc_info[0] is None and self._process is not None:
+                assert not self.refused(), f"docs/redis-acl.md lacks {self.refused()}"
+        finally:
+            self.kill()
+
+    def refused(self) -> list[str]:
+        """What clients were not allowed to do."""
+        told = self.do("ACL", "LOG")
+        entries = [dict(zip(entry[::2], entry[1::2], strict=True)) for entry in told]
+        return [f"{entry[b'object'].decode()}: {entry[b'reason'].decode()}" for entry in entries]
 
     def start(self, *options: str) -> None:
         """Start it (again), with `options` for this time, and wait until it answers."""
         config = self._folder / "conf"
         lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}", *self._options, *options]
         if not self._sentinel:
-            lines += ["save ''", "enable-debug-command yes"]
+            lines += ["save ''", "enable-debug-command yes", "masteruser admin", "masterauth admin"]
+        allowed = " ".join(SENTINEL if self._sentinel else least())
+        lines += [f"user default on nopass ~* &* -@all {allowed}", "user admin on >admin ~* &* +@all"]
         config.write_text("\n".join(lines))
         arguments = [server_binary(), str(config), *(["--sentinel"] if self._sentinel else [])]
         with (self._folder / "log").open("ab") as log:
@@ -109,7 +142,8 @@ class RedisProcess:
 
     def do(self, *command: str | bytes | int) -> Any:
         """Run one command on a connection of its own."""
-        with redis.Redis(port=self.port, protocol=2, socket_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0)) as client:
+        options: dict[str, Any] = {"protocol": 2, "socket_timeout": _PATIENCE, "retry": Retry(NoBackoff(), 0), **ADMIN}
+        with redis.Redis(port=self.port, **options) as client:
             client.response_callbacks.clear()  # as the server says it
             return client.execute_command(*command)
 
@@ -141,4 +175,5 @@ def client_options() -> dict[str, object]:
         "socket_timeout": 2.0,  # a busy test machine is no broken server
         "socket_connect_timeout": 2.0,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "driver_info": None,
     }

@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.redis_process import RedisProcess, cluster_options
+from tests.support.redis_process import RedisProcess, cluster_options, sentinel_options
 
 SERVICE = "knowledge"
-_FAST = "500"
+_FAST = 500
 """Milliseconds after which a server that does not answer counts as down."""
 
 
@@ -56,11 +56,7 @@ def sentinel_set(folder: Path) -> Iterator[SentinelSet]:
         first = stack.enter_context(RedisProcess(folder, _AT_ONCE))
         second = stack.enter_context(RedisProcess(folder, _AT_ONCE, f"replicaof 127.0.0.1 {first.port}"))
         second.until(lambda: second.do("ROLE")[3] == b"connected")
-        options = [
-            f"sentinel monitor {SERVICE} 127.0.0.1 {first.port} 1",
-            f"sentinel down-after-milliseconds {SERVICE} {_FAST}",
-            f"sentinel failover-timeout {SERVICE} 2000",
-        ]
+        options = sentinel_options(SERVICE, first.port, down_after_milliseconds=_FAST, failover_timeout=2000)
         sentinel = stack.enter_context(RedisProcess(folder, *options, sentinel=True))
         sentinel.do("SENTINEL", "DEBUG", "INFO-PERIOD", 200, "PING-PERIOD", 200)  # else it takes 10 s to know them
         sentinel.until(lambda: _can_take_over(sentinel.do("SENTINEL", "REPLICAS", SERVICE)))
