@@ -412,7 +412,8 @@ def test_a_client_that_a_cache_must_not_use_is_refused_with_the_remedy() -> None
     RedisStore(Redis(retry=quiet, maint_notifications_config=silent))
     RedisStore(Redis.from_url("redis://host", retry=quiet, maint_notifications_config=silent))
     RedisStore(RedisCluster(startup_nodes=nodes, retry=quiet, maint_notifications_config=silent))
-    RedisStore(Sentinel([("host", 1)]).master_for("service", retry=quiet, protocol=2))
+    sentinel = Sentinel([("host", 1)])  # type: ignore[no-untyped-call]
+    RedisStore(sentinel.master_for("service", retry=quiet, protocol=2))
 
 
 def test_times_do_not_depend_on_this_machines_clock(server: RedisProcess) -> None:

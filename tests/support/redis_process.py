@@ -31,7 +31,7 @@ from redis.retry import Retry
 
 _PATIENCE = 20.0  # seconds
 _ACL = Path(__file__).resolve().parent.parent.parent / "docs" / "redis-acl.md"
-ADMIN = {"username": "admin", "password": "admin"}
+ADMIN: dict[str, Any] = {"username": "admin", "password": "admin"}
 """Of the tests themselves; what is tested runs as the default user."""
 
 SENTINEL = ("+hello", "+sentinel|masters")
