@@ -219,10 +219,10 @@ async def until_end(stream: Stream) -> float:
     return asyncio.get_running_loop().time()
 
 
-def test_it_ends_after_half_a_minute_for_the_page_asks_again() -> None:
+def test_it_ends_after_ten_seconds_for_the_page_asks_again() -> None:
     async def scenario() -> None:
         async with watch(site()) as stream:
-            assert await until_end(stream) == 30.0
+            assert await until_end(stream) == 10.0
 
     run(scenario)
 

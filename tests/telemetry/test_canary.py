@@ -1,8 +1,8 @@
 """A secret word in everything that a client sends, and in what a handler raises, is found nowhere outside.
 
 Searched: the bytes of every export request, all that the process logged (each record with all of its attributes) or
-wrote to stderr, and the stats page. Apart from them, on stdout, is uvicorn's own log: a handler's error passes through
-the cache to the server, which logs its words and traceback as it would without a cache.
+wrote to stderr, and the pages about the cache. Apart from them, on stdout, is uvicorn's own log: a handler's error
+passes through the cache to the server, which logs its words and traceback as it would without a cache.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def exported(receiver: Receiver) -> bytes:
 
 
 async def sing(client: Client) -> list[str]:
-    """Every outcome with the canary in it; what the stats page answers without and with its token."""
+    """Every outcome with the canary in it; what the pages about the cache say, the first of them without the token."""
     for _ in range(2):  # a miss and a hit, of each kind of key
         await client.get(f"/ask?q={CANARY}", **SHOWN)
         await client.get(f"/documents/{CANARY}", **SHOWN)
@@ -50,8 +50,11 @@ async def sing(client: Client) -> list[str]:
     await client.get(f"/ask?q={CANARY}", **SHOWN)  # stale
     await client.until(loads=0)
     await client.desk(invalidate=CANARY)
-    stats = [await client.get("/metrics/cache"), await client.get("/metrics/cache", authorization="Bearer token")]
-    return [page.text for page in stats]
+    token = {"authorization": "Bearer token"}
+    pages = [await client.get("/metrics/cache")]
+    pages += [await client.get(f"/metrics/cache{page}", **token) for page in ("", "/contention")]
+    async with client.http.stream("GET", "/metrics/cache/live/events", headers=token) as feed:
+        return [*(page.text for page in pages), await anext(feed.aiter_text())]
 
 
 def scenario(process: Process) -> list[str]:
@@ -67,7 +70,7 @@ def test_a_canary_is_found_nowhere_outside(tmp_path: Path, order: str) -> None:
     with grpc_receiver() as receiver:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "SITE_ORDER": order}
         with site(tmp_path, settings) as process:
-            totals, groups = scenario(process)
+            totals, groups, *waits = scenario(process)
             process.stop()
     assert CANARY in process.said("stdout")  # the words of the handler's error, told by the server
     assert CANARY not in process.said("stderr").lower()
@@ -75,6 +78,9 @@ def test_a_canary_is_found_nowhere_outside(tmp_path: Path, order: str) -> None:
     assert CANARY not in totals
     assert CANARY not in groups
     assert '"/documents/{id}"' in groups
+    for told in waits:
+        assert '"key_group":"/slow"' in told
+        assert CANARY not in told.lower()
     ours = {name: metric for name, metric in receiver.metrics().items() if name.startswith("glasscache.")}
     assert CANARY not in repr(ours)
     if order == "cache alone":

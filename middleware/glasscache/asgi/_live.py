@@ -1,7 +1,7 @@
 """The live page, and the feed that it draws: what a cache does, as it does it, as server-sent events.
 
 Decides what the page may load (nothing: it is whole), how often it is told, and when a feed ends: with its client,
-with the server, after half a minute (the page asks again). Must never hold up a server that wants to stop, nor serve
+with the server, after ten seconds (the page asks again). Must never hold up a server that wants to stop, nor serve
 more than a few watchers; figures are read once for all of them.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_WATCHERS = 8
 _EVERY = 0.5  # seconds between two updates
-_LONGEST = 30.0  # seconds: for a server that waits for its requests, and tells nobody
+_LONGEST = 10.0  # seconds: for a server that waits for its requests, and tells nobody
 _PATIENCE = 5.0  # seconds that a client has to take an update
 _SCRIPTS = ("feed.js", "history.js", "charts.js", "waterfall.js", "page.js")
 _encode = msgspec.json.encode
