@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick machines conformance browser lint format types layers package demo dashboards dashboards-check picture lock clean
+.PHONY: help setup test soak bench bench-quick instructions machines conformance browser lint format types layers package demo dashboards dashboards-check picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -46,6 +46,9 @@ bench: $(READY)  ## measure glasscache and its peers: docs/benchmarks.md (5 minu
 
 bench-quick: $(READY)  ## the same in less than a minute; peers only if `make bench` has set them up
 	$(BIN)/python -m tests.bench.run --quick $(ARGS)
+
+instructions: $(READY)  ## count the instructions of a hit beside those kept (ARGS=--keep: keep these); needs valgrind
+	$(BIN)/python -m tests.bench.instructions $(ARGS)
 
 machines: $(READY)  ## what a shared tier is worth for eight machines: the table of docs/machines.md (a minute)
 	$(BIN)/python -m tests.machines.zipf $(ARGS)

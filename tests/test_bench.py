@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from glasscache.asgi import CacheMiddleware
-from tests.bench import imports, peers, report, run, wire
+from tests.bench import imports, instructions, peers, report, run, wire
 from tests.bench.cases import RAW, Goal, Line, crowds, expect, null_cache, one_at_a_time, rules
 from tests.bench.measure import Case, Timings, Work, measure
 from tests.bench.traced import traced
@@ -216,6 +217,41 @@ class TestTheCommand:
         broken.chmod(0o755)
         with pytest.raises(peers.NoPeersError, match="no such interpreter"):
             peers.timings(1, 1, 1.0, python=broken)
+
+
+class TestInstructions:
+    def test_without_valgrind_it_says_so_and_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("PATH", "")
+        assert instructions.main([]) == 0
+        assert "apt-get install valgrind" in capsys.readouterr().out
+
+    def test_what_is_counted_is_what_is_kept(self, tmp_path: Path) -> None:
+        names = tmp_path / "names.json"
+        assert instructions.main(["--child", str(names)]) == 0
+        kept = json.loads(instructions.KEPT.read_text())
+        assert list(kept["counts"]) == json.loads(names.read_text())
+
+    def test_counts_stand_beside_the_kept_ones_with_their_change(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        found = {RAW: 1000, "GET hit": 4000}
+        monkeypatch.setattr(instructions, "count", lambda: found)
+        monkeypatch.setattr(shutil, "which", lambda name: name)
+        kept = tmp_path / "kept.json"
+        instructions.main(["--keep"], kept)
+        found["GET hit"] = 3000
+        instructions.main([], kept)
+        assert "-25.0 %" in capsys.readouterr().out
+        kept.write_text(json.dumps({"on": "another", "counts": {}}))
+        instructions.main([], kept)
+        assert "Kept are those of another" in capsys.readouterr().out
+
+    def test_a_dump_of_callgrind_says_how_many(self, tmp_path: Path) -> None:
+        dump = tmp_path / "out.1"
+        dump.write_text("version: 1\nsummary: 12\n\ntotals: 34\n")
+        assert instructions._total(dump) == 34
 
 
 def test_the_time_of_an_import_is_read_from_an_interpreter_of_its_own() -> None:

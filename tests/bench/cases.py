@@ -88,10 +88,10 @@ def served(name: str, app: App, make: MakeRequest, status: bytes, *, first: bool
 HIT = b"glasscache; hit"
 
 
-def hits() -> list[Line]:
+def hits(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
     """Hits with null telemetry."""
-    app = CacheMiddleware(raw, cache=null_cache(), rules=rules())
-    reading = CacheMiddleware(raw_reading, cache=null_cache(), rules=rules())
+    app = CacheMiddleware(raw, cache=make_cache(), rules=rules())
+    reading = CacheMiddleware(raw_reading, cache=make_cache(), rules=rules())
     small, large = question(211), question(2048)
     repeated = post(lambda _: small(0))
     return [
@@ -184,9 +184,9 @@ def crowds() -> list[Line]:
     return lines
 
 
-def in_code() -> list[Line]:
+def in_code(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
     """`get_or_load`: a hit is a value of the caller's own, decoded anew."""
-    cache = null_cache()
+    cache = make_cache()
 
     async def load() -> list[str]:
         return ["a passage of some hundred characters " * 5] * 4
