@@ -16,6 +16,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import (
     Acquired,
     Counters,
+    Result,
     ServedStale,
     Source,
     StaleReason,
@@ -30,7 +31,7 @@ from glasscache._tally import Tally
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.interfaces import Backplane, Clock, LeaseStore, NearStore, Telemetry
-from glasscache.policy import Detail, Limits, Verdict, judge
+from glasscache.policy import Detail, Limits, Verdict
 
 __all__ = ["Answer", "Engine"]
 
@@ -112,7 +113,7 @@ class Engine:
 
     def _look(self, ask: Ask) -> Answer | None:
         """What the near tier has."""
-        ask.stand_in = None
+        ask.stand_in = ask.stale = None
         entry = self.near.peek(ask.at)
         if entry is not None and entry.vary:
             if self.clock.now() >= entry.dead_from:
@@ -131,7 +132,9 @@ class Engine:
         if entry is not None and entry.vary:
             ask.select(entry)
             entry = self.near.peek(ask.at)
-        if entry is None or entry.doubted is not None or begun >= entry.fresh_until:
+        if entry is None or entry.doubted is not None:
+            return None
+        if ask.judge(entry, self.clock.now(), beta=0.0, chance=1.0) is not Verdict.FRESH:
             return None
         answer = Answer(result="hit", tier=self.near.name, entry=entry)
         self.tally.answered(ask, answer, begun)
@@ -139,18 +142,22 @@ class Engine:
 
     def _judge(self, ask: Ask, entry: Entry, tier: str) -> Answer | None:
         now = self.clock.now()
-        verdict = judge(entry, now, beta=ask.policy.early_refresh, chance=1.0 - self._random.random())
+        verdict = ask.judge(entry, now, beta=ask.policy.early_refresh, chance=1.0 - self._random.random())
         if verdict is Verdict.FRESH:
             return Answer(result="hit", tier=tier, entry=entry)
+        ask.stale = entry
         if verdict is Verdict.EARLY:
             self._refresh(ask, entry.fresh_until - now)
             return Answer(result="hit", tier=tier, entry=entry)
         if verdict is Verdict.STALE:
             self._refresh(ask, 0.0)
             return self._stale(entry, tier, "revalidating")
+        if verdict is Verdict.UNWANTED:
+            return None
         if verdict is Verdict.STAND_IN:
             ask.stand_in = entry
-            return self._stale(entry, tier, "error") if ask.gate.paused_until > now else None
+            paused = ask.gate.paused_until > now and ask.can_stand_in(now)
+            return self._stale(entry, tier, "error") if paused else None
         if tier == self.near.name:
             self.near.drop(ask.at, "expired")
         return None
@@ -161,7 +168,7 @@ class Engine:
         if flight is None:
             self.telemetry.emit(Acquired(scope="process", result="contended" if ask.waiting else "immediate"))
             ask.end_wait("promoted")
-            flight = Run(self._state, ask, "miss").flight
+            flight = Run(self._state, ask, "miss" if ask.confirmable is None else "revalidate").flight
         else:
             ask.end_wait("holder_failed")
         reader = flight.join(leader=leads, group=ask.counters.name)
@@ -245,12 +252,13 @@ class Engine:
         assert flight.head is not None
         if flight.head.status >= 500 and ask.can_stand_in(self.clock.now()):
             return self._stand_in(ask, reader, "error")
-        return Answer(result="miss" if reader.leader else "collapsed", tier="origin", reader=reader)
+        led: Result = "revalidated" if flight.confirmed else "miss"
+        return Answer(result=led if reader.leader else "collapsed", tier="origin", reader=reader)
 
     def _failed(self, ask: Ask, reader: Reader) -> Answer | None:
         error = reader.stream.error
         assert error is not None
-        if ask.can_stand_in(self.clock.now()):
+        if ask.can_stand_in(self.clock.now(), unreachable=isinstance(error, OSError)):
             return self._stand_in(ask, reader, "error")
         if reader.leader:
             raise error
@@ -282,7 +290,7 @@ class Engine:
             ask.end_wait("served")
             return answer
         ask.end_wait("acquired")
-        run = Run(self._state, ask, "miss", shared=False)
+        run = Run(self._state, ask, "miss" if ask.confirmable is None else "revalidate", shared=False)
         run.when_over(leave)
         reader = run.flight.join(leader=True, group=ask.counters.name)
         ask.joined(reader)

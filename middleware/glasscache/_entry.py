@@ -42,6 +42,10 @@ class Entry:
     """Until here a hit needs no second thought; from here on to `fresh_until` it may be refreshed early."""
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
+    kept: float = 0.0
+    """How long after its freshness it is kept to be confirmed by its origin (RFC 9111, section 4.3), ..."""
+    stale_if_unreachable: bool = False
+    """... and whether it may then stand in for an origin that cannot be reached (section 4.2.4)."""
     cost: float = 0.0
     """Seconds that its load took: what a hit saves, ..."""
     price: float = 0.0
@@ -66,9 +70,14 @@ class Entry:
         self.size = body + sum(len(name) + len(value) + _PER_HEADER for name, value in self.headers)
 
     @property
+    def window(self) -> float:
+        """Seconds after its freshness for which it is of any use."""
+        return max(self.stale_while_revalidate, self.stale_if_error, self.kept)
+
+    @property
     def dead_from(self) -> float:
-        """The time from which nobody may be served this entry any more, stale or not."""
-        return self.fresh_until + max(self.stale_while_revalidate, self.stale_if_error)
+        """The time from which nobody may be served this entry any more, stale or confirmed."""
+        return self.fresh_until + self.window
 
     @property
     def body(self) -> bytes:

@@ -25,6 +25,7 @@ _POLL = 1.0  # seconds: who waits asks no more often, unless it is woken
 _MAX_LOOKS = 64  # for a key that is told invalid again and again
 _MAX_HOLDERS = 2  # machines that may fail before a waiting one loads by itself
 _FIRST_RENEWAL = 1 / 3  # of a lease
+_NEVER_FRESH_ENOUGH = 1e9  # seconds: for a request that wants its origin's own word
 _FRESHER = 0.05  # seconds: an entry of another machine is worth having if it lives this much longer
 
 
@@ -70,17 +71,20 @@ class SharedRight(Right):
 
     asks = True
 
-    def __init__(self, state: State, at: Key, asked: Key, work: Load, fresh_for: float) -> None:
+    def __init__(
+        self, state: State, at: Key, asked: Key, work: Load, fresh_for: float, *, insists: bool = False
+    ) -> None:
         self._state = state
         self._commons = state.commons
         self._at = at
         self._asked = asked
         self._work = work
         self._refreshes = work.trigger == "refresh"
+        fresh_for = fresh_for + _FRESHER if fresh_for else 0.0
         self._claim = Claim(
             ref=work.ref or state.commons.telemetry.current(),
-            refreshes=self._refreshes,
-            fresh_for=fresh_for + _FRESHER if fresh_for else 0.0,
+            refreshes=self._refreshes or insists,
+            fresh_for=_NEVER_FRESH_ENOUGH if insists else fresh_for,
             waits=not self._refreshes,
         )
         self._lease: Lease | None = None

@@ -61,6 +61,12 @@ class Ask:
     marker: Entry | None = None
     stand_in: Entry | None = None
     """A stale answer that may be served if the load fails or takes too long."""
+    stale: Entry | None = None
+    """A stored answer that the origin may be asked to confirm."""
+    confirms: Callable[[Entry], bool] = lambda entry: False
+    """Whether the origin can be asked to confirm such an answer."""
+    wish: Callable[[Entry, float, Verdict], Verdict] | None = None
+    """What this request makes of a verdict on a stored answer, at a time (its own Cache-Control)."""
     generation: int = 0
     waiting: Waiting | None = None
     """A wait that goes on although its flight is over."""
@@ -73,9 +79,19 @@ class Ask:
         self.marker = marker
         self.at = self.variant(marker)
 
-    def can_stand_in(self, now: float) -> bool:
+    def can_stand_in(self, now: float, *, unreachable: bool = False) -> bool:
         """Whether there is a stale answer that may be served."""
-        return may_stand_in(self.stand_in, now)
+        return may_stand_in(self.stand_in, now, unreachable=unreachable)
+
+    def judge(self, entry: Entry, now: float, *, beta: float, chance: float) -> Verdict:
+        """What this request may be served of a stored answer."""
+        verdict = judge(entry, now, beta=beta, chance=chance)
+        return verdict if self.wish is None else self.wish(entry, now, verdict)
+
+    @property
+    def confirmable(self) -> Entry | None:
+        """The stored answer that the origin is to confirm, if there is one."""
+        return self.stale if self.stale is not None and self.confirms(self.stale) else None
 
     def go_round(self, reader: Reader) -> None:
         """The request will look again; its wait goes on."""
@@ -140,7 +156,7 @@ class Run:
             if behind:
                 # its own root, known before anybody knows who will load: it is what other machines link to
                 context.run(self._open_span)
-            self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for)
+            self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for, insists=ask.wish is not None)
         else:
             self._right = Right(keeps=not state.is_shared)
             context.run(self._open_span)  # open before the task exists: a follower may link to it at once
@@ -190,8 +206,11 @@ class Run:
         flight.number = state.coherence.markers.number
         flight.is_loading = True
         flight.note_progress()
+        flight.stale = self._ask.confirmable
         if self._right.asks:
             flight.work.begun = self._origin_begun
+            if flight.stale is not None and flight.work.trigger == "miss":
+                flight.work.trigger = "revalidate"
             self._open_span()
         await self._ask.load(flight)
         flight.fail(LoadStoppedError("the origin returned before it had answered"))
@@ -200,6 +219,9 @@ class Run:
         """Whether a far tier has answered, or there is nothing left to do."""
         flight, right, state = self.flight, self._right, self._state
         entry = await right.seek(flight)
+        self._ask.stale = flight.stand_in or self._ask.stale
+        if self._ask.wish is not None:
+            flight.stand_in = None  # its request wants the origin's own word
         if flight.ended:  # stopped meanwhile
             self._give_back()
             return True
@@ -208,8 +230,8 @@ class Run:
             return True
         if entry is None:
             return False
-        verdict = judge(entry, state.commons.clock.now(), beta=0.0, chance=1.0)
-        if verdict in (Verdict.STAND_IN, Verdict.DEAD):
+        verdict = self._ask.judge(entry, state.commons.clock.now(), beta=0.0, chance=1.0)
+        if verdict in (Verdict.STAND_IN, Verdict.UNWANTED, Verdict.DEAD):
             flight.stand_in = entry
             return False
         if not flight.void and right.tier == state.far.name:
@@ -271,6 +293,7 @@ class Run:
             now=state.commons.clock.now(),
             chance=state.random.random(),
             number=flight.number,
+            saves=flight.stale.cost if flight.stale is not None and flight.confirmed else None,
         )
         if entry.number < state.coherence.dead_below(entry, self._ask.key):  # under a tag that came after the head
             return None

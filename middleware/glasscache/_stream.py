@@ -113,6 +113,10 @@ class Stream(ABC):
         """... and the key of the variant that this answer is."""
         self.stand_in: Entry | None = None
         """A stale answer that a far tier had."""
+        self.stale: Entry | None = None
+        """A stored answer that the origin is asked to confirm, ..."""
+        self.confirmed: bool = False
+        """... and whether it did: what is read is then that answer."""
         self.entry: Entry | None = None
         """What was stored, or found in a far tier."""
         self.tier = "origin"

@@ -115,6 +115,10 @@ class Terms:
     """Whether the load's duration counts as age, as that section has it; a rule's own ttl begins when the load ends."""
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
+    kept: float = 0.0
+    """How long after its freshness it is kept to be confirmed by its origin."""
+    stale_if_unreachable: bool = False
+    """Whether it may then stand in for an origin that cannot be reached."""
     tags: tuple[str, ...] = ()
     price: float = 0.0
     """What the load cost beside time, in the user's own unit of money."""
@@ -142,7 +146,9 @@ class Verdict(Enum):
     STALE = "stale"
     """May be served while it is refreshed behind."""
     STAND_IN = "stand_in"
-    """May only be served in place of a load that fails or takes too long."""
+    """May only be served in place of a load that fails or takes too long, or after its origin has confirmed it."""
+    UNWANTED = "unwanted"
+    """May only be served after its origin has confirmed it: this request asks for that."""
     DEAD = "dead"
 
 
@@ -160,12 +166,20 @@ def judge(entry: Entry, now: float, *, beta: float, chance: float) -> Verdict:
     past = now - entry.fresh_until
     if past < entry.stale_while_revalidate:
         return Verdict.STALE
-    return Verdict.STAND_IN if past < entry.stale_if_error else Verdict.DEAD
+    return Verdict.STAND_IN if past < max(entry.stale_if_error, entry.kept) else Verdict.DEAD
 
 
-def may_stand_in(entry: Entry | None, now: float) -> bool:
-    """Whether a stored answer may be served in place of a load that failed or takes too long."""
-    return entry is not None and now < entry.dead_from
+def may_stand_in(entry: Entry | None, now: float, *, unreachable: bool = False) -> bool:
+    """Whether a stored answer may be served in place of a load that failed or takes too long.
+
+    `unreachable`: there was no answer at all, since the origin could not be reached.
+    """
+    if entry is None:
+        return False
+    window = max(entry.stale_while_revalidate, entry.stale_if_error)
+    if unreachable and entry.stale_if_unreachable:
+        window = max(window, entry.kept)
+    return now < entry.fresh_until + window
 
 
 def make_entry(
@@ -179,8 +193,12 @@ def make_entry(
     now: float,
     chance: float,
     number: int,
+    saves: float | None = None,
 ) -> Entry:
-    """The entry for an answer whose load began at `begun` and is complete at `now`; `chance` is uniform in [0, 1)."""
+    """The entry for an answer whose load began at `begun` and is complete at `now`; `chance` is uniform in [0, 1).
+
+    `saves`: the seconds that a hit saves, if its load took others (it only confirmed an older answer).
+    """
     cost = now - begun
     ttl = terms.ttl * (1 - policy.jitter * chance)
     born = (begun if terms.counts_delay else now) - terms.age
@@ -195,7 +213,9 @@ def make_entry(
         settled_until=fresh_until - min(cost * policy.early_refresh * _NEVER_EARLIER, ttl),
         stale_while_revalidate=terms.stale_while_revalidate,
         stale_if_error=terms.stale_if_error,
-        cost=cost,
+        kept=terms.kept,
+        stale_if_unreachable=terms.stale_if_unreachable,
+        cost=cost if saves is None else saves,
         price=terms.price,
         number=number,
     )

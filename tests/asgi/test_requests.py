@@ -268,7 +268,6 @@ def test_a_get_has_an_empty_body_for_the_app() -> None:
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        ([(b"range", b"bytes=0-1")], "range"),
         ([(b"content-length", b"3")], "body"),
         ([(b"transfer-encoding", b"chunked")], "body"),
         ([(b"if-match", b'"a"')], "precondition"),

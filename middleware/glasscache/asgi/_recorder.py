@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from glasscache._entry import Headers
+from glasscache._entry import Entry, Headers
 from glasscache._flight import Flight
 from glasscache._gate import Gate
 from glasscache._stream import Head
@@ -43,16 +43,16 @@ _ROUTED = ("endpoint", "path_params", "route")
 _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
 
 
-def load_scope(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> Scope:
-    """The scope that the app sees: without conditions (we answer them), hidden extensions, and what a shared rule
-    hides.
+def load_scope(scope: Scope, rule: Rule, credentials: frozenset[bytes], conditions: Headers = ()) -> Scope:
+    """The scope that the app sees: without the client's conditions (we answer them) but with ours, without hidden
+    extensions and what a shared rule hides.
     """
     hidden = _CONDITIONAL | credentials if rule.shared else _CONDITIONAL
     extensions = {name: value for name, value in (scope.get("extensions") or {}).items() if name not in _HIDDEN}
     if rule.shared and extensions.get("tls"):
         tls = extensions["tls"]
         extensions["tls"] = {name: value for name, value in tls.items() if not name.startswith("client_cert_")}
-    headers = [(name, value) for name, value in scope["headers"] if name not in hidden]
+    headers = [*((name, value) for name, value in scope["headers"] if name not in hidden), *conditions]
     return {**scope, "headers": headers, "extensions": extensions}
 
 
@@ -66,17 +66,19 @@ class Origin:
     gate: Gate
     clock: Clock
     credentials: frozenset[bytes]
+    statuses: frozenset[int] | None
 
 
 class AppLoad:
     """How to load the answer to one request: called with the flight to feed."""
 
-    __slots__ = ("_messages", "_origin", "_scope")
+    __slots__ = ("_asked", "_messages", "_origin", "_scope")
 
-    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message]) -> None:
+    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message], asked: http.Asked) -> None:
         self._origin = origin
         self._scope = scope
         self._messages = body or _NO_BODY
+        self._asked = asked
 
     async def __call__(self, flight: Flight) -> None:
         """Run the app to its end; its background tasks may outlast the answer."""
@@ -90,7 +92,8 @@ class AppLoad:
             return {"type": "http.disconnect"}
 
         # a scope and messages of its own: what one load does to them, the next must not see
-        scope = load_scope(self._scope, self._origin.rule, self._origin.credentials)
+        conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
+        scope = load_scope(self._scope, self._origin.rule, self._origin.credentials, conditions)
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -106,8 +109,9 @@ class AppLoad:
             headers,
             ttl=self._origin.rule.ttl if lifetime is None else lifetime,
             policy=self._origin.policy,
-            statuses=frozenset(self._origin.rule.statuses),
+            statuses=self._origin.statuses,
             now_wall=self._origin.clock.wall(),
+            request=self._asked,
         )
         if found.retry_after is not None:
             self._origin.gate.pause(self._origin.clock.now() + found.retry_after)
@@ -115,28 +119,30 @@ class AppLoad:
             return found
         try:
             if self._origin.rule.store_if is None or self._origin.rule.store_if(status, headers):
-                tags = self._tags()
+                tags = self._tags(headers)
                 return replace(found, terms=replace(found.terms, tags=tags)) if tags else found
         except Exception:
             log.exception("a rule's callable failed: the answer is not stored")
         return replace(found, share=Share.WHEN_COMPLETE, terms=None, reason="store_if")
 
-    def _tags(self) -> tuple[str, ...]:
+    def _tags(self, headers: Headers) -> tuple[str, ...]:
         tags = self._origin.rule.tags
         found: Iterable[str] = tags(self._scope) if callable(tags) else tags
-        return tuple(found)
+        return (*found, *http.tags(headers), *http.groups(self._scope, headers, b"cache-groups"))
 
 
 class Recorder:
     """The app's `send`: feeds the flight."""
 
-    __slots__ = ("_flight", "_length", "_load", "_notes", "_received", "_terms")
+    __slots__ = ("_confirmed", "_flight", "_held", "_length", "_load", "_notes", "_received", "_terms")
 
     def __init__(self, flight: Flight, load: AppLoad, notes: AnswerNotes) -> None:
         self._flight = flight
         self._load = load
         self._notes = notes
         self._length: int | None = None
+        self._confirmed: Entry | None = None
+        self._held = b""
         self._received = 0
         self._terms: Terms | None = None
 
@@ -167,18 +173,24 @@ class Recorder:
         status = message["status"]
         headers = http.normalise(message.get("headers", ()))
         has_trailers = bool(message.get("trailers", False))
+        stale = self._flight.stale
+        if stale is not None and status == 304:
+            self._confirmed = stale
+            status, headers = stale.status, http.freshen(stale.headers, headers)
+        else:
+            self._length = http.content_length(headers)
         found = self._load.assess(status, headers, self._notes.lifetime)
-        self._length = http.content_length(headers)
         share, terms = found.share, found.terms
         if has_trailers or not self._notes.is_stored:
             share, terms = Share.NONE, None
         if terms is not None:
             self._terms = terms
             terms = self._notes.apply(terms, is_error=status >= 400)
+        self._flight.confirmed = self._confirmed is not None
         self._flight.begin(
             Head(
                 status=status,
-                headers=http.storable_headers(headers),
+                headers=http.storable_headers(headers, found.hidden),
                 own_headers=headers,
                 share=share,
                 terms=terms,
@@ -188,12 +200,29 @@ class Recorder:
         )
 
     async def _body(self, message: Message, head: Head) -> None:
-        chunk = message.get("body", b"")
+        if self._confirmed is not None:
+            await self._confirm(self._confirmed, message, head)
+            return
+        chunk = bytes(message.get("body", b""))
         self._received += len(chunk)
-        await self._flight.write(bytes(chunk))
-        if message.get("more_body", False):
+        more = message.get("more_body", False)
+        if self._held:
+            await self._flight.write(self._held)
+            self._held = b""
+        if more and self._received == self._length:
+            self._held = chunk  # nobody has it whole before it is stored: who asks again at once finds it
+        else:
+            await self._flight.write(chunk)
+        if more:
             await asyncio.sleep(0)  # an app that computes without awaiting must not hold back what it has sent
         elif not head.has_trailers:
+            self._finish(head)
+
+    async def _confirm(self, stale: Entry, message: Message, head: Head) -> None:
+        """The origin has nothing to add to what is stored."""
+        if not message.get("more_body", False):
+            for chunk in stale.chunks:
+                await self._flight.write(chunk)
             self._finish(head)
 
     def _finish(self, head: Head) -> None:

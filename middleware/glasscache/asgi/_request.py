@@ -105,20 +105,25 @@ def refuse(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> None:
     """BypassError for a request that the cache must not answer, before its body is read."""
     method = scope["method"]
     for name, value in scope["headers"]:
-        if name == b"range":
+        if name == b"range" and method != "GET":
             raise BypassError("range")
         if method not in BODY_METHODS and (
             name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
         ):
             raise BypassError("body")
-        if name in credentials and rule.tenant is None and not rule.shared:
-            raise BypassError("credentials")
     if http.precondition(scope["headers"]) or (method == "POST" and _is_conditional(scope["headers"])):
         raise BypassError("precondition")
-    if rule.tenant is None and not rule.shared and _client_certificate(scope):
+    if rule.ttl is not None and has_credentials(scope, rule, credentials):
         raise BypassError("credentials")
     if rule.when is not None and not _ask(rule.when, scope):
         raise BypassError("when")
+
+
+def has_credentials(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> bool:
+    """Whether a request says who asks, and its rule does not say who shares the answer."""
+    if rule.tenant is not None or rule.shared:
+        return False
+    return any(name in credentials for name, _ in scope["headers"]) or _client_certificate(scope)
 
 
 def _is_conditional(headers: _Fields) -> bool:

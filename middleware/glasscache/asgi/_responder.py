@@ -24,11 +24,24 @@ _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 async def send_entry(entry: Entry, status_field: bytes, now: float, scope: Scope, send: Send) -> None:
     """Send a stored answer, or a 304 if the client has it already."""
     own: Headers = ((b"age", b"%d" % max(0, now - entry.born)), (http.cache_status.HEADER, status_field))
-    status, headers = entry.status, entry.headers
-    if scope["method"] != "POST" and http.not_modified(scope["headers"], status, headers):
-        status, headers = 304, http.not_modified_headers(headers)
+    status, headers, chunks = _fitted(entry, scope)
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *own]})
-    await send_chunks(() if scope["method"] == "HEAD" or status == 304 else entry.chunks, send)
+    await send_chunks(chunks, send)
+
+
+def _fitted(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[bytes]]:
+    """What of a stored answer its request gets (RFC 9110, section 13.2.2: conditions come before ranges)."""
+    status, headers, method = entry.status, entry.headers, scope["method"]
+    if method != "POST" and http.not_modified(scope["headers"], status, headers):
+        return 304, http.not_modified_headers(headers), ()
+    if method == "HEAD":
+        return status, headers, ()
+    part = None
+    if method == "GET" and status == 200:
+        part = http.wanted(scope["headers"], headers, sum(map(len, entry.chunks)))
+    if part is None:
+        return status, headers, entry.chunks
+    return 206 if part.end > part.first else 416, http.part_headers(headers, part), http.cut(entry.chunks, part)
 
 
 async def send_chunks(chunks: Sequence[bytes], send: Send) -> None:
@@ -50,6 +63,8 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     if answer.result == "collapsed":
         return cache_status.collapsed()
     assert answer.reader is not None
+    if answer.result == "revalidated":
+        return cache_status.revalidated(stored=answer.reader.stream.share is Share.ALL)
     why: cache_status.Forward = "stale" if ask.stand_in else "vary-miss" if ask.marker else "uri-miss"
     return cache_status.miss(stored=answer.reader.stream.share is Share.ALL, fwd=why)
 
@@ -93,11 +108,15 @@ class Watcher:
             self._task.cancel()
 
 
-async def play(reader: Reader, status_field: bytes, send: Send) -> None:
+async def play(reader: Reader, status_field: bytes, scope: Scope, send: Send) -> None:
     """Pass a flight on from byte 0, as it is produced. Raises what cut it short."""
     head = reader.stream.head
     assert head is not None
     try:
+        may_be_spared = head.share is Share.ALL and scope["method"] != "POST"
+        if may_be_spared and http.not_modified(scope["headers"], head.status, head.headers):
+            await _spare(reader, status_field, send)
+            return
         start: Message = {
             "type": "http.response.start",
             "status": head.status,
@@ -119,6 +138,17 @@ async def play(reader: Reader, status_field: bytes, send: Send) -> None:
             await send(trailers)
     finally:
         reader.leave()
+
+
+async def _spare(reader: Reader, status_field: bytes, send: Send) -> None:
+    """The client has this answer already; it stays a reader, so that the load is not given up."""
+    head = reader.stream.head
+    assert head is not None
+    headers = [*http.not_modified_headers(head.headers), (http.cache_status.HEADER, status_field)]
+    while await reader.next() is not None:
+        pass
+    await send({"type": "http.response.start", "status": 304, "headers": headers})
+    await send(dict(_END))
 
 
 async def answer_nobody(send: Send) -> None:

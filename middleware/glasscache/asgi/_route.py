@@ -44,7 +44,9 @@ class Route:
             gate=Gate(rule.max_loads),
             clock=cache.clock,
             credentials=credentials,
+            statuses=None if rule.statuses is None else frozenset(rule.statuses),
         )
+        self._hears = rule.ttl is None or rule.client_may_refresh
         self._engine = cache.engine
         self._near = cache.engine.near
         self._clock = cache.clock
@@ -59,6 +61,8 @@ class Route:
         if not (rule.tenant or rule.when or rule.headers or told):
             # shared=True changes nothing: a request with credentials takes the slow way, to the same key
             wary = credentials | http.CONDITIONALS | http.ROUTING | {b"host", b"range", b"content-encoding"}
+            if self._hears:
+                wary |= {b"cache-control"}
             described = {b"content-type", b"content-length", b"transfer-encoding"}
             if rule.key is None or isinstance(rule.key, JsonBody):  # any other may look at headers
                 self._wary_of = {method: wary | {b"content-type"} for method in BODY_METHODS}
@@ -201,6 +205,14 @@ def _show(entry: Entry, now: float) -> Headers:
     return fields
 
 
+def _confirms(entry: Entry) -> bool:
+    return entry.kept > 0 and http.has_validator(entry.headers)
+
+
+def _never(entry: Entry) -> bool:
+    return False  # RFC 9110, section 13.1.2: to a POST nobody answers 304
+
+
 class Exchange:
     """One request that takes the slow way."""
 
@@ -211,6 +223,7 @@ class Exchange:
         self._send = send
         self._body = body or Body()
         self._begun = route._clock.now()
+        self._wish = http.wish_of(scope["headers"]) if route._hears else None
 
     async def run(self, key: Key | None) -> None:
         """Answer the request; `key` if the short way has found it already."""
@@ -218,6 +231,8 @@ class Exchange:
         if key is None:
             try:
                 _request.refuse(scope, route._rule, route._origin.credentials)
+                if self._wish is not None and self._wish.no_store:
+                    raise BypassError("no_store")
                 if scope["method"] in BODY_METHODS:
                     await self._body.read(self._receive, route._rule)
                 key = route.key_of(scope, self._body.content)
@@ -246,7 +261,10 @@ class Exchange:
             values = (http.vary_value(name, scope["headers"]) for name in marker.vary)
             return route._cache.keyring.digest(b"vary", key, marker.chunks[0], *values)
 
-        load = AppLoad(route._origin, scope, self._body.messages)
+        headers = scope["headers"]
+        private = _request.has_credentials(scope, route._rule, route._origin.credentials)
+        asked = http.asked(scope["method"], headers, has_credentials=private)
+        load = AppLoad(route._origin, scope, self._body.messages, asked)
         return Ask(
             key=key,
             counters=route._counters,
@@ -257,15 +275,18 @@ class Exchange:
             text=route.shown(scope, self._body.content),
             queues=route._rule.ttl is not None,
             joined=joined,
+            confirms=_confirms if scope["method"] != "POST" else _never,
+            wish=self._wish,
         )
 
     async def _answer(self, key: Key, watcher: Watcher) -> None:
         route, engine = self._route, self._route._engine
         ask = self._ask(key, watcher.joined)
-        if self._scope["method"] == "HEAD":
+        only = self._only_from_store()
+        if only:
             found = engine.peek(ask)
             if found is None:
-                await self.bypass("method")
+                await (self._refuse() if only == "only-if-cached" else self.bypass(only))
                 return
             answer = found
         else:
@@ -284,8 +305,24 @@ class Exchange:
             await send_entry(answer.entry, status_field, now, self._scope, self._send)
         else:
             assert answer.reader is not None
-            await play(answer.reader, status_field, self._send)
+            await play(answer.reader, status_field, self._scope, self._send)
         engine.tally.finished(ask, answer, route._clock.now() - self._begun)
+
+    def _only_from_store(self) -> str:
+        """Why this request neither leads nor joins a load; empty if it may."""
+        if self._scope["method"] == "HEAD":
+            return "method"
+        if any(name == b"range" for name, _ in self._scope["headers"]):
+            return "range"
+        return "only-if-cached" if self._wish is not None and self._wish.only_if_cached else ""
+
+    async def _refuse(self) -> None:
+        """Nothing is stored that could answer, and the client wants nothing else (RFC 9111, section 5.2.1.7)."""
+        self._told_bypass("only_if_cached")
+        field = cache_status.HEADER, cache_status.bypass("only_if_cached", "request")
+        await self._send({"type": "http.response.start", "status": 504, "headers": [field]})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._route._telemetry.emit(Answered(result="bypass", duration=self._route._clock.now() - self._begun))
 
     def _annotate(self, ask: Ask, answer: Answer) -> None:
         route = self._route
@@ -304,13 +341,17 @@ class Exchange:
                 )
             )
 
-    async def bypass(self, reason: str) -> None:
-        """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`."""
+    def _told_bypass(self, reason: str) -> None:
         route = self._route
         route._counters.others["bypass", "none"] += 1
         route._engine.counters.bypasses[reason] += 1
         if route._telemetry.annotates:
             route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
+
+    async def bypass(self, reason: str) -> None:
+        """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`."""
+        route = self._route
+        self._told_bypass(reason)
         replay = iter(self._body.messages)
 
         async def receive() -> Message:

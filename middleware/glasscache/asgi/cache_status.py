@@ -36,6 +36,11 @@ def miss(*, stored: bool, fwd: Forward = "uri-miss") -> bytes:
     return b"glasscache; fwd=%b%b" % (fwd.encode(), b"; stored" if stored else b"")
 
 
+def revalidated(*, stored: bool) -> bytes:
+    """The origin has confirmed a stored answer. `stored`: it may go on being stored."""
+    return b"glasscache; fwd=stale; fwd-status=304%b" % (b"; stored" if stored else b"")
+
+
 def collapsed() -> bytes:
     """Served by another request's load."""
     return b"glasscache; fwd=uri-miss; collapsed"

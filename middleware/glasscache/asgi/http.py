@@ -11,26 +11,56 @@ from collections.abc import Iterable
 
 from glasscache._entry import Headers
 from glasscache.asgi import cache_status
+from glasscache.asgi._asking import Wish, wish_of
 from glasscache.asgi._fields import content_length, members, normalise, parse_directives, parse_http_date
-from glasscache.asgi._freshness import Assessment, assess
+from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets
+from glasscache.asgi._ranges import Span, cut, part_headers, wanted
+from glasscache.asgi._storing import Asked, Assessment, asked, assess
+from glasscache.asgi._validation import (
+    CONDITIONALS,
+    conditions,
+    freshen,
+    has_validator,
+    not_modified,
+    not_modified_headers,
+    precondition,
+)
 
 __all__ = [
     "CONDITIONALS",
     "CREDENTIALS",
     "ROUTING",
+    "SAFE",
+    "Asked",
     "Assessment",
+    "Headers",
+    "Span",
+    "Target",
+    "Wish",
+    "asked",
     "assess",
     "cache_status",
+    "changes",
+    "conditions",
     "content_length",
+    "cut",
+    "freshen",
+    "groups",
+    "has_validator",
     "normalise",
     "not_modified",
     "not_modified_headers",
     "parse_directives",
     "parse_http_date",
+    "part_headers",
     "precondition",
     "routing_parts",
     "storable_headers",
+    "tags",
+    "targets",
     "vary_value",
+    "wanted",
+    "wish_of",
 ]
 
 CREDENTIALS = frozenset(
@@ -45,11 +75,6 @@ CREDENTIALS = frozenset(
     }
 )
 """Request headers that say who asks."""
-
-CONDITIONALS = frozenset({b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range"})
-"""Request headers that make a request conditional (RFC 9110, section 13.1)."""
-
-_FOR_THE_ORIGIN = frozenset({b"if-match", b"if-unmodified-since"})
 
 ROUTING = frozenset(
     {
@@ -94,9 +119,6 @@ _OF_ONE_REQUEST = frozenset(
 """True of the request that led the load only (`age` is told anew with every answer)."""
 _NOT_STORED = _HOP_BY_HOP | _OF_ONE_REQUEST
 
-# RFC 9110, section 15.4.5
-_OF_A_304 = frozenset({b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary"})
-
 # RFC 7239, section 4, with values as they are sent in practice (`host=a:8080` needs quotes by the letter).
 # What is left out of the key must hide no `host=` that a simpler parser would see: it holds no separator.
 _PAIR = re.compile(
@@ -106,10 +128,6 @@ _PAIR = re.compile(
     )?+[ \t]*+(?P<end>[,;]|\Z)""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-
-# RFC 9110, section 8.8.3; weak comparison (8.8.3.2) looks at the opaque part alone
-_ETAG = re.compile(rb'(?:W/)?("[^\x00-\x20"\x7f]*+")')
-_ETAGS = re.compile(rb'(?:[ \t]*+(?:(?:W/)?"[^\x00-\x20"\x7f]*+")?+[ \t]*+(?:,|\Z))*+')
 
 _BLANKS = re.compile(rb"[ \t]+")
 _SEPARATORS = re.compile(rb" ?([,;]) ?")
@@ -176,54 +194,3 @@ def storable_headers(headers: Headers, extra: frozenset[bytes] = frozenset()) ->
     named = {option.lower() for option in members(value for name, value in lowered if name == b"connection")}
     dropped = _NOT_STORED | extra | named
     return tuple(field for field in lowered if field[0] not in dropped)
-
-
-def precondition(request_headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request carries a condition that only the origin may judge: If-Match or If-Unmodified-Since.
-
-    They ask about the origin's current state, and a cache must not evaluate them (RFC 9111, section 4.3.2):
-    such a request is for the origin, with its headers (a bypass). If-Range without Range means nothing
-    (RFC 9110, section 13.1.5).
-    """
-    return not _FOR_THE_ORIGIN.isdisjoint([name for name, _ in request_headers])
-
-
-def not_modified(request_headers: Iterable[tuple[bytes, bytes]], status: int, stored: Headers) -> bool:
-    """Whether the client has this stored answer already, so that a 304 will do (RFC 9111, section 4.3.2).
-
-    Only for GET, HEAD and QUERY (RFC 9110, section 13.1.2: elsewhere a match means 412, which is the origin's
-    to say). In doubt the whole answer is sent: that is always right.
-    """
-    wanted: dict[bytes, list[bytes]] = {}
-    for name, value in request_headers:
-        if name in CONDITIONALS:
-            wanted.setdefault(name, []).append(value.strip(b" \t"))
-    if not wanted or not 200 <= status < 300:  # RFC 9110, section 13.2.1
-        return False
-    if b"if-none-match" in wanted:  # section 13.1.3: then If-Modified-Since is ignored
-        return _none_match(b", ".join(wanted[b"if-none-match"]), stored)
-    return status == 200 and _unmodified(wanted.get(b"if-modified-since", []), stored)
-
-
-def _none_match(condition: bytes, stored: Headers) -> bool:
-    """RFC 9110, section 13.1.2."""
-    if condition == b"*":
-        return True
-    tags = [_ETAG.fullmatch(value.strip(b" \t")) for name, value in stored if name == b"etag"]
-    if len(tags) != 1 or tags[0] is None or not _ETAGS.fullmatch(condition):
-        return False
-    return tags[0][1] in _ETAG.findall(condition)
-
-
-def _unmodified(since: list[bytes], stored: Headers) -> bool:
-    """RFC 9110, section 13.1.3: several fields, or an invalid date, are ignored."""
-    modified = [value for name, value in stored if name == b"last-modified"]
-    if len(since) != 1 or len(modified) != 1:
-        return False
-    limit, changed = parse_http_date(since[0]), parse_http_date(modified[0])
-    return limit is not None and changed is not None and changed <= limit
-
-
-def not_modified_headers(stored: Headers) -> Headers:
-    """The fields of a stored answer that its 304 must repeat (RFC 9110, section 15.4.5)."""
-    return tuple(field for field in stored if field[0] in _OF_A_304)

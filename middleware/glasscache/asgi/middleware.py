@@ -10,6 +10,7 @@ from glasscache.asgi import http
 from glasscache.asgi._admin import AdminPages
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
+from glasscache.asgi._unsafe import Unsafe
 from glasscache.asgi.lifespan import watch_lifespan
 from glasscache.asgi.rules import Routes, Rule
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
@@ -48,16 +49,24 @@ class CacheMiddleware:
         token = stats_token or settings.stats_token
         self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token)
         self._routes = Routes([*self._admin.targets, *targets])
+        self._unsafe = Unsafe(app, self.cache, self._route_of)
+
+    def _route_of(self, scope: Scope) -> Route | None:
+        """The route of a request, if its answers may be stored."""
+        route = self._routes[_path_of(scope)].get(scope["method"])
+        return route if isinstance(route, Route) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
             path = scope["path"]
-            root = scope.get("root_path")
-            if root and (path == root or path.startswith(root + "/")):
-                path = path[len(root) :] or "/"
-            route = self._routes[path].get(scope["method"])
-            await (self.app if route is None else route)(scope, receive, send)
+            if scope.get("root_path"):
+                path = _path_of(scope)
+            routes = self._routes[path]
+            route = routes.get(scope["method"])
+            if route is None:
+                route = self._unsafe if "GET" in routes and scope["method"] not in http.SAFE else self.app
+            await route(scope, receive, send)
         elif scope["type"] == "lifespan":
             await watch_lifespan(self.app, (self.cache,), scope, receive, send, ending=self._admin.close)
         else:
@@ -106,3 +115,12 @@ class CacheMiddleware:
             return route.key_of(scope, body, tenant=tenant)
         except BypassError as bypass:
             raise ConfigurationError(f"key_for({method!r}, {path!r}): it is bypassed ({bypass.reason})") from None
+
+
+def _path_of(scope: Scope) -> str:
+    """The path that rules are about: below where the app is mounted."""
+    path: str = scope["path"]
+    root = scope.get("root_path")
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :] or "/"
+    return path

@@ -58,7 +58,9 @@ class Rule:
 
     `tags`: names for `invalidate(tag=)`, or a callable of the scope. `when`: a callable of the scope; False
     bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored
-    (errors only for `policy.negative_ttl`). `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a
+    (errors only for `policy.negative_ttl`); by default 200, and without a ttl whatever RFC 9111 allows.
+    `client_may_refresh`: hear the Cache-Control of requests (no-cache, max-age and so on), as rules without a ttl do:
+    anyone may then ask for a load. `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a
     request is bypassed. `name`: `cache.key_group` in telemetry (default: the path).
     """
 
@@ -77,7 +79,8 @@ class Rule:
     tags: Sequence[str] | Callable[[Any], Iterable[str]] = ()
     when: Callable[[Any], bool] | None = None
     store_if: Callable[[int, Headers], bool] | None = None
-    statuses: Sequence[int] = (200,)
+    statuses: Sequence[int] | None = None
+    client_may_refresh: bool = False
     max_loads: int | None = None
     max_body: int = 1024**2
     body_timeout: float = 10.0

@@ -58,6 +58,8 @@ class _Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     cost: _Seconds
     price: float
     number: Annotated[int, msgspec.Meta(ge=0)]
+    kept: _Seconds = 0.0
+    stale_if_unreachable: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -102,8 +104,10 @@ class Envelope:
             cost=entry.cost,
             price=entry.price,
             number=entry.number,
+            kept=entry.kept,
+            stale_if_unreachable=entry.stale_if_unreachable,
         )
-        times = (content.lifetime, entry.stale_while_revalidate, entry.stale_if_error)
+        times = (content.lifetime, entry.window)
         if not all(0 <= time < math.inf for time in times):
             raise UnstorableError(f"an entry whose times are {times} s cannot be stored outside of this process")
         data, code = _encode(content), CODES["none"]
@@ -130,7 +134,7 @@ class Envelope:
             raise EnvelopeError("shape") from None
         if content.key != key:
             raise EnvelopeError("key")
-        window = max(content.stale_while_revalidate, content.stale_if_error)
+        window = max(content.stale_while_revalidate, content.stale_if_error, content.kept)
         # whatever the store says: never longer than it was meant to live
         left = min(remaining, content.lifetime + window)
         if not (0 <= left < math.inf and math.isfinite(content.price) and math.isfinite(content.cost)):
@@ -150,6 +154,8 @@ class Envelope:
             cost=content.cost,
             price=content.price,
             number=content.number,
+            kept=content.kept,
+            stale_if_unreachable=content.stale_if_unreachable,
         )
 
     def _unseal(self, key: Key, data: bytes) -> tuple[int, bytes]:

@@ -217,11 +217,10 @@ class RedisStore:
 
     def _pack(self, key: Key, entry: Entry) -> tuple[bytes, bytes] | None:
         """What is stored, and for how many milliseconds; None: it is dead already."""
-        window = max(entry.stale_while_revalidate, entry.stale_if_error)
         lives = int(min(entry.dead_from - self._now(), self._max_ttl) * 1000)
         if lives < 1:
             return None
-        head = b"%b %b %d\n" % (_milliseconds(window), _milliseconds(entry.stale_while_revalidate), entry.number)
+        head = b"%b %b %d\n" % (_milliseconds(entry.window), _milliseconds(entry.stale_while_revalidate), entry.number)
         return head + self._envelope.seal(key, entry), b"%d" % lives
 
     async def _open(self, key: Key, value: bytes, left: int) -> Entry | None:
