@@ -101,7 +101,6 @@ def test_dates_at_the_edges(date: bytes, time: float) -> None:
         b"0",
         b"-1",
         b"784111777",
-        b"Mon, 06 Nov 1994 08:49:37 GMT",  # a Sunday
         b"Xyz, 06 Nov 1994 08:49:37 GMT",
         b"Sun, 06 Nox 1994 08:49:37 GMT",
         b"Sun, 6 Nov 1994 08:49:37 GMT",

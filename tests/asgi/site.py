@@ -13,6 +13,7 @@ from typing import Any
 
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.cache import Cache
+from glasscache.interfaces import Store
 from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores.memory import MemoryStore
 from glasscache.testing import RecordingTelemetry
@@ -107,11 +108,12 @@ class Site:
         limits: Limits | None = None,
         detail: Detail | None = None,
         telemetry: Any = None,
+        store: Store | None = None,
         **options: Any,
     ) -> None:
         self.telemetry = RecordingTelemetry()
         self.cache = Cache(
-            MemoryStore(),
+            store or MemoryStore(),
             policy=policy,
             limits=limits,
             detail=detail,

@@ -48,6 +48,8 @@ RULES: dict[str, dict[str, Any]] = {
     "small bodies": {"max_body": 6},
     "stale": {"ttl": 3, "stale_while_revalidate": 4, "stale_if_error": 60},
     "tags": {"tags": lambda scope: [scope["path"]]},
+    "the origin's own headers, by everyone": {"ttl": None, "shared": True},
+    "refreshing clients": {"client_may_refresh": True},
     "early": {"policy": Policy(early_refresh=5.0)},
 }
 
@@ -55,6 +57,10 @@ HEADERS = (
     (b"accept-language", b"de"),
     (b"accept-language", b"en"),
     (b"authorization", b"Bearer a"),
+    (b"cache-control", b"no-cache"),
+    (b"cache-control", b"max-age=3"),
+    (b"cache-control", b"only-if-cached"),
+    (b"cache-control", b"max-stale, foo"),
     (b"cookie", b"a=b"),
     (b"cookie", b"a=c"),
     (b"content-encoding", b"gzip"),
@@ -68,6 +74,7 @@ HEADERS = (
     (b"if-none-match", b'"a"'),
     (b"if-none-match", b'"b"'),
     (b"range", b"bytes=0-1"),
+    (b"if-range", b'"a"'),
     (b"transfer-encoding", b"chunked"),
     (b"user-agent", b"curl"),
     (b"x-forwarded-host", b"evil"),
@@ -117,7 +124,9 @@ def asks() -> st.SearchStrategy[Ask]:
     return st.builds(
         Ask,
         method=st.sampled_from(METHODS),
-        path=st.sampled_from(("/a", "/%61", "/etag", "/vary", "/cookie", "/chunks", "/error", "/elsewhere/a")),
+        path=st.sampled_from(
+            ("/a", "/%61", "/etag", "/no-cache", "/public", "/vary", "/cookie", "/chunks", "/error", "/elsewhere/a")
+        ),
         query=st.sampled_from(("", "q=1", "q=2", "q=1&r=1", "r=2&q=1")),
         hosts=st.sampled_from(HOSTS),
         headers=st.sampled_from(((), (), ((b"content-type", b"text/plain"),), ((b"accept-language", b"en"),))),
@@ -149,8 +158,9 @@ async def app(scope: Scope, receive: Receive, send: Send, seen: Seen) -> None:
     await asyncio.sleep(1 / 16)
     shown = repr((len(seen.by_app), visible, body)).encode()
     path = scope["path"]
-    headers = [(b"cache-control", b"max-age=9")]
-    headers += [(b"etag", b'"a"')] if path == "/etag" else []
+    said = {"/no-cache": b"no-cache, max-age=9", "/public": b"public, max-age=9"}
+    headers = [(b"cache-control", said.get(path, b"max-age=9"))]
+    headers += [(b"etag", b'"a"')] if path in ("/etag", "/no-cache") else []
     headers += [(b"vary", b"accept-language")] if path == "/vary" else []
     headers += [(b"set-cookie", b"a=b")] if path == "/cookie" else []
     chunks = (shown[:9], shown[9:]) if path == "/chunks" else (shown,)

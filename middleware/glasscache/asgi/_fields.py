@@ -139,8 +139,8 @@ def content_length(headers: Headers) -> int | None:
 def parse_http_date(value: bytes) -> float | None:
     """Unix time of one of the three formats of RFC 9110, section 5.6.7; None for everything else.
 
-    The weekday has to be right (RFC 5322, section 3.3). It also tells the century of a two-digit year, which
-    therefore takes no clock.
+    The weekday tells the century of a two-digit year, which therefore takes no clock; beside a full year it says
+    nothing, and many senders get it wrong.
     """
     for pattern in _DATES:
         if match := pattern.fullmatch(value.strip(b" \t")):
@@ -160,7 +160,9 @@ def _moment(part: dict[str, bytes], year: int) -> float | None:
     except ValueError:
         return None
     time = timedelta(hours=hour, minutes=minute, seconds=second)
-    return date.timestamp() + time.total_seconds() if date.weekday() == weekday else None
+    if weekday is None or ("short" in part and date.weekday() != weekday):
+        return None
+    return date.timestamp() + time.total_seconds()
 
 
 def parse_retry_after(values: Iterable[bytes], now_wall: float) -> float | None:

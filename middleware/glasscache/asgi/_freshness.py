@@ -79,6 +79,6 @@ def _guessed(fields: Fields, date: float) -> float | None:
 
 
 def _age(fields: Fields) -> float:
-    """Section 5.1: the first member counts; ignored if it is not a number."""
+    """Section 5.1: the first member counts, without parameters; ignored if it is not a number."""
     ages = members(fields.get(b"age", ()))
-    return (delta_seconds(ages[0]) if ages else None) or 0.0
+    return (delta_seconds(ages[0].partition(b";")[0]) if ages else None) or 0.0

@@ -63,10 +63,19 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     if answer.result == "collapsed":
         return cache_status.collapsed()
     assert answer.reader is not None
+    is_stored = answer.reader.stream.share is Share.ALL
     if answer.result == "revalidated":
-        return cache_status.revalidated(stored=answer.reader.stream.share is Share.ALL)
-    why: cache_status.Forward = "stale" if ask.stand_in else "vary-miss" if ask.marker else "uri-miss"
-    return cache_status.miss(stored=answer.reader.stream.share is Share.ALL, fwd=why)
+        return cache_status.revalidated(stored=is_stored, fwd=_why(ask))
+    return cache_status.miss(stored=is_stored, fwd=_why(ask))
+
+
+def _why(ask: Ask) -> cache_status.Forward:
+    """Why a request went on to the origin."""
+    if ask.stand_in is not None:
+        return "stale"
+    if ask.stale is not None and ask.wish is not None:
+        return "request"
+    return "vary-miss" if ask.marker is not None else "uri-miss"
 
 
 class Watcher:

@@ -151,6 +151,8 @@ def _forbidden(status: int, fields: Fields, directives: Directives, *, by_rule: 
     for name, reason in _FORBIDDING.items():
         if name in directives and not (not by_rule and _lifted(name, status, directives)):
             return reason
+    if b"must-understand" in directives and status not in _UNDERSTOOD:
+        return "not_understood"
     for name, reason in _FOR_ONE.items():
         if name in fields and (by_rule or name != b"clear-site-data"):
             return reason

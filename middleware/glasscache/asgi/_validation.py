@@ -60,9 +60,13 @@ def last_modified(headers: Headers) -> bytes | None:
 # --- received: what a confirmation changes (sections 3.2 and 4.3.4) -------------------------------------------------
 
 
+_OF_THE_BODY = frozenset({b"content-length", b"content-encoding", b"content-md5", b"content-range", b"etag"})
+"""What belongs to the bytes that are stored: a confirmation without a body has nothing to say of them."""
+
+
 def freshen(stored: Headers, update: Headers) -> Headers:
-    """The stored fields, each replaced by what the confirmation says of it; the length stays that of the body."""
-    news = tuple(field for field in update if field[0] != b"content-length")
+    """The stored fields, each replaced by what the confirmation says of it, but for those of the body itself."""
+    news = tuple(field for field in update if field[0] not in _OF_THE_BODY)
     named = {name for name, _ in news}
     return tuple(field for field in stored if field[0] not in named) + news
 

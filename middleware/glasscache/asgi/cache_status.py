@@ -36,9 +36,9 @@ def miss(*, stored: bool, fwd: Forward = "uri-miss") -> bytes:
     return b"glasscache; fwd=%b%b" % (fwd.encode(), b"; stored" if stored else b"")
 
 
-def revalidated(*, stored: bool) -> bytes:
+def revalidated(*, stored: bool, fwd: Forward = "stale") -> bytes:
     """The origin has confirmed a stored answer. `stored`: it may go on being stored."""
-    return b"glasscache; fwd=stale; fwd-status=304%b" % (b"; stored" if stored else b"")
+    return b"glasscache; fwd=%b; fwd-status=304%b" % (fwd.encode(), b"; stored" if stored else b"")
 
 
 def collapsed() -> bytes:
