@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.parser import HeaderParser
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,17 +27,23 @@ IMPORT_ALL = """
 import importlib, importlib.metadata, pkgutil, sys, warnings
 warnings.simplefilter("error")
 installed = importlib.metadata.files("glasscache")
-tops = {file.parts[0] for file in installed if not file.parts[0].endswith(".dist-info")}
+tops = {file.parts[0] for file in installed if file.parts[0] != ".." and not file.parts[0].endswith(".dist-info")}
 assert tops == set(sys.argv[1].split(",")), tops
 for top in tops:
     assert any(file.as_posix() == f"{top}/py.typed" for file in installed), f"{top} has no py.typed"
-for name in sys.argv[2:]:
+needs_another_extra = tuple(filter(None, sys.argv[2].split(",")))
+for name in sys.argv[3:]:
     package = importlib.import_module(name)
     assert package.__file__.startswith(sys.prefix), package.__file__
-    modules = [module.name for module in pkgutil.walk_packages(package.__path__, name + ".")]
-    for module in modules:
-        if not module.endswith("__main__"):
-            importlib.import_module(module)
+    folders, modules = [(package.__path__, name + ".")], []
+    while folders:  # not pkgutil.walk_packages: it imports the packages that it finds
+        for module in pkgutil.iter_modules(*folders.pop()):
+            if module.name.startswith(needs_another_extra) or module.name.endswith("__main__"):
+                continue
+            found = importlib.import_module(module.name)
+            modules.append(module.name)
+            if module.ispkg:
+                folders.append((found.__path__, module.name + "."))
     print(f"  {name}: {len(modules)} modules imported")
 """
 
@@ -65,10 +72,15 @@ async def use() -> None:
     assert_type(await cache.invalidate(all=True), int)
 """
 
-# What a package needs beyond the core, if anything: with the core alone, only `glasscache` must import.
-NEEDS_EXTRA = {"glasscache_exporters": "exporters"}
+# What needs an extra to import; all else must do so with the core alone.
+NEEDS_EXTRA = {
+    "glasscache_exporters": "exporters",
+    "glasscache.proxy": "proxy",
+    "glasscache.stores.redis": "redis",
+    "glasscache.stores._redis": "redis",
+}
 
-TOOLS = ["pytest", "hypothesis", "pydantic"]
+TOOLS = ["pytest", "hypothesis", "pydantic", "httpx", "prometheus-client"]
 CORE_TESTS = [
     "contracts",
     "asgi",
@@ -80,7 +92,14 @@ CORE_TESTS = [
     "test_policy.py",
 ]
 OTEL_TESTS = ["test_otel.py", "test_otel_quiet.py", "test_otel_spans.py"]
-TESTS: dict[str | None, list[str]] = {None: CORE_TESTS, "exporters": [*OTEL_TESTS, "test_exporters.py"]}
+EXPORTER_TESTS = [
+    "test_exporters.py",
+    "test_exported_events.py",
+    "test_console.py",
+    "test_openmetrics.py",
+    "test_metrics_port.py",
+]
+TESTS: dict[str | None, list[str]] = {None: CORE_TESTS, "exporters": [*OTEL_TESTS, *EXPORTER_TESTS]}
 
 # At the lowest versions these differ by what the SDK of that time can do, not by what we do.
 NOT_AT_MINIMUM = [
@@ -111,9 +130,9 @@ def packages() -> list[str]:
     return sorted(path.parent.name for root in SOURCE_ROOTS for path in (ROOT / root).glob("*/__init__.py"))
 
 
-def importable(extra: str | None) -> list[str]:
-    """The packages that must import when the wheel is installed with this extra, or with none."""
-    return [p for p in packages() if NEEDS_EXTRA.get(p) in (None, extra) or extra == "all"]
+def has(extra: str | None, name: str) -> bool:
+    """Whether this package or module must import when the wheel is installed with this extra, or with none."""
+    return NEEDS_EXTRA.get(name) in (None, extra) or extra == "all"
 
 
 def pins(lock: Path) -> dict[str, str]:
@@ -175,7 +194,10 @@ class Environment:
         """All that is declared is there, agrees with each other, and imports; what was imported."""
         self.uv("pip", "check", "--quiet", "--python", self.python)
         # As pytest would: the folder with the tests is on the path, and nothing else of ours.
-        return self.run(self.python, "-c", IMPORT_ALL, ",".join(packages()), *importable(extra))
+        others = ",".join(name for name in NEEDS_EXTRA if not has(extra, name))
+        return self.run(
+            self.python, "-c", IMPORT_ALL, ",".join(packages()), others, *filter(partial(has, extra), packages())
+        )
 
     def test(self, *files: str, leave_out: list[str] | None = None) -> str:
         """Run these of our tests against what is installed; pytest's last line."""

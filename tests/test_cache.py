@@ -16,7 +16,6 @@ from glasscache._null import NullTelemetry
 from glasscache.errors import CodecError, ConfigurationError, RecursiveLoadError
 from glasscache.otel import OtelTelemetry
 from glasscache.testing import FlakyStore, ManualClock, RecordingTelemetry
-from tests.support.otel_rig import Rig
 
 SECRET = "a secret of thirty-two characters"
 
@@ -183,25 +182,6 @@ def test_a_load_that_asks_for_its_own_key_is_told_so() -> None:
         with pytest.raises(RecursiveLoadError):
             await cache.get_or_load("k", load)
         await cache.aclose()
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("said", "source"), [({"key": "k"}, "api"), ({"tag": "t"}, "tag"), ({"all": True}, "api")], ids=repr
-)
-def test_a_removal_is_told_with_whether_it_went_by_a_tag(said: dict[str, Any], source: str) -> None:
-    async def scenario() -> None:
-        rig = Rig()
-        cache = make(telemetry=rig.telemetry)
-        await cache.get_or_load("k", Loader(), tags=("t",))
-        assert await cache.invalidate(**said) == 1
-        await cache.aclose()
-        assert dict(rig.span("cache.invalidate").attributes or {}) == {
-            "cache.invalidation.source": source,
-            "cache.invalidation.entry.count": 1,
-        }
-        assert rig.values("glasscache.invalidations") == {(source,): 1}
 
     run(scenario)
 

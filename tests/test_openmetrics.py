@@ -200,7 +200,7 @@ def test_text_is_escaped_and_survives() -> None:
 
 def test_attributes_that_are_no_text_are_written_as_json() -> None:
     shown = Shown()
-    shown.meter.create_counter("asked").add(1, {"yes": True, "n": 3, "f": 0.5, "list": ["a", "b"], "le": "kept"})
+    shown.meter.create_counter("asked").add(1, {"yes": True, "n": 3, "f": 0.5, "list": ("a", "b"), "le": "kept"})
     (sample,) = shown.page()["asked"].samples
     assert sample.labels == {"yes": "true", "n": "3", "f": "0.5", "list": '["a", "b"]', "le": "kept"}
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics.export import Sum
 
-from glasscache import otel
+from glasscache import Cache, otel
 from glasscache._events import (
     ServedStale,
     TierGauge,
 )
 from glasscache._otel_metrics import Bounded, _made
-
-if TYPE_CHECKING:
-    pass
-
 from tests.support.otel_rig import Rig, Source, drive_everything, in_a_process_of_its_own
 
 _LOAD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -311,3 +308,25 @@ def test_the_child_of_a_fork_counts_from_zero_and_its_parent_goes_on() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), group.hits)
     """)
     assert told.split() == ["0", "5"]
+
+
+@pytest.mark.parametrize(
+    ("said", "source"), [({"key": "k"}, "api"), ({"tag": "t"}, "tag"), ({"all": True}, "api")], ids=repr
+)
+def test_a_removal_is_told_with_whether_it_went_by_a_tag(said: dict[str, Any], source: str) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        cache = Cache(telemetry=rig.telemetry, key_secret="a secret of thirty-two characters")
+        await cache.get_or_load("k", load_value, tags=("t",))
+        assert await cache.invalidate(**said) == 1
+        await cache.aclose()
+        assert dict(rig.span("cache.invalidate").attributes or {}) == {
+            "cache.invalidation.source": source,
+            "cache.invalidation.entry.count": 1,
+        }
+        assert rig.values("glasscache.invalidations") == {(source,): 1}
+
+    async def load_value() -> str:
+        return "value"
+
+    asyncio.run(scenario())

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
+from tests.support.otel_rig import Rig
 from tests.support.otlp import grpc_receiver
 from tests.support.otlp_model import Span
 from tests.telemetry import contract
@@ -163,3 +165,9 @@ def test_with_tracing_inside_a_trace_begins_at_the_load_and_no_server_span_tells
     assert not [span for span in spans if "cache.result" in span.attributes]
     assert not [link for span in ours for link in span.links if link.attributes["cache.link.type"] == "refresh_trigger"]
     assert {span.scope for span in spans} > {"glasscache", "site"}
+
+
+def test_under_a_hush_instrumented_clients_are_told_to_make_no_spans() -> None:
+    with Rig().telemetry.hushed():
+        assert not is_instrumentation_enabled()
+    assert is_instrumentation_enabled()
