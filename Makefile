@@ -38,8 +38,8 @@ test: $(READY)  ## run all tests, with branch coverage at 100 % (one file: .venv
 	$(PYTEST) --cov --cov-report=term -m "not soak and not seeded" $(ARGS)
 	$(if $(ARGS),,$(PYTEST) -m seeded)
 
-soak: $(READY)  ## run the seeded scenarios with 10,000 seeds each, and the tests that take long
-	GLASSCACHE_SOAK=1 $(PYTEST) -m "seeded or soak" $(ARGS)
+soak: $(READY)  ## run the seeded scenarios with 10,000 seeds each and the tests that take long, print their figures
+	GLASSCACHE_SOAK=1 $(PYTEST) -m "seeded or soak" -rP $(ARGS)
 
 bench: $(READY)  ## measure glasscache and its peers: docs/benchmarks.md (5 minutes on 2 cores)
 	$(BIN)/python -m tests.bench.run $(ARGS)

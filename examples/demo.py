@@ -123,8 +123,17 @@ async def visit(server: Server, listener: socket.socket, options: argparse.Names
     if options.once or code:
         server.should_exit = True
     else:
-        console.print(TRY.format(url=url, ttl=SEARCH_TTL), markup=False, soft_wrap=True)
+        console.print(TRY.format(url=url, ttl=SEARCH_TTL, second=second_machine()), markup=False, soft_wrap=True)
     return code
+
+
+def second_machine() -> str:
+    """How to start one that shares the answers of this one; nothing where they are kept in this process alone."""
+    kind, where = os.environ.get("CACHE_TYPE", "memory"), os.environ.get("REDIS_URL", "")
+    if kind == "memory":
+        return ""
+    shown = "$REDIS_URL" if "@" in where else where  # a password belongs on no screen
+    return SECOND.format(key=os.environ["GLASSCACHE_KEY"], kind=kind, where=shown)
 
 
 TRY = """
@@ -139,8 +148,15 @@ Try it, twice: the second answer comes from the cache. A search is fresh for {tt
     -d '{{"question": "How do I cancel a task?"}}'
 
   curl {url}/metrics/cache
-
+{second}
 Ctrl-C ends it.
+"""
+
+SECOND = """
+A second machine, in another terminal, finds the answers of this one there:
+
+  GLASSCACHE_KEY={key} \\
+    CACHE_TYPE={kind} REDIS_URL={where} make demo
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import demo
 from tests.support.redis_process import RedisProcess
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
@@ -28,9 +29,9 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def test_once_shows_the_outcomes_and_a_burst_that_came_to_one_load_then_ends() -> None:
-    with start("--once", *SMALL) as demo:
-        printed, _ = demo.communicate(timeout=120)
-    assert demo.returncode == 0, printed
+    with start("--once", *SMALL) as show:
+        printed, _ = show.communicate(timeout=120)
+    assert show.returncode == 0, printed
     text = " ".join(printed.split())
     assert "Burst: 40 identical questions at once came to 1 load; all 40 were answered" in text
     assert "Cache-Status: 39 collapsed, 1 miss." in text
@@ -43,21 +44,37 @@ def test_once_shows_the_outcomes_and_a_burst_that_came_to_one_load_then_ends() -
     assert max(map(len, printed.splitlines())) <= 80
 
 
-def test_with_a_server_it_shows_the_same_and_shares_its_answers_there(tmp_path: Path) -> None:
+def test_with_a_server_a_second_machine_finds_the_answers_of_the_first_one_there(tmp_path: Path) -> None:
     with RedisProcess(tmp_path) as server:
         url = f"redis://127.0.0.1:{server.port}"
-        with start("--once", *SMALL, CACHE_TYPE="hybrid", REDIS_URL=url) as demo:
-            printed, _ = demo.communicate(timeout=120)
-        assert server.do("DBSIZE") > 0
-    assert demo.returncode == 0, printed
-    assert "Burst: 40 identical questions at once came to 1 load" in " ".join(printed.split())
+        shared = {"CACHE_TYPE": "hybrid", "REDIS_URL": url, "GLASSCACHE_KEY": "a secret of all machines of this test"}
+        printed = []
+        for _ in range(2):
+            with start("--once", *SMALL, **shared) as show:
+                printed.append(" ".join(show.communicate(timeout=120)[0].split()))
+            assert show.returncode == 0, printed
+    assert "Burst: 40 identical questions at once came to 1 load" in printed[0]
+    assert "Burst: 40 identical questions at once came to 0 loads" in printed[1]
+    assert "shared tier redis: ok leases held 0" in printed[1]
+
+
+def test_how_to_start_a_second_machine_is_said_where_there_can_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CACHE_TYPE", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GLASSCACHE_KEY", "key")
+    assert demo.second_machine() == ""
+    monkeypatch.setenv("CACHE_TYPE", "hybrid")
+    monkeypatch.setenv("REDIS_URL", "redis://host:1")
+    assert "GLASSCACHE_KEY=key \\\n    CACHE_TYPE=hybrid REDIS_URL=redis://host:1 make demo" in demo.second_machine()
+    monkeypatch.setenv("REDIS_URL", "redis://user:password@host:1")
+    assert "REDIS_URL=$REDIS_URL make" in demo.second_machine()
 
 
 def test_it_stays_up_for_the_lines_it_prints_and_ctrl_c_ends_it_without_a_traceback() -> None:
-    with start(*SMALL) as demo:
-        assert demo.stdout is not None
+    with start(*SMALL) as show:
+        assert show.stdout is not None
         printed = []
-        for line in demo.stdout:
+        for line in show.stdout:
             printed.append(line)
             if "Ctrl-C ends it" in line:
                 break
@@ -65,18 +82,18 @@ def test_it_stays_up_for_the_lines_it_prints_and_ctrl_c_ends_it_without_a_traceb
         assert url is not None, printed
         body = {"question": "What does the with statement do?"}
         asked = [httpx.post(f"{url[0]}/ask", json=body, trust_env=False) for _ in range(2)]
-        demo.send_signal(signal.SIGINT)
-        rest, _ = demo.communicate(timeout=30)
+        show.send_signal(signal.SIGINT)
+        rest, _ = show.communicate(timeout=30)
     assert "; hit; ttl=" in asked[1].headers["cache-status"]
     assert asked[0].content == asked[1].content
     assert rest.strip() == ""
-    assert demo.returncode == 130
+    assert show.returncode == 130
 
 
 def test_a_wrong_environment_is_refused_before_anything_is_built() -> None:
-    with start("--once", CACHE_TYPE="floppy") as demo:
-        printed, _ = demo.communicate(timeout=60)
-    assert demo.returncode == 1
+    with start("--once", CACHE_TYPE="floppy") as show:
+        printed, _ = show.communicate(timeout=60)
+    assert show.returncode == 1
     assert "CACHE_TYPE" in printed
     assert "Traceback" not in printed
     assert "Index" not in printed
@@ -84,23 +101,23 @@ def test_a_wrong_environment_is_refused_before_anything_is_built() -> None:
 
 @pytest.mark.parametrize("marker", ["Index Python's documentation", "Serving on"])
 def test_ctrl_c_in_the_middle_ends_it_without_a_traceback(marker: str) -> None:
-    with start("--requests=100000", *SMALL[::2]) as demo:
-        assert demo.stdout is not None
-        for line in demo.stdout:
+    with start("--requests=100000", *SMALL[::2]) as show:
+        assert show.stdout is not None
+        for line in show.stdout:
             if marker in line:
                 break
-        demo.send_signal(signal.SIGINT)
-        rest, _ = demo.communicate(timeout=30)
+        show.send_signal(signal.SIGINT)
+        rest, _ = show.communicate(timeout=30)
     assert "Traceback" not in rest
-    assert demo.returncode == 130
+    assert show.returncode == 130
 
 
 def test_a_port_that_is_taken_is_refused_at_once_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with start(f"--port={port}") as demo:
-            printed, _ = demo.communicate(timeout=60)
-    assert demo.returncode == 1
+        with start(f"--port={port}") as show:
+            printed, _ = show.communicate(timeout=60)
+    assert show.returncode == 1
     assert f"Cannot serve on port {port} (" in printed
     assert "name another one with --port" in printed
     assert "Index" not in printed

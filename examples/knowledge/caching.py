@@ -19,7 +19,10 @@ def make_cache() -> Cache:
 
 
 def add_cache(app: FastAPI, cache: Cache, *, search_ttl: float = 60) -> None:
-    """Answer repeated questions from memory; searches stay fresh for `search_ttl` seconds."""
+    """Answer repeated questions from memory; searches stay fresh for `search_ttl` seconds.
+
+    By whichever name or port the service is reached, its answers are the same (`host=False`): machines share them.
+    """
     key = json_body("question", "filters", ignore=("user", "trace_id"))
     app.add_middleware(
         CacheMiddleware,
@@ -29,12 +32,13 @@ def add_cache(app: FastAPI, cache: Cache, *, search_ttl: float = 60) -> None:
                 "/ask",
                 methods=("POST", "QUERY"),
                 key=key,
+                host=False,
                 ttl=300,
                 stale_while_revalidate=60,
                 stale_if_error=600,
             ),
-            Rule("/ask/stream", methods=("POST",), key=key, ttl=300),
-            Rule("/search", ttl=search_ttl, stale_while_revalidate=60),
+            Rule("/ask/stream", methods=("POST",), key=key, host=False, ttl=300),
+            Rule("/search", host=False, ttl=search_ttl, stale_while_revalidate=60),
         ],
         stats_path="/metrics/cache",
     )

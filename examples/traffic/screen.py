@@ -92,6 +92,9 @@ def statistics(stats: Mapping[str, Any]) -> Table:
         ("bypassed", _by(stats["bypass"])),
         ("removed", _by(stats["evictions"])),
     ]
+    if stats["tiers"]:
+        shared = ", ".join(f"{tier}: {state}" for tier, state in stats["tiers"].items())
+        cells += [("shared tier", shared), ("leases held", f"{stats['leases']:,}")]
     for (left, left_value), (right, right_value) in zip(cells[::2], cells[1::2], strict=True):
         table.add_row(left, left_value, right, right_value)
     return table
