@@ -90,16 +90,16 @@ class Flight(Stream):
             self._pace()  # one reader's own: its pace and its disconnect, as if unwrapped
         self._wake()
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: bytes, *, is_last: bool = False) -> None:
         """The next piece of the body. OSError once the flight is stopped (that is how an app learns of a
-        disconnect).
+        disconnect). The last piece waits for no room: a reader that takes it should see that it is the end.
         """
         if chunk and not self.stopping:
             self.note_progress()
             if not self.buffer.append(chunk) and not self.buffer.paced:
                 self._pace()
             self._wake()
-            while self.buffer.is_full and not self.stopping:
+            while not is_last and self.buffer.is_full and not self.stopping:
                 await self.buffer.wait_for_room(self._cut_the_slowest)
                 self.note_progress()  # the origin was not at fault
         if self.stopping:

@@ -17,6 +17,7 @@ import h11
 from glasscache import Cache, MemoryStore
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.proxy import Edge, ReverseProxy, Timeouts
+from glasscache.proxy.server import SETTINGS
 from tests.support.servers import RawConnection, live_server
 
 PATIENCE = 20.0
@@ -34,9 +35,7 @@ class Talk:
     async def request(self) -> h11.Request:
         """Read the next request's head. EOFError when there is none."""
         if self.parser.our_state is h11.SEND_RESPONSE:  # the last answer was written past the parser
-            trailing = self.parser.trailing_data[0]
             self.parser = h11.Connection(h11.SERVER)
-            self.parser.receive_data(trailing)
         event = await self.event()
         if not isinstance(event, h11.Request):
             raise EOFError
@@ -152,7 +151,7 @@ async def proxied(
         cache = Cache(MemoryStore(), key_secret=SECRET)
         proxy = ReverseProxy(origin.url, timeouts=timeouts, **options)
         app = Edge(CacheMiddleware(proxy, cache=cache, rules=rules))
-        served = live_server(app, loop="uvloop", http="httptools", date_header=False, server_header=False)
+        served = live_server(app, loop="uvloop", **SETTINGS)
         server = await asyncio.to_thread(served.__enter__)
         try:
             async with asyncio.timeout(PATIENCE):

@@ -206,16 +206,17 @@ class Recorder:
         chunk = bytes(message.get("body", b""))
         self._received += len(chunk)
         more = message.get("more_body", False)
+        is_last = not more and not head.has_trailers
         if self._held:
             await self._flight.write(self._held)
             self._held = b""
         if more and self._received == self._length:
             self._held = chunk  # nobody has it whole before it is stored: who asks again at once finds it
         else:
-            await self._flight.write(chunk)
+            await self._flight.write(chunk, is_last=is_last)
         if more:
             await asyncio.sleep(0)  # an app that computes without awaiting must not hold back what it has sent
-        elif not head.has_trailers:
+        elif is_last:
             self._finish(head)
 
     async def _confirm(self, stale: Entry, message: Message, head: Head) -> None:

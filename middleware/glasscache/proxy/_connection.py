@@ -8,7 +8,8 @@ was wrong, and are for logs: a client sees the status alone.
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias
+import math
+from typing import TypeAlias, cast
 
 import h11
 
@@ -36,8 +37,8 @@ class Connection:
         self.is_reused: bool = False
         self.has_answered: bool = False
         """Whether a byte of an answer has come in this exchange."""
-        self.is_uploading: bool = False
-        """Whether a request is still being sent: until it is, nobody can wait too long for the answer."""
+        self.answer_due: float = 0.0
+        """Loop time before which the upstream cannot be late: it still gets the request."""
         self.rests_until: float = 0.0
         """Loop time after which it is not used again."""
 
@@ -45,6 +46,10 @@ class Connection:
     def is_quiet(self) -> bool:
         """Whether it may be used: nobody has said anything since its last answer."""
         return self._wire.is_quiet
+
+    def upload(self, *, is_over: bool) -> None:
+        """A request with content begins, or is over: from then on its answer may take `read_timeout`."""
+        self.answer_due = asyncio.get_running_loop().time() + self._read_timeout if is_over else math.inf
 
     async def send(self, event: h11.Event) -> None:
         """Send a request, or a piece of its body. ProxyError if that cannot be done."""
@@ -71,7 +76,7 @@ class Connection:
                 async with asyncio.timeout(self._read_timeout):
                     data = await self._wire.read()
             except TimeoutError:
-                if self.is_uploading:
+                if asyncio.get_running_loop().time() < self.answer_due:
                     continue
                 raise ProxyError(504, f"the upstream sent nothing for {self._read_timeout:g} s") from None
             except OSError as error:
@@ -79,7 +84,7 @@ class Connection:
             self.has_answered = self.has_answered or bool(data)
             if not data and self._http.their_state is h11.SEND_RESPONSE and not self.has_answered:
                 raise ProxyError(502, "the upstream ended the connection without an answer")
-            self._receive(data)
+            self._http.receive_data(data)
 
     def event(self) -> Event | None:
         """The next piece of the answer if it has come; None: not yet. ProxyError if it is nonsense."""
@@ -87,17 +92,8 @@ class Connection:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
             raise ProxyError(502, f"the answer is no HTTP/1.1, or was cut short: {error}") from error
-        if event is h11.NEED_DATA:
-            return None
-        if isinstance(event, h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage):
-            return event
-        raise ProxyError(502, f"the upstream did what nobody asked it for ({event!r})")
-
-    def _receive(self, data: bytes) -> None:
-        try:
-            self._http.receive_data(data)
-        except h11.RemoteProtocolError as error:
-            raise ProxyError(502, f"the answer is no HTTP/1.1: {error}") from error
+        # of a server that nobody asked for another protocol, h11 accepts nothing else before the end of a message
+        return None if event is h11.NEED_DATA else cast("Event", event)
 
     def renew(self) -> bool:
         """Make ready for another request; False if there can be none on this connection."""
@@ -108,7 +104,7 @@ class Connection:
         if left_over or not self.is_quiet:
             return False
         http.start_next_cycle()
-        self.is_reused, self.has_answered = True, False
+        self.is_reused, self.has_answered, self.answer_due = True, False, 0.0
         return True
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from glasscache.proxy.errors import ProxyError
 
 # RFC 9110, section 9.2.2: may be sent again
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+_CONTINUE = 100  # it is the server's to say: the upstream was not asked (section 10.1.1)
 _STATUSES = range(200, 600)  # section 15; what is beyond, servers cannot send
 
 
@@ -61,13 +62,13 @@ class Exchange:
 
     async def run(self, connection: Connection) -> None:
         """Ask, and pass the answer on. ProxyError if there is no whole one; RestedTooLong; ClientGone."""
-        listener: asyncio.Task[None] | None = None
+        await connection.send(self._request)
+        if self._has_body:
+            connection.upload(is_over=False)
+        else:
+            await connection.send(h11.EndOfMessage())
+        listener = asyncio.get_running_loop().create_task(self._listen(connection))
         try:
-            await connection.send(self._request)
-            connection.is_uploading = self._has_body
-            if not self._has_body:
-                await connection.send(h11.EndOfMessage())
-            listener = asyncio.get_running_loop().create_task(self._listen(connection))
             await self._answer(connection)
         except ProxyError as error:
             if self._failure is not None:
@@ -76,9 +77,8 @@ class Exchange:
                 raise RestedTooLong from error
             raise
         finally:
-            if listener is not None:
-                listener.cancel()
-                await asyncio.wait([listener])
+            listener.cancel()
+            await asyncio.wait([listener])
 
     # --- the request ------------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class Exchange:
         try:
             if self._has_body:
                 await self._upload(connection)
-            connection.is_uploading = False
+                connection.upload(is_over=True)
             while (await self._receive())["type"] != "http.disconnect":
                 pass
             self._failure = ClientGone()
@@ -120,7 +120,8 @@ class Exchange:
     async def _answer(self, connection: Connection) -> None:
         event = await connection.next_event()
         while isinstance(event, h11.InformationalResponse):
-            self._interim(event.status_code, _fields.end_to_end(event.headers))
+            if event.status_code != _CONTINUE:
+                self._interim(event.status_code, _fields.end_to_end(event.headers))
             event = await connection.next_event()
         assert isinstance(event, h11.Response)
         if event.status_code not in _STATUSES:

@@ -6,8 +6,10 @@ has no message. Date and Server are the upstream's; what a client says of itself
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -49,21 +51,28 @@ class Protocol(HttpToolsProtocol):
             may_hint = False
 
 
+SETTINGS: dict[str, Any] = {
+    "http": Protocol,
+    "ws": "none",
+    "lifespan": "on",
+    "log_config": None,
+    "date_header": False,
+    "server_header": False,
+    "proxy_headers": False,
+}
+"""What uvicorn is told."""
+
+
 def serve(app: ASGIApp, listener: socket.socket, *, access_log: bool = False) -> None:
     """Serve what comes to `listener` until the process is told to end (SIGINT, SIGTERM)."""
-    uvicorn.Server(configuration(app, access_log=access_log)).run(sockets=[listener])
+    with suppress(_ToldToEnd):  # so that what is open around the server is closed, too
+        signal.signal(signal.SIGTERM, _end)  # uvicorn raises it anew when it has ended
+        uvicorn.Server(uvicorn.Config(app, access_log=access_log, **SETTINGS)).run(sockets=[listener])
 
 
-def configuration(app: ASGIApp, **settings: Any) -> uvicorn.Config:
-    """What uvicorn is told."""
-    return uvicorn.Config(
-        app,
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        date_header=False,
-        server_header=False,
-        proxy_headers=False,
-        **settings,
-    )
+class _ToldToEnd(BaseException):
+    """By SIGTERM."""
+
+
+def _end(_signal: int, _frame: object) -> None:
+    raise _ToldToEnd
