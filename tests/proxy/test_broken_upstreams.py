@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from glasscache.asgi import Rule
-from glasscache.proxy import Timeouts
-from tests.proxy.upstream import Script, Talk, answering, closing, get, proxied
+from glasscache.proxy import ReverseProxy, Timeouts
+from tests.proxy.upstream import Script, Talk, answering, closing, get, proxied, upstream
+from tests.support.asgi import Client
 from tests.support.servers import CutOff
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -107,23 +108,28 @@ def test_bytes_behind_an_answer_are_never_taken_for_the_next_one() -> None:
 
 def test_bytes_that_come_while_a_connection_rests_make_it_unusable() -> None:
     async def scenario() -> None:
-        poison, is_sent = asyncio.Event(), asyncio.Event()
+        is_resting, is_poisoned = asyncio.Event(), asyncio.Event()
 
         async def script(talk: Talk) -> None:
             await talk.request()
             await talk.send(WHOLE)
-            if not is_sent.is_set():
-                await poison.wait()
+            await is_resting.wait()
+            if not is_poisoned.is_set():
                 await talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
-                is_sent.set()
+                is_poisoned.set()
             await talk.until_closed()
 
-        async with proxied(script, rules=RULES) as (origin, port):
-            assert (await get(port, "/a"))[2] == b"whole"
-            poison.set()
-            await is_sent.wait()
-            assert (await get(port, "/b"))[2] == b"whole"
+        async with upstream(script) as origin:
+            client = Client(proxy := ReverseProxy(origin.url))
+            assert (await client.request("GET", "/a")).body == b"whole"
+            is_resting.set()
+            await is_poisoned.wait()
+            async with asyncio.timeout(10):
+                while all(connection.is_quiet for connection in proxy.pool().resting):  # noqa: ASYNC110 - what was sent comes when it comes
+                    await asyncio.sleep(0)
+            assert (await client.request("GET", "/b")).body == b"whole"
             assert origin.connections == 2
+            proxy.close()
 
     asyncio.run(scenario())
 

@@ -26,7 +26,7 @@ class Pool:
         self._timeouts = timeouts
         self._free = asyncio.Semaphore(max_connections)
         self._tls = tls
-        self._resting: deque[Connection] = deque()
+        self.resting: deque[Connection] = deque()
 
     async def take(self, *, fresh: bool = False) -> Connection:
         """A connection for one exchange, which must be given back; `fresh`: none that was used before. ProxyError."""
@@ -46,20 +46,20 @@ class Pool:
         self._free.release()
         if self._timeouts.keep_alive > 0 and connection.renew():
             connection.rests_until = asyncio.get_running_loop().time() + self._timeouts.keep_alive
-            self._resting.append(connection)
+            self.resting.append(connection)
         else:
             connection.close()
         self._retire()
 
     def close(self) -> None:
         """End the connections that rest."""
-        while self._resting:
-            self._resting.pop().close()
+        while self.resting:
+            self.resting.pop().close()
 
     def _rested(self) -> Connection | None:
         self._retire()
-        while self._resting:
-            connection = self._resting.pop()
+        while self.resting:
+            connection = self.resting.pop()
             if connection.is_quiet:
                 return connection
             connection.close()
@@ -67,8 +67,8 @@ class Pool:
 
     def _retire(self) -> None:
         now = asyncio.get_running_loop().time()
-        while self._resting and self._resting[0].rests_until <= now:
-            self._resting.popleft().close()
+        while self.resting and self.resting[0].rests_until <= now:
+            self.resting.popleft().close()
 
     async def _connect(self) -> Connection:
         upstream, timeouts = self._upstream, self._timeouts
