@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -92,6 +93,20 @@ def test_never_more_connections_than_allowed_and_who_comes_later_goes_with_the_n
     asyncio.run(scenario())
 
 
+def test_a_call_in_the_moment_of_the_last_answer_is_made_as_well(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        who = clients(at(server))
+        batches = Batches(who, limit=1)
+        async with asyncio.timeout(20.0):
+            for number in range(10):
+                assert await answers(batches, FUSSY, 1 + number) == [b"%d" % each for each in range(1 + number)]
+                with pytest.raises(StoreError):
+                    await batches.call(FUSSY, [b"k"], [b"bad"])
+        await who.aclose()
+
+    asyncio.run(scenario())
+
+
 def test_an_error_of_one_call_is_nobody_elses(server: RedisProcess) -> None:
     async def scenario() -> None:
         who = clients(at(server))
@@ -171,6 +186,27 @@ def test_calls_that_are_not_answered_in_time_fail_and_their_connection_is_used_n
                 await answered()
                 await batches.aclose(1.0)
                 await who.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_was_sent_in_part_leaves_no_answer_to_the_next(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with RedisProcess(tmp_path) as server:
+            who = clients(at(server), timeout=0.5)
+            batches = Batches(who, limit=1)
+            await answers(batches, ECHO, 1)
+            server.signal(signal.SIGSTOP)
+            large = batches.call(ECHO, [b"k"], [b"x" * 32 * 1024**2])  # more than all buffers on the way hold
+            with pytest.raises(StoreError, match=r"no answer within 0\.5 s"):
+                await large
+            server.signal(signal.SIGCONT)
+            async with asyncio.timeout(20.0):  # a busy machine may miss the 0.5 s
+                while isinstance(answer := (await answers(batches, ECHO, 1))[0], StoreError):
+                    pass
+            assert answer == b"0", "not what was left over"
+            await batches.aclose(1.0)
+            await who.aclose()
 
     asyncio.run(scenario())
 

@@ -113,19 +113,25 @@ class Batches:
     async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_worker_due = False
         waiting = self._waiting
-        while waiting:
-            batch = [waiting.popleft() for _ in range(min(len(waiting), _MOST))]
-            if waiting:
-                self._need_worker(loop)
-            try:
-                await self._run(batch)
-            except asyncio.CancelledError:
-                for call in (*batch, *waiting):
-                    call.fail(StoreError("closed while the operation was under way"))
-                raise
-            except Exception as error:
-                for call in batch:
-                    call.fail(error)
+        try:
+            while waiting:
+                batch = [waiting.popleft() for _ in range(min(len(waiting), _MOST))]
+                if waiting:
+                    self._need_worker(loop)
+                await self._answer(batch)
+        finally:  # at once: a call that is made before the loop's next turn must not take this for a worker
+            self._workers.discard(_current_task())
+
+    async def _answer(self, batch: Sequence[Call]) -> None:
+        try:
+            await self._run(batch)
+        except asyncio.CancelledError:
+            for call in (*batch, *self._waiting):
+                call.fail(StoreError("closed while the operation was under way"))
+            raise
+        except Exception as error:
+            for call in batch:
+                call.fail(error)
 
     async def _run(self, batch: Sequence[Call]) -> None:
         client = self._clients()
@@ -173,7 +179,7 @@ class Batches:
 
     async def _exchange(self, connection: AbstractConnection, calls: Sequence[Call]) -> Sequence[Call]:
         """Send all, then read all. The connection is closed unless every answer was read."""
-        worker, refused = _current_task(), []
+        worker, refused, is_whole = _current_task(), [], False
         sweep = self._sweep(connection.socket_timeout)
         sweep.begin(worker)
         try:
@@ -187,12 +193,15 @@ class Batches:
                     call.fail(error)
                 if number % _RENEWED == _RENEWED - 1:
                     sweep.begin(worker)  # it answers: the time is for what is left
+            is_whole = True
         except asyncio.CancelledError:
             if sweep.end(worker) or worker.uncancel():
                 raise  # by somebody else
             raise TimeoutError(f"no answer within {sweep.seconds:g} s") from None
         finally:
             sweep.end(worker)
+            if not is_whole:  # redis-py closes it after most errors, but not when a write was cut off
+                await connection.disconnect(nowait=True)
         return refused
 
     def _sweep(self, timeout: float | None) -> Sweep[asyncio.Task[Any]]:
