@@ -91,7 +91,7 @@ def test_each_worker_takes_the_first_port_that_is_free_and_one_too_many_waits_fo
         assert 'of="2"' in get(servers[1]).text
         servers[0].close()
         assert until_open(servers[2]) == port
-    assert f"no port from {port} to {port + 1} is free for the metrics of process" in caplog.text
+    assert f"no port from {port} to {port + 1} can be opened for the metrics of process" in caplog.text
     assert f"are on port {port + 1}" in caplog.text
 
 
@@ -151,7 +151,7 @@ def test_configure_opens_the_port_of_the_environment_and_each_child_takes_one_of
             os.environ.update(GLASSCACHE_METRICS_PORT="{port}", GLASSCACHE_METRICS_TOKEN="sesame", WEB_CONCURRENCY="1")
             for signal in ("TRACES", "METRICS", "LOGS"):
                 os.environ[f"OTEL_{{signal}}_EXPORTER"] = "none"
-            import httpx, re
+            import httpx, re, time
             from glasscache_exporters import configure
 
             exporters = configure()
@@ -166,6 +166,8 @@ def test_configure_opens_the_port_of_the_environment_and_each_child_takes_one_of
             show("parent")
             child = os.fork()
             if child == 0:
+                while exporters.metrics_server.port is None:
+                    time.sleep(0.01)
                 show("child")
             else:
                 os.waitpid(child, 0)
@@ -180,7 +182,7 @@ def test_a_child_whose_parent_found_no_port_takes_one() -> None:
     with two_free_ports() as port:
         printed = in_a_process_of_its_own(f"""
             os.environ["WEB_CONCURRENCY"] = "1"
-            import logging, socket
+            import logging, socket, time
             logging.disable()
             from opentelemetry.sdk.metrics import MeterProvider
             from glasscache_exporters import serve_metrics
@@ -190,19 +192,30 @@ def test_a_child_whose_parent_found_no_port_takes_one() -> None:
             child = os.fork()
             if child:
                 os.waitpid(child, 0)
+            while not child and server.port is None:
+                time.sleep(0.01)
             print(server.port, flush=True)
             server.close()
         """)
     assert printed.splitlines() == [str(port + 1), "None"]
 
 
-def test_a_port_of_the_environment_that_is_no_number_is_refused() -> None:
+def test_what_the_environment_says_wrong_of_the_page_is_refused_and_can_be_mended() -> None:
     printed = in_a_process_of_its_own("""
-        os.environ.update(GLASSCACHE_METRICS_PORT="9464x")
+        for signal in ("TRACES", "METRICS", "LOGS"):
+            os.environ[f"OTEL_{signal}_EXPORTER"] = "none"
         from glasscache_exporters import configure
-        try:
-            configure()
-        except Exception as error:
-            print(error)
+        for port in ("9464x", "0", None):
+            os.environ.pop("GLASSCACHE_METRICS_PORT", None)
+            if port is not None:
+                os.environ["GLASSCACHE_METRICS_PORT"] = port
+            try:
+                print(configure().metrics_server)
+            except Exception as error:
+                print(error)
     """)
-    assert printed == "GLASSCACHE_METRICS_PORT='9464x': give a number, such as 9464\n"
+    assert printed.splitlines() == [
+        "GLASSCACHE_METRICS_PORT='9464x': give a number, such as 9464",
+        "port=0: give a number from 1 to 65472, one port per worker",
+        "None",
+    ]

@@ -17,7 +17,7 @@ from glasscache.errors import ConfigurationError
 from glasscache.otel import names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from opentelemetry._logs import LoggerProvider
 
@@ -32,7 +32,7 @@ _SEVERITIES = (
 )
 
 
-def listen(provider: LoggerProvider, loggers: Iterable[str] = ()) -> list[tuple[logging.Logger, logging.Handler]]:
+def listen(provider: LoggerProvider, loggers: Sequence[str] = ()) -> list[tuple[logging.Logger, logging.Handler]]:
     """Send the events of the `glasscache` logger, and all records of `loggers` ("" is the root), by this provider.
 
     Returns what was added to what. Our logger lets INFO pass from now on, unless it has been told otherwise: that a

@@ -22,7 +22,7 @@ from glasscache_exporters._events import listen
 from glasscache_exporters._port import MetricsServer, serve_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
@@ -76,8 +76,8 @@ class Exporters:
     A process that ends by a signal has no exit: uvicorn raises its SIGTERM again. There, call `shutdown()` at
     the end of the app's lifespan, by `asyncio.to_thread`.
 
-    In the child of a fork (gunicorn's --preload) they go on with connections and a `service.instance.id` of
-    their own; gRPC itself does not survive a fork reliably: call `configure()` in the worker (gunicorn's
+    In the child of a fork (gunicorn's --preload) they go on with connections, figures and a `service.instance.id`
+    of their own; gRPC itself does not survive a fork reliably: call `configure()` in the worker (gunicorn's
     `post_fork`), or use http/protobuf.
     """
 
@@ -104,7 +104,7 @@ class Exporters:
         atexit.register(self.shutdown)
         _forks.tell(self)
 
-    def listen(self, loggers: Iterable[str] = ()) -> None:
+    def listen(self, loggers: Sequence[str] = ()) -> None:
         """Send the events of our logger, and all that `loggers` say; see `configure`."""
         self._listening += listen(self.logger_provider, loggers)
 
@@ -141,7 +141,7 @@ class Exporters:
         end = time.monotonic() + timeout
         late = [closer.signal for closer in self._closers if not closer.wait(end - time.monotonic())]
         if late:
-            signals = " and ".join([*([", ".join(late[:-1])] if late[1:] else []), late[-1]])
+            signals = " and ".join(filter(None, [", ".join(late[:-1]), late[-1]]))
             _logger.warning("gave up sending the last %s after %g s", signals, timeout)
         return not late and all(closer.succeeded for closer in self._closers)
 

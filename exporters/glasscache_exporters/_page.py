@@ -96,11 +96,13 @@ class Page:
     def answer(self, headers: Mapping[str, str], *, scope_labels: bool = False) -> Answer:
         """Answer a GET; names of headers in lower case. Never raises: what fails is logged, and answered by a 500."""
         try:
-            found = self.families(scope_labels=scope_labels)
+            return self._answer(headers, self.families(scope_labels=scope_labels))
         except Exception:
             _logger.exception("metrics could not be collected")
             body = b"metrics could not be collected; the log says why\n"
             return Answer(500, {"content-type": "text/plain; charset=utf-8", "content-length": str(len(body))}, body)
+
+    def _answer(self, headers: Mapping[str, str], found: list[Family]) -> Answer:
         is_open = wants_openmetrics(headers.get("accept", ""))
         body = (openmetrics if is_open else plain)(found).encode(errors="replace")
         about = {

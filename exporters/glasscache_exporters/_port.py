@@ -67,8 +67,12 @@ class MetricsServer:
     def __init__(self, endpoint: Endpoint, host: str, ports: range) -> None:
         self._endpoint = endpoint
         self._host = host
-        self._first, self._last = ports[0], ports[-1]
         self._ports = ports
+        self._ports_of_children = range(ports.start, ports.stop + 1)
+        self._server: _Server | None = None
+        why = self._open()
+        if why is not None and why.errno != errno.EADDRINUSE:
+            raise why
         self._start()
         _forks.tell(self)
 
@@ -93,30 +97,31 @@ class MetricsServer:
         self._closed.set()
         _forks.forget(self)
 
-    def _start(self) -> None:
-        self._closed = threading.Event()
-        self._server: _Server | None = None
-        self._open()
-        self._thread = threading.Thread(target=self._run, name="glasscache-metrics-port", daemon=True)
-        self._thread.start()
-
-    def _open(self) -> None:
+    def _open(self) -> OSError | None:
+        """Take the first port that is free; what was in the way, if it could not."""
+        why: OSError | None = None
         with _BINDING:
             for port in self._ports:
                 try:
                     self._server = _Server(self._host, port, self._endpoint)
-                    return
+                    return None
                 except OSError as error:
-                    if error.errno != errno.EADDRINUSE:
-                        raise
+                    why = error
+        return why
+
+    def _start(self) -> None:
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="glasscache-metrics-port", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
-        if self._server is None:
-            _logger.warning(
-                "no port from %d to %d is free for the metrics of process %d", self._first, self._last, os.getpid()
-            )
-        while self._server is None and not self._closed.wait(_AGAIN):
-            self._open()
+        pause = 0.0
+        while self._server is None and not self._closed.wait(pause):
+            why = self._open()
+            if why is not None and not pause:
+                about = (self._ports[0], self._ports[-1], os.getpid(), why)
+                _logger.warning("no port from %d to %d can be opened for the metrics of process %d: %s", *about)
+            pause = _AGAIN
         if self._server is not None:
             _logger.info("metrics of process %d are on port %d", os.getpid(), self._server.server_port)
             with self._server as server:
@@ -127,7 +132,8 @@ class MetricsServer:
         """Take a port of its own; one more than there are workers, since their parent has one, too."""
         if self._server is not None:
             self._server.socket.close()
-        self._ports = range(self._first, self._last + 2)
+        self._server = None
+        self._ports = self._ports_of_children
         self._start()
 
 

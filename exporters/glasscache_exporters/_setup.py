@@ -66,15 +66,24 @@ def configure(
     port = environment.metrics_port()
     if path := environment.config_file():
         exporters = from_file(path, service_name=service_name, console=console, shutdown_timeout=shutdown_timeout)
+        _begin(exporters, port, loggers)
     else:
         exporters = build(service_name=service_name, console=console, shutdown_timeout=shutdown_timeout)
+        _begin(exporters, port, loggers)
         trace.set_tracer_provider(exporters.tracer_provider)
         metrics.set_meter_provider(exporters.meter_provider)
         _logs.set_logger_provider(exporters.logger_provider)
-    exporters.listen(loggers)
-    if port is not None:
-        exporters.serve(port, host=environment.metrics_host(), token=environment.metrics_token())
     return exporters
+
+
+def _begin(exporters: Exporters, port: int | None, loggers: Sequence[str]) -> None:
+    try:
+        if port is not None:
+            exporters.serve(port, host=environment.metrics_host(), token=environment.metrics_token())
+        exporters.listen(loggers)
+    except ConfigurationError:
+        exporters.shutdown()
+        raise
 
 
 def build(*, service_name: str | None = None, console: bool = False, shutdown_timeout: float = 5.0) -> Exporters:
