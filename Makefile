@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick instructions machines conformance browser lint format types layers package demo dashboards dashboards-check picture lock clean
+.PHONY: help setup test soak bench bench-quick instructions machines conformance browser lint format types layers package demo dashboards dashboards-check picture live-picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -95,6 +95,10 @@ dashboards-check: $(READY)  ## all that dashboards and alerts ask, asked of real
 
 picture: $(READY)  ## draw docs/demo.svg anew: what the demo prints on this machine
 	$(BIN)/python docs/record.py
+
+live-picture: $(READY)  ## draw docs/live-light.png and docs/live-dark.png anew: the live page after two minutes of load
+	$(BIN)/python -m tests.browser.parts
+	PYTHONPATH=build/browser/python $(BIN)/python -m tests.browser.picture
 
 lock: $(READY)  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade: take the newest releases)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \

@@ -15,6 +15,7 @@ try:  # this takes a second, in which Ctrl-C may come as well
     import secrets
     import socket
     from pathlib import Path
+    from urllib.parse import quote
 
     import uvicorn
     from fastapi import FastAPI
@@ -67,6 +68,8 @@ def listen(port: int) -> socket.socket:
 def build(options: argparse.Namespace, console: Console) -> FastAPI:
     """Read the corpus, index it and put the cache in front."""
     os.environ.setdefault("GLASSCACHE_KEY", secrets.token_urlsafe(32))  # CACHE_TYPE=hybrid needs one; this run's own
+    os.environ.setdefault("GLASSCACHE_STATS_TOKEN", secrets.token_urlsafe(12))
+    os.environ.setdefault("GLASSCACHE_CONTENTION_THRESHOLD", "0.1")  # seconds: an answer takes 0.3
     cache = make_cache()  # first: a mistake in the environment is told at once
     passages = load_corpus(options.passages)
     with bar(console) as progress:
@@ -103,6 +106,8 @@ async def visit(server: Server, listener: socket.socket, options: argparse.Names
     """Send the visitors, then end the service or tell the user how to try it; the visitors' exit code."""
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     console.print(f"Serving on [bold]{url}[/]\n")
+    if not (options.once or options.uncached):
+        console.print(f"Watch it live:\n{live_page(url)}\n", markup=False, soft_wrap=True)
     arguments = [url, *(f"--{name}={getattr(options, name)}" for name in ("requests", "burst", "seed"))]
     if options.uncached:
         arguments.append("--uncached")
@@ -134,6 +139,11 @@ def second_machine() -> str:
         return ""
     shown = "$REDIS_URL" if "@" in where else where  # a password belongs on no screen
     return SECOND.format(key=os.environ["GLASSCACHE_KEY"], kind=kind, where=shown)
+
+
+def live_page(url: str) -> str:
+    """Where the cache is drawn as it works; what stands after # stays in the browser."""
+    return f"{url}/metrics/cache/live#token={quote(os.environ['GLASSCACHE_STATS_TOKEN'])}"
 
 
 TRY = """

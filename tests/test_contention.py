@@ -76,7 +76,7 @@ def test_it_is_kept_with_who_is_really_waited_for() -> None:
     there.machine, there.ref, here.waits_for = "other-1", SpanRef(1, 2, True), there
     kept.add(wait(here), wall=100.0)
     (one,) = kept
-    assert (one.machine, one.holder, one.begun, one.elapsed, one.held) == (
+    assert (one.machine, one.holder, one.running, one.elapsed, one.held) == (
         "other-1",
         SpanRef(1, 2, True),
         2.0,
@@ -178,7 +178,7 @@ def test_a_wait_over_the_threshold_is_shown_with_all_that_leads_to_its_holder() 
                 "trace_id": f"{1:032x}",
                 "span_id": f"{1:016x}",
                 "elapsed": 2.0,
-                "begun": 3.25,
+                "running": 3.25,
                 "held": 3.25,
             },
         }

@@ -80,6 +80,12 @@ def test_it_stays_up_for_the_lines_it_prints_and_ctrl_c_ends_it_without_a_traceb
                 break
         url = re.search(r"http://[\d.:]+", "".join(printed))
         assert url is not None, printed
+        page = re.search(r"Watch it live:\n(\S+)#token=(\S+)\n", "".join(printed))
+        assert page is not None, printed
+        assert "glasscache live" in httpx.get(page[1], trust_env=False).text
+        token = {"authorization": f"Bearer {page[2]}"}
+        with httpx.stream("GET", f"{page[1]}/events", headers=token, trust_env=False) as feed:
+            assert feed.status_code == 200
         body = {"question": "What does the with statement do?"}
         asked = [httpx.post(f"{url[0]}/ask", json=body, trust_env=False) for _ in range(2)]
         show.send_signal(signal.SIGINT)

@@ -42,8 +42,8 @@ class Contention:
     """Where the load ran, if not in this process."""
     elapsed: float
     """How long the load had been under way when the wait began."""
-    begun: float
-    """How long before `ended` the load began."""
+    running: float
+    """The same when the wait was over."""
     held: float | None
     """How long the load took; None: it went on when the wait was over, or it is another machine's."""
 
@@ -95,7 +95,7 @@ class Contentions:
             holder=holder.ref,
             machine=holder.machine,
             elapsed=max(work.begun - holder.begun, 0.0),
-            begun=work.ended - holder.begun,
+            running=work.ended - holder.begun,
             held=holder.ended - holder.begun if holder.ended else None,
         )
         self._kept.append((contention, of))

@@ -35,7 +35,7 @@ def contention(cache: Cache, *, since: int = 0, of: int | None = None) -> dict[s
       that number. `load` is the same for all who waited for one load. `ended`: Unix time. `waited`: how long.
     - `holder`, of both: whose load it is. `id`: the other machine's, None if it is this process's own. `trace_id`,
       `span_id`: its `cache.load` span (None without tracing). Of a contention also `elapsed`: how long it had been
-      under way when the wait began; `begun`: how long before `ended` it began; `held`: how long it took in all (None:
+      under way when the wait began; `running`: the same at its end; `held`: how long it took in all (None:
       it was not over with the wait, or is another machine's).
     - `waiters`: requests of this process that wait now. `seen`: all long waits so far, kept or not. `at`: Unix time.
 
@@ -76,7 +76,7 @@ def _past(one: Contention, key_hash: str) -> dict[str, object]:
         "number": one.number,
         "load": one.load,
         "ended": one.ended,
-        "waited": one.waited,
+        "waited": _rounded(one.waited),
         "key_group": one.group,
         "key_hash": key_hash,
         "scope": one.scope,
@@ -87,9 +87,9 @@ def _past(one: Contention, key_hash: str) -> dict[str, object]:
         "holder": {
             "id": one.machine or None,
             **_span(one.holder),
-            "elapsed": one.elapsed,
-            "begun": one.begun,
-            "held": one.held,
+            "elapsed": _rounded(one.elapsed),
+            "running": _rounded(one.running),
+            "held": None if one.held is None else _rounded(one.held),
         },
     }
 
@@ -103,11 +103,11 @@ def _present(flight: Flight, key_hash: str, now: float) -> dict[str, object]:
         "key_group": work.group,
         "key_hash": key_hash,
         "trigger": work.trigger,
-        "running": now - holder.begun,
+        "running": _rounded(now - holder.begun),
         "holder": _holder(holder),
         "waiting": len(waits),
         "waiters": [
-            {"waited": now - wait.begun, "queue_position": wait.position, **_span(wait.ref)}
+            {"waited": _rounded(now - wait.begun), "queue_position": wait.position, **_span(wait.ref)}
             for wait in waits[:KEPT_OF_ONE_LOAD]
         ],
     }
@@ -115,6 +115,10 @@ def _present(flight: Flight, key_hash: str, now: float) -> dict[str, object]:
 
 def _holder(load: Load) -> dict[str, object]:
     return {"id": load.machine or None, **_span(load.ref), "fencing_token": load.fencing_token}
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 6)
 
 
 def _span(ref: SpanRef | None) -> dict[str, object]:

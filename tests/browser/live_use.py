@@ -83,7 +83,7 @@ def test_before_anything_happened_it_says_so(watched: Watched) -> None:
     expect(page.get_by_text("No load is under way.")).to_be_visible()
     expect(page.locator("#explain")).to_contain_text("No request has waited longer than 200 ms for another")
     expect(tile(page, "Hit rate, last 2 min")).to_have_text("\N{EN DASH}")
-    expect(tile(page, "Entries")).to_have_text("0 of 500")
+    expect(tile(page, "Entries")).to_have_text("0 / 500")
 
 
 def test_figures_move_while_the_service_is_used(watched: Watched, service: Service) -> None:
@@ -91,7 +91,7 @@ def test_figures_move_while_the_service_is_used(watched: Watched, service: Servi
     service.ask("/ask?q=once&takes=0.3", 1)
     for _ in range(5):
         service.ask("/ask?q=once&takes=0.3", 20)
-    expect(tile(page, "Entries")).to_have_text("1 of 500")
+    expect(tile(page, "Entries")).to_have_text("1 / 500")
     expect(tile(page, "Hit rate, last 2 min")).to_have_text("99.0 %")
     expect(tile(page, "Time saved")).to_have_text(re.compile(r"3\d\.\d\ss"))
     paths = page.locator("#outcomes path")
@@ -179,10 +179,10 @@ def test_paused_it_stands_still_and_catches_up(watched: Watched, service: Servic
     with page.expect_event("console", lambda message: message.text == "later"):  # a while of real updates
         page.evaluate("setTimeout(() => console.log('later'), 1500)")
     watched.complaints.remove("later")
-    assert tile(page, "Entries").inner_text() == "0 of 500"
+    assert tile(page, "Entries").inner_text() == "0 / 500"
     assert page.locator("#waterfalls > li").count() == 0
     page.get_by_role("button", name="Pause").click()
-    expect(tile(page, "Entries")).to_have_text("1 of 500")
+    expect(tile(page, "Entries")).to_have_text("1 / 500")
     expect(page.locator("#waterfalls > li")).to_have_count(1)
 
 

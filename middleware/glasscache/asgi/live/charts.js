@@ -143,6 +143,7 @@ class Chart {
     const shown = (name) => (found[name] === undefined ? "–" : this.#options.show(found[name]));
     this.#options.series.forEach(({ name, beside }, index) => {
       this.#values[index].textContent = beside ? `${shown(beside)} · ${shown(name)}` : shown(name);
+      this.#values[index].parentNode.hidden = points.every((one) => this.#options.read(one)[name] === undefined);
     });
     const when = Chart.cursor === null ? "now" : `${Math.round(Chart.cursor)} s ago`;
     this.#moment.textContent = when;

@@ -60,7 +60,7 @@ function showTiles(figures) {
     "Waiting now": shownCount(figures.waiters),
     "Loads under way": shownCount(figures.loads),
     "Miss, p99": shownSeconds(point.times.miss?.p99),
-    "Entries": figures.entries_limit ? `${shownCount(figures.cache_size)} of ${shownCount(figures.entries_limit)}` : shownCount(figures.cache_size),
+    "Entries": figures.entries_limit ? `${shownCount(figures.cache_size)} / ${shownCount(figures.entries_limit)}` : shownCount(figures.cache_size),
     "Time saved": shownSaved(figures.saved_seconds),
   };
   if (figures.leases !== null) {

@@ -118,7 +118,7 @@ class Waterfalls {
 
   #rows(load) {
     const last = load.waits.at(-1);
-    const start = Math.min(...load.waits.map((one) => Math.min(one.ended - one.holder.begun, one.ended - one.waited)));
+    const start = Math.min(...load.waits.map((one) => Math.min(one.ended - one.holder.running, one.ended - one.waited)));
     const end = Math.max(...load.waits.map((one) => one.ended));
     const queue = Math.max(...load.waits.map((one) => one.queue_length), load.waits.length);
     const when = new Date(end * 1000);
@@ -140,7 +140,7 @@ class Waterfalls {
   #holderRow(load, start, end) {
     const ended = load.waits.find((one) => one.holder.held !== null);
     const { holder, ended: at } = ended ?? load.waits.at(-1);
-    const begun = at - holder.begun;
+    const begun = at - holder.running;
     const until = ended ? begun + holder.held : end;
     const lasted = ended ? `loaded for ${shownSeconds(holder.held)}` : `loaded for more than ${shownSeconds(end - begun)}`;
     const bar = this.#lane(begun, Math.min(until, end), start, end);
