@@ -28,11 +28,11 @@ SECRET = "a secret that all machines of this test share"
 class Machine:
     """A process that answers questions."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], module: str = "tests.machines.machine") -> None:
         self._heard: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._kept: list[dict[str, Any]] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.machines.machine"],
+            [sys.executable, "-m", module],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
@@ -91,8 +91,9 @@ class Machine:
 class Fleet:
     """Machines before one server."""
 
-    def __init__(self, server: RedisProcess, **settings: str) -> None:
+    def __init__(self, server: RedisProcess, module: str, settings: Mapping[str, str]) -> None:
         self.server = server
+        self._module = module
         self._environment = {
             "CACHE_TYPE": "hybrid",
             "REDIS_URL": f"redis://127.0.0.1:{server.port}",
@@ -107,7 +108,7 @@ class Fleet:
 
     def grow(self, count: int) -> None:
         """Have `count` machines."""
-        new = [Machine(self._environment) for _ in range(count - len(self.machines))]
+        new = [Machine(self._environment, self._module) for _ in range(count - len(self.machines))]
         self.machines += new
         for machine in new:
             machine.hear("ready")
@@ -132,9 +133,11 @@ class Fleet:
 
 
 @contextmanager
-def fleet(server: RedisProcess, count: int, **settings: str) -> Iterator[Fleet]:
-    """Machines that are ended with the block."""
-    machines = Fleet(server, **settings)
+def fleet(
+    server: RedisProcess, count: int, *, module: str = "tests.machines.machine", **settings: str
+) -> Iterator[Fleet]:
+    """Machines that are ended with the block; `module` is what they run."""
+    machines = Fleet(server, module, settings)
     try:
         machines.grow(count)
         yield machines

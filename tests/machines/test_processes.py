@@ -5,17 +5,15 @@ from __future__ import annotations
 import itertools
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Iterator
-from typing import Self
 
 import pytest
-import redis
 
 from tests.machines.fleet import Fleet, Machine, answers, fleet, until
 from tests.machines.machine import CHUNKS
-from tests.support.redis_process import ADMIN, RedisProcess
+from tests.support.redis_ear import Ear
+from tests.support.redis_process import RedisProcess
 
 CROWD = 250
 LEASE = 2.0
@@ -114,40 +112,6 @@ def taken_over(machines: Fleet, name: str, since: float) -> Machine:
 
 
 # --- what a wait costs ------------------------------------------------------------------------------------------------
-
-
-class Ear:
-    """What a server does, from MONITOR: when, and which command, those of scripts included."""
-
-    def __init__(self, server: RedisProcess) -> None:
-        self.heard: list[tuple[float, str]] = []
-        self._client = redis.Redis(port=server.port, decode_responses=True, **ADMIN)
-        self._monitor = self._client.monitor()  # type: ignore[no-untyped-call]
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._listen)
-        self._server = server
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.do("PING", "the end")
-        self._thread.join()
-        self._client.close()
-
-    def _listen(self) -> None:
-        with self._monitor as monitor:
-            self._ready.set()
-            for told in monitor.listen():
-                self.heard.append((told["time"], told["command"]))
-                if told["command"] == "PING the end":
-                    return
-
-    def commands(self, word: str) -> list[tuple[float, str]]:
-        """Those that begin with the word."""
-        return [(at, command) for at, command in self.heard if command.startswith(word)]
 
 
 @rounds(20)

@@ -19,9 +19,10 @@ def words(text: str) -> frozenset[str]:
 
 
 RESULTS = words("hit stale revalidated collapsed miss bypass error")
-GROUPS = words("/ask /documents/{id} /question /slow /broken /late")
+GROUPS = words("/ask /documents/{id} /question /slow /broken /late /ask/{name} /soon/{name}")
 TIER = words("memory")
-SCOPE = words("process")
+SHARED = words("redis")
+SCOPE = words("process cluster")
 CAUSES = words("evicted expired invalidated replaced rejected")
 ERRORS = words("RuntimeError")
 
@@ -58,7 +59,7 @@ METRICS: dict[str, Kind] = {
     "requests": counter(
         "{request}",
         cache__result=RESULTS,
-        cache__tier=words("memory origin none"),
+        cache__tier=words("memory redis origin none"),
         cache__key_group=GROUPS,
     ),
     "request.bypasses": counter("{request}", cache__bypass__reason=words("credentials range unscoped method")),
@@ -100,6 +101,7 @@ METRICS: dict[str, Kind] = {
         "s", "1 10 60 300 900 3600 14400 86400", cache__tier=TIER, cache__eviction__reason=CAUSES
     ),
     "invalidations": counter("{entry}", cache__invalidation__source=words("api tag unsafe_method backplane")),
+    "invalidation.lag": histogram("s", ".001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10"),
     "entry.count": level("{entry}", cache__tier=TIER),
     "entry.limit": level("{entry}", cache__tier=TIER),
     "memory.usage": level("By", cache__tier=TIER),
@@ -107,28 +109,70 @@ METRICS: dict[str, Kind] = {
     "stale.age": histogram(
         "s", "1 5 15 60 300 900 3600 86400", cache__stale__reason=words("revalidating error wait_timeout")
     ),
+    "tier.operation.duration": histogram(
+        "s",
+        ".00025 .0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 5",
+        cache__tier=SHARED,
+        cache__operation=words("get set delete lease publish"),
+        cache__result=words("hit miss"),
+        error__type=words("glasscache.errors.StoreError"),
+    ),
+    "tier.state": level("{tier}", cache__tier=SHARED, cache__tier__state=words("ok degraded open")),
     "saved.time": counter("s", cache__key_group=GROUPS),
     "saved.io": counter("By", cache__key_group=GROUPS),
 }
-"""What one machine tells; the operations of far tiers are not among it."""
-ALWAYS_THERE = frozenset(METRICS)
+OF_MACHINES = words("invalidation.lag tier.operation.duration tier.state")
+"""What is told only where machines share a tier."""
+SOMETIMES = {"error.type": None, "cache.result": "tier.operation.duration"}
+"""Attributes that not every point has; of one metric alone, or of any."""
 
 SPANS: dict[str, frozenset[str]] = {
     "cache.load": words("cache.key_group cache.load.trigger cache.lock.waiter.count cache.fencing_token error.type"),
+    "cache.store": words("cache.tier cache.item_size cache.ttl error.type"),
     "cache.lock.wait": words(
         "cache.lock.scope cache.lock.outcome cache.lock.queue.position cache.lock.queue.length cache.lock.holder.id"
         " cache.lock.holder.trace_id cache.lock.holder.span_id cache.lock.holder.elapsed cache.lock.holder.sampled"
+        " cache.fencing_token"
     ),
     "cache.invalidate": words("cache.invalidation.source cache.invalidation.entry.count"),
+}
+LINKS = {
+    "cache.load": words("lock_waiter refresh_trigger"),
+    "cache.lock.wait": words("lock_holder"),
+    "cache.invalidate": words("invalidation_source"),
+}
+_WAITED = (
+    "cache.name cache.key_group cache.key_hash cache.lock.scope cache.lock.wait cache.lock.queue.length"
+    " cache.lock.holder.id cache.lock.holder.trace_id cache.lock.holder.span_id"
+)
+EVENTS: dict[str, tuple[str, frozenset[str]]] = {
+    "glasscache.lock.contention": ("WARNING", words(_WAITED)),
+    "glasscache.lock.timeout": ("ERROR", words(_WAITED)),
+    "glasscache.lock.lost": (
+        "ERROR",
+        words(
+            "cache.name cache.key_group cache.key_hash cache.lock.scope cache.lock.hold cache.lock.release"
+            " cache.lock.queue.length cache.lock.holder.trace_id cache.lock.holder.span_id cache.fencing_token"
+        ),
+    ),
+    "glasscache.tier.degraded": ("WARNING", words("cache.name cache.tier cache.tier.state error.type")),
+    "glasscache.tier.recovered": ("INFO", words("cache.name cache.tier cache.tier.state")),
+    "glasscache.eviction.pressure": (
+        "WARNING",
+        words(
+            "cache.name cache.tier cache.eviction.rate cache.entry.count cache.entry.limit cache.memory.usage"
+            " cache.memory.limit"
+        ),
+    ),
 }
 SERVER_HIT = words("cache.result cache.tier cache.key_group cache.key_hash")
 SERVER = SERVER_HIT | words("cache.name cache.age cache.ttl cache.bypass.reason")
 
 
-def assert_metrics(metrics: dict[str, Metric]) -> None:
-    """All of ours, and each as the contract has it."""
+def assert_metrics(metrics: dict[str, Metric], *, machines: bool = False) -> None:
+    """All of ours, and each as the contract has it; `machines`: of those that share a tier."""
     ours = {name.removeprefix(PREFIX): metric for name, metric in metrics.items() if name.startswith(PREFIX)}
-    assert set(ours) == ALWAYS_THERE
+    assert set(ours) == set(METRICS) - (frozenset() if machines else OF_MACHINES)
     for name, metric in ours.items():
         kind = METRICS[name]
         arrived = (metric.type, metric.monotonic, metric.unit, metric.temporality)
@@ -144,19 +188,29 @@ def assert_attributes(name: str, attributes: dict[str, Any], kind: Kind) -> None
     for attribute, value in attributes.items():
         if attribute != "cache.name":
             assert value in kind.attributes[attribute], (name, attribute, value)
-    assert set(kind.attributes) - {"error.type"} <= set(attributes), name
+    sometimes = {attribute for attribute, of in SOMETIMES.items() if of in (None, name)}
+    assert set(kind.attributes) - sometimes <= set(attributes), name
 
 
-def assert_spans(spans: list[Span]) -> None:
-    """Our spans: their names, kind and attributes."""
+def assert_spans(spans: list[Span], *, machines: bool = False) -> None:
+    """Our spans: their names, kind, attributes and links."""
     ours = [span for span in spans if span.scope == "glasscache"]
-    assert {span.name for span in ours} == set(SPANS)
+    assert {span.name for span in ours} == set(SPANS) - (frozenset() if machines else {"cache.store"})
     for span in ours:
         assert span.kind == "internal"
         assert set(span.attributes) <= SPANS[span.name], span
         assert span.events == (), span
         assert span.status_message == "", span
-        assert all(link.attributes.keys() == {"cache.link.type"} for link in span.links)
+        for link in span.links:
+            assert link.attributes.keys() == {"cache.link.type"}, span
+            assert link.attributes["cache.link.type"] in LINKS[span.name], span
+
+
+def assert_event(told: dict[str, Any]) -> None:
+    """A log record's level, and attributes: no others than the contract names."""
+    level, attributes = EVENTS[told["event.name"]]
+    assert told["level"] == level
+    assert {name for name in told if "." in name} - {"event.name"} <= attributes
 
 
 def assert_server_spans(spans: list[Span]) -> None:

@@ -57,11 +57,11 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     """The Cache-Status of an answer (RFC 9211)."""
     if answer.bypass is not None:
         return cache_status.bypass(answer.bypass)
+    if answer.result == "collapsed":  # by a load here, or by one on another machine that was waited for
+        return cache_status.collapsed()
     if answer.entry is not None:
         left = answer.entry.fresh_until - now
         return cache_status.hit(left) if answer.detail is None else cache_status.stale(left, answer.detail)
-    if answer.result == "collapsed":
-        return cache_status.collapsed()
     assert answer.reader is not None
     is_stored = answer.reader.stream.share is Share.ALL
     if answer.result == "revalidated":
