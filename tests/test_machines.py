@@ -419,8 +419,10 @@ def test_who_waits_for_a_refresh_is_linked_to_the_trace_of_the_refresh_and_not_o
     fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
 
 
-def test_a_refresh_that_another_machine_does_already_is_not_told_as_a_load() -> None:
+def test_a_refresh_that_another_machine_does_already_is_not_told_as_a_load_nor_is_what_it_asked() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        heard: list[tuple[str, str, bool]] = []
+        listen_to(machines.server.stores["m1"], "two", told(two), heard)
         for site in (one, two):
             await site.request()
         await machines.rest_of_loads()
@@ -430,6 +432,7 @@ def test_a_refresh_that_another_machine_does_already_is_not_told_as_a_load() -> 
         await machines.rest_of_loads()
         ended = [[w.trigger for w in told(site).ended if isinstance(w, LoadWork)] for site in (one, two)]
         assert ended == [["miss", "refresh"], []]
+        assert [hushed for name, operation, hushed in heard if (name, operation) == ("two", "look")] == [False, True]
 
     fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
 

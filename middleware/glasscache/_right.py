@@ -109,7 +109,8 @@ class SharedRight(Right):
         waiting = Abroad(self._state, self._at, self._work, bell)
         try:
             for _ in range(_MAX_LOOKS):
-                look = await (self._look_again() if waiting.has_waited else self._look())
+                # a refresh that turns out to be needless leaves no span: nor may a client leave one below it
+                look = await (self._look_hushed() if self._refreshes or waiting.has_waited else self._look())
                 if look is None:
                     return self._cut_off(waiting)
                 flight.stand_in = look.entry
@@ -124,7 +125,7 @@ class SharedRight(Right):
             waiting.leave()
             bell.close()
 
-    async def _look_again(self) -> Lookup | None:
+    async def _look_hushed(self) -> Lookup | None:
         with self._commons.telemetry.hushed():
             return await self._look()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.machines.fleet import Fleet, Machine, fleet, until
 from tests.support.otlp import Receiver, grpc_receiver
@@ -47,7 +48,7 @@ class Cluster:
             f"baggage: user={CANARY}",
         ]
 
-    def ask(self, machine: Machine, name: str, count: int = 1, more: str = "", **options: object) -> None:
+    def ask(self, machine: Machine, name: str, count: int = 1, *, more: str = "", **options: Any) -> None:
         """Have it ask so often at once; `more` is one more header."""
         headers = [[*self.caller(), *([more] if more else [])] for _ in range(count)]
         machine.do("ask", name=name, count=count, headers=headers, **options)
@@ -57,7 +58,7 @@ class Cluster:
         found: list[str] = machine.hear("answered", name=name)["statuses"]
         return found
 
-    def answer(self, machine: Machine, name: str, **options: object) -> str:
+    def answer(self, machine: Machine, name: str, **options: Any) -> str:
         """Ask once, and what came of it."""
         self.ask(machine, name, **options)
         (status,) = self.statuses(machine, name)

@@ -40,9 +40,9 @@ class Origin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path"].rpartition("/")[2]
-        if name != "never":
+        if "never" not in name:
             await self._server.rpush(f"loads:{name}", os.getpid())
-        if name != "never" and "free" not in name:
+        if not {"never", "free"} & {*name.split("-")}:
             await self._server.blpop([f"gate:{name}:{os.getpid()}"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": f"{os.getpid()}".encode()})

@@ -68,7 +68,7 @@ class Script:
             self.refresh()
         self.outage()
         with suppress(TimeoutError):  # the assertions below say what is missing
-            of.receiver.wait_until(_is_complete, timeout=PATIENCE)
+            of.receiver.wait_until(lambda receiver: _is_complete(receiver, of.callers), timeout=PATIENCE)
         commands = "\n".join(command for _, command in ear.heard)
         return Told(of.receiver.metrics(), of.receiver.spans(), self.events, stored, commands, of.callers, holder)
 
@@ -111,7 +111,7 @@ class Script:
     def refresh(self) -> None:
         of = self.of
         three = of.fleet.machines[2]
-        until(lambda: "detail=revalidating" in of.answer(three, "free", path="/soon/"))
+        until(lambda: "detail=revalidating" in of.answer(three, "never", path="/soon/"))
 
     def outage(self) -> None:
         of = self.of
@@ -121,7 +121,11 @@ class Script:
         two.hear("answered", name="never")
         self.hear(two, "glasscache.tier.degraded")
         of.server.start()
-        until(lambda: bool(of.answer(two, f"free-{of.traces}") and two.status()["tiers"] == {"redis": "ok"}))
+        until(
+            lambda: bool(
+                of.answer(two, f"never-{of.traces}", path="/away/") and two.status()["tiers"] == {"redis": "ok"}
+            )
+        )
         self.hear(two, "glasscache.tier.recovered")
 
 
@@ -129,7 +133,7 @@ def _content(server: Any, key: bytes) -> Any:
     return server.do("GET", key) if server.do("TYPE", key) == b"string" else server.do("HGETALL", key)
 
 
-def _is_complete(receiver: Receiver) -> bool:
+def _is_complete(receiver: Receiver, callers: list[str]) -> bool:
     spans, metrics = receiver.spans(), receiver.metrics()
     told = [span for span in spans if span.name == "cache.invalidate" and span.links]
     lag = metrics.get("glasscache.invalidation.lag")
@@ -139,6 +143,7 @@ def _is_complete(receiver: Receiver) -> bool:
         and lag is not None
         and {f"glasscache.{name}" for name in contract.METRICS} <= set(metrics)
         and all(link.span_id in known for span in spans for link in span.links)
+        and not contract.orphans(spans, callers)
     )
 
 
@@ -186,7 +191,9 @@ def test_who_loads_is_linked_to_who_waited_here_and_elsewhere(told: Told) -> Non
 
 
 def test_an_invalidation_on_another_machine_is_linked_to_who_told_it_and_its_lag_is_measured(told: Told) -> None:
-    (source,) = [span for span in told.ours("cache.invalidate") if not span.links]
+    (source,) = [
+        span for span in told.ours("cache.invalidate") if span.attributes["cache.invalidation.source"] == "tag"
+    ]
     reached = [span for span in told.ours("cache.invalidate") if span.links]
     for span in reached:
         (link,) = span.links
@@ -194,8 +201,8 @@ def test_an_invalidation_on_another_machine_is_linked_to_who_told_it_and_its_lag
         assert span.attributes["cache.invalidation.source"] == "backplane"
         assert span.trace_id != source.trace_id
     assert len({span.resource["service.instance.id"] for span in (source, *reached)}) == 3
-    lag = told.metrics["glasscache.invalidation.lag"]
-    assert sum(point.count for point in lag.points) == 2
+    lags = told.metrics["glasscache.invalidation.lag"].points
+    assert sum(point.count for point in lags) >= 2, "a server that has lost its memory is told invalid, too"
 
 
 def test_a_refresh_and_what_another_machine_told_are_the_only_roots(told: Told) -> None:

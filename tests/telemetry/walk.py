@@ -24,9 +24,9 @@ class Walk:
     load: Span
 
 
-def walk(waits: Metric, spans: Sequence[Span]) -> Walk:
-    """Go the way. Raises AssertionError where it ends too soon."""
-    point, above = slowest(waits)
+def walk(waits: Metric, spans: Sequence[Span], *, scope: str = "cluster") -> Walk:
+    """Go the way, from the waits of this scope. Raises AssertionError where it ends too soon."""
+    point, above = slowest([point for point in waits.points if point.attributes["cache.lock.scope"] == scope])
     exemplar = next(each for each in point.exemplars if each.value > above)
     wait = found(spans, exemplar.trace_id, exemplar.span_id)
     assert wait.name == "cache.lock.wait"
@@ -35,13 +35,13 @@ def walk(waits: Metric, spans: Sequence[Span]) -> Walk:
     return Walk(point, above, exemplar, wait, load_of(spans, wait, link.trace_id, link.span_id))
 
 
-def slowest(waits: Metric) -> tuple[Point, float]:
+def slowest(points: Sequence[Point]) -> tuple[Point, float]:
     """The series that has the highest bucket which is not empty, and that bucket's lower bound."""
 
     def highest(point: Point) -> int:
         return max(number for number, count in enumerate(point.buckets) if count)
 
-    point = max(waits.points, key=highest)
+    point = max(points, key=highest)
     number = highest(point)
     return point, point.bounds[number - 1] if number else 0.0
 
