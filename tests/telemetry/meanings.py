@@ -124,8 +124,8 @@ def _of(kind: type, field: str) -> tuple[str, ...]:
 
 
 BYPASSES = (
-    "body", "body_size", "body_timeout", "credentials", "disconnect", "method", "overload", "precondition", "range",
-    "uncacheable", "unkeyed_field", "unscoped", "when",
+    "body", "body_size", "body_timeout", "credentials", "disconnect", "method", "no_store", "only_if_cached", "overload",
+    "precondition", "range", "uncacheable", "unkeyed_field", "unscoped", "when",
 )  # fmt: skip
 
 ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
