@@ -198,11 +198,12 @@ class InvalidationSection(CurrentSection[Invalidation]):
         self.tell_error(error)
 
 
-class RevalidationSection(CurrentSection[Revalidation]):
-    """`cache.revalidate`: the origin is asked whether what is stored still holds."""
+class RevalidationSection(Section[Revalidation]):
+    """`cache.revalidate`: the origin is asked whether what is stored still holds. Entered in the load's own context."""
 
     def begin(self) -> None:
         self.open(names.REVALIDATE, {names.GROUP: self.work.group}, [], get_current())
+        attach(set_span_in_context(self.span))  # never detached: as in `LoadSection`
 
     def finish(self, error: BaseException | None) -> None:
         if error is None:

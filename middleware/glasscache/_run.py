@@ -10,12 +10,13 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 
 from glasscache._backplane import variant_tag
 from glasscache._entry import Entry, Key
-from glasscache._events import GroupCounters, Load, Result, StaleReason, Trigger, WaitOutcome
+from glasscache._events import GroupCounters, Load, Result, Revalidation, StaleReason, Trigger, WaitOutcome
 from glasscache._flight import Flight
 from glasscache._gate import Gate
 from glasscache._right import Right, SharedRight
@@ -123,6 +124,8 @@ class Run:
         "_ask",
         "_at",
         "_back",
+        "_confirmation",
+        "_confirming",
         "_is_open",
         "_origin_begun",
         "_releases",
@@ -145,6 +148,8 @@ class Run:
         self._writes: dict[Key, tuple[Entry, Entry]] = {}
         self._back: asyncio.Task[None] | None = None
         self._is_open = False
+        self._confirmation: Revalidation | None = None
+        self._confirming: AbstractContextManager[object] = nullcontext()
         commons = state.commons
         behind = trigger == "refresh"
         cause = commons.telemetry.current() if behind else None
@@ -212,6 +217,10 @@ class Run:
             if flight.stale is not None and flight.work.trigger == "miss":
                 flight.work.trigger = "revalidate"
             self._open_span()
+        if flight.stale is not None:
+            self._confirmation = Revalidation(group=flight.work.group)
+            self._confirming = state.commons.telemetry.span(self._confirmation)
+            self._confirming.__enter__()
         await self._ask.load(flight)
         flight.fail(LoadStoppedError("the origin returned before it had answered"))
 
@@ -333,6 +342,7 @@ class Run:
         del self._state.running[flight]
         work, clock = flight.work, self._state.commons.clock
         work.ended, work.error = clock.now(), flight.error
+        self._close_confirmation()
         self._give_back()
         if self._back is None:
             self._close_span()
@@ -340,6 +350,13 @@ class Run:
             self._back.add_done_callback(lambda _: self._close_span())
         if not flight.stopping:  # else the origin may still be at work
             self._release()
+
+    def _close_confirmation(self) -> None:
+        """The conditional request, if there was one, has its answer."""
+        work, error = self._confirmation, self.flight.error
+        if work is not None:
+            work.confirmed = self.flight.confirmed
+            self._confirming.__exit__(None if error is None else type(error), error, None)
 
     def _close_span(self) -> None:
         if self.flight.is_loading:  # otherwise there was no load: a span that is not ended is not told

@@ -270,8 +270,8 @@ class Telemetry(Protocol):
     def span(self, work: Work) -> AbstractContextManager[object]:
         """Around the work. Reads the record when the work is over.
 
-        For a `Load`, `__enter__` makes the span current in a context that belongs to the load alone and fills
-        `work.ref`; `__exit__` may come from any context.
+        For a `Load` and a `Revalidation`, `__enter__` makes the span current in a context that belongs to the load
+        alone, and fills `work.ref` of a load; `__exit__` may come from any context.
         """
         ...
 

@@ -175,8 +175,9 @@ def drive_everything(rig: Rig, source: Source) -> None:
         pass
     with tell.span(Invalidation(source="backplane", count=2, cause=SpanRef(1, 2, sampled=True), lag=0.02)):
         pass
-    with tell.span(Revalidation(group="/ask")):
-        pass
+    confirming = tell.span(Revalidation(group="/ask"))
+    contextvars.copy_context().run(confirming.__enter__)
+    confirming.__exit__(None, None, None)
     tell.emit(LookedUp(group="/ask", tier="memory", size=99, seconds=0.001))
     tell.emit(Answered(result="miss", duration=0.3))
     tell.emit(Answered(result="error", duration=0.3, error=ValueError("no")))

@@ -148,7 +148,8 @@ class RedisBackplane:
         self._hearing: Hearing | None = None
         self._subscription: Subscription | None = None
         self._asking_time: asyncio.Task[None] | None = None
-        self._context = contextvars.Context()
+        self.context: contextvars.Context = contextvars.Context()
+        """What it was started in: what is done for nobody in particular belongs there."""
 
     @property
     def ignored(self) -> int:
@@ -159,7 +160,7 @@ class RedisBackplane:
         """Listen, in this event loop."""
         if self._subscription is not None:
             await self._subscription.aclose()
-        self._context = contextvars.copy_context()
+        self.context = contextvars.copy_context()
         self._hearing = hearing = Hearing(listener, self._machine, self._time)
 
         def hear(_channel: bytes, data: bytes) -> None:
@@ -229,7 +230,7 @@ class RedisBackplane:
     def _keep_time(self) -> None:
         """Ask for the server's time, if it is not known well enough to tell how old a message is."""
         if self._time.is_old and (self._asking_time is None or self._asking_time.done()):
-            self._asking_time = self._calls.soon(self._ask_time(), self._context)
+            self._asking_time = self._calls.soon(self._ask_time(), self.context)
 
     async def _ask_time(self) -> None:
         asked = self._now()

@@ -80,11 +80,17 @@ class Call:
 
 
 class Batches:
-    """Runs scripts over at most `limit` connections at once; who comes when all are busy goes with the next batch."""
+    """Runs scripts over at most `limit` connections at once; who comes when all are busy goes with the next batch.
 
-    def __init__(self, clients: Clients, limit: int) -> None:
+    `context`: what workers run in. A batch is nobody's own: no request may be the parent of what it does.
+    """
+
+    def __init__(
+        self, clients: Clients, limit: int, context: Callable[[], contextvars.Context] = contextvars.Context
+    ) -> None:
         self._clients = clients
         self._limit = limit
+        self._context = context
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[Call] = deque()
         self._workers: set[asyncio.Task[None]] = set()
@@ -106,7 +112,7 @@ class Batches:
         # A task begins with the loop's next turn: whatever is called in this one is there by then.
         if len(self._workers) < self._limit:
             self._is_worker_due = True
-            worker = loop.create_task(self._work(loop), context=contextvars.Context())
+            worker = loop.create_task(self._work(loop), context=self._context())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
 

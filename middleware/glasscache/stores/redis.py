@@ -8,6 +8,7 @@ goes wrong there, and never show a password.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import math
 import os
@@ -76,7 +77,7 @@ class RedisStore:
         self._max_ttl = math.inf if max_ttl is None else max_ttl
         self._envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
         self._now = (clock or SystemClock()).now
-        self._batches = Batches(self._clients, max_connections)
+        self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
         self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
         """Tells this process from all others."""
         self.rejected: Counter[str] = Counter()
@@ -107,6 +108,9 @@ class RedisStore:
             connect_timeout=connect_timeout, timeout=timeout, max_connections=max_connections, protocol=protocol
         )
         return cls(clients_of(url, choices), max_connections=max_connections, **options)
+
+    def _context_of_nobody(self) -> contextvars.Context:
+        return self.backplane.context.copy()
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._clients.where} prefix={self._prefix!r}>"
