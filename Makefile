@@ -100,6 +100,10 @@ live-picture: $(READY)  ## draw docs/live-light.png and docs/live-dark.png anew:
 	$(BIN)/python -m tests.browser.parts
 	PYTHONPATH=build/browser/python $(BIN)/python -m tests.browser.picture
 
+.PHONY: reference
+reference: $(READY)  ## write docs/telemetry.md anew: every metric, span, link, event and attribute
+	$(BIN)/python -m tests.telemetry.page
+
 lock: $(READY)  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade: take the newest releases)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
