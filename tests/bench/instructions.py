@@ -42,10 +42,10 @@ _COUNT = 200
 
 
 class StillClock:
-    """The time stands still, by functions of C as those of the system's clock are: no header is told anew meanwhile."""
+    """The time stands nearly still, by functions of C as those of the system's clock are: no header is told anew."""
 
     def __init__(self) -> None:
-        self.now: Callable[[], float] = itertools.repeat(1000.0).__next__
+        self.now: Callable[[], float] = itertools.count(1000.0, 1e-6).__next__
         self.wall: Callable[[], float] = itertools.repeat(1e9).__next__
 
 
@@ -61,7 +61,7 @@ class Counted:
 
 
 def still_cache() -> Cache:
-    """A cache that nobody observes, at one moment."""
+    """A cache that nobody observes, at nearly one moment."""
     return Cache(MemoryStore(), telemetry=NullTelemetry(), clock=StillClock())
 
 

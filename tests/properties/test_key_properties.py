@@ -49,7 +49,8 @@ def spellings(draw: Any, value: Any) -> bytes:
     text = json.dumps(
         shuffled(value, draw),
         ensure_ascii=draw(st.booleans()),
-        indent=draw(st.sampled_from([None, 0, 3, "\t"])),
+        indent=draw(st.sampled_from([None, None, 0, 3, "\t"])),
+        separators=draw(st.sampled_from([None, (",", ":")])),
     )
     encoded: bytes = text.encode()
     return encoded
@@ -113,6 +114,10 @@ def test_moving_a_border_between_parts_changes_the_digest(parts: list[bytes], at
 @given(values.flatmap(spellings), st.randoms(use_true_random=True))
 @thorough
 @example(b'{"a":1,"a":1}', random.Random(0))
+@example(b'{"a":1,"b":{"a":1,"a":1} }', random.Random(0))
+@example(b'{"a":-0,"b":1}', random.Random(0))
+@example(b"{%s}" % b",".join(b'"%d":{}' % name for name in range(70)), random.Random(0))
+@example(b'{"a":%s}' % (b'{"a":' * 64 + b"1" + b"}" * 64), random.Random(0))
 @example(b'{"a":1,"a":"\\u0022\\u0022"}', random.Random(0))
 @example(b"[" * 65 + b'"]]"' + b"]" * 65, random.Random(0))
 @example(b"[" * 65 + b"]" * 65, random.Random(0))

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from glasscache.stores._recent import Recent
 from glasscache.stores.memory import MemoryStore, weigh
 from glasscache.testing import ManualClock, entry
 
@@ -305,3 +306,29 @@ def test_the_default_evicts_the_least_recently_used_and_no_more_than_needed(
             assert store.put(key, new) == model.put(key, weigh(key, new))
     assert evicted == model.evicted
     assert {key: weigh(key, kept) for key, kept in store._live.items()} == model.weights
+
+
+STEPS: dict[str, Callable[[Any, bytes, Entry], object]] = {
+    "get": lambda cache, key, value: cache[key],
+    "set": lambda cache, key, value: cache.__setitem__(key, value),
+    "delete": lambda cache, key, value: cache.__delitem__(key),
+    "evict": lambda cache, key, value: cache.popitem(),
+    "clear": lambda cache, key, value: cache.clear(),
+}
+
+
+def after(cache: cachetools.Cache[Any, Any], step: str, key: bytes, value: Entry) -> object:
+    """What came of a step."""
+    try:
+        found = STEPS[step](cache, key, value)
+    except KeyError:
+        return "nothing there"
+    return found, len(cache), sorted(cache), cache.currsize
+
+
+@given(st.lists(st.tuples(st.sampled_from((*STEPS, "set", "set")), KEYS)))
+def test_the_default_evicts_as_the_lru_cache_of_cachetools_does(steps: list[tuple[str, bytes]]) -> None:
+    ours, model = Recent(4), cachetools.LRUCache[Any, Any](4)
+    for step, key in steps:
+        value = entry(b"x")
+        assert after(ours, step, key, value) == after(model, step, key, value)

@@ -7,7 +7,6 @@ deadline, before anything is locked; what was read is kept, so that the app gets
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
@@ -65,21 +64,26 @@ class Body:
 
     async def read(self, receive: Receive, rule: Rule) -> None:
         """Read all of it. BypassError when it is too long, too slow, or its client has left."""
-        # Most bodies are there already; only one that is not needs a deadline, which costs more than a whole hit.
-        first = receive()
-        if inspect.iscoroutine(first):
+        rest = self.take(receive, rule)
+        if rest is not None:
+            await rest
+
+    def take(self, receive: Receive, rule: Rule) -> Awaitable[None] | None:
+        """Read what is there already, and that is nearly always all of it; otherwise what to await for the rest.
+
+        Only a wait needs a deadline, which costs more than a whole hit. BypassError as `read`.
+        """
+        first: Awaitable[Message] | None = receive()
+        if type(first) is types.CoroutineType:
             try:
-                waits_for = first.send(None)
+                first = _resumed(first, first.send(None))
             except StopIteration as stop:
+                first = None
                 self._take(stop.value, rule)
-            else:
-                await self._read_rest(_resumed(first, waits_for), receive, rule)
-        if not self.is_read:
-            await self._read_rest(None if self.messages else first, receive, rule)
-        messages = self.messages
-        self.content = (
-            messages[0].get("body", b"") if len(messages) == 1 else b"".join(m.get("body", b"") for m in messages)
-        )
+                if self.is_read:
+                    self.content = stop.value.get("body", b"")
+                    return None
+        return self._read_rest(first, receive, rule)
 
     async def _read_rest(self, first: Awaitable[Message] | None, receive: Receive, rule: Rule) -> None:
         try:
@@ -90,6 +94,7 @@ class Body:
                     self._take(await receive(), rule)
         except TimeoutError:
             raise BypassError("body_timeout") from None
+        self.content = b"".join([message.get("body", b"") for message in self.messages])
 
     def _take(self, message: Message, rule: Rule) -> None:
         self.messages.append(message)

@@ -50,6 +50,7 @@ class Route:
         self._engine = cache.engine
         self._near = cache.engine.near
         self._clock = cache.clock
+        self._now = cache.clock.now
         self._telemetry = cache.telemetry
         self._counters = cache.engine.counters.group(rule.group)
         self.authorities: set[tuple[str, bytes]] = set()
@@ -76,35 +77,37 @@ class Route:
             await Exchange(self, scope, receive, send).run(None)
             return
         body = None
-        key = self._memo.get(token)
-        if key is None:
-            body = Body()
-            try:
-                key = await self._identify(token, scope, receive, body)
-            except BypassError as bypass:
-                await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
-                return
-        now = self._clock.now()
+        try:
+            if scope["method"] == "GET":
+                key = self._memo.get(token) or self._remember(token, self.key_of(scope, b""))
+            else:
+                body = Body()
+                rest = body.take(receive, self._rule)
+                if rest is not None:
+                    await rest
+                key = self._memo.get((token, body.content)) or self._identify(token, scope, body.content)
+        except BypassError as bypass:
+            await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
+            return
+        now = self._now()
         entry = self._near.peek(key)
-        if entry is not None and now < entry.settled_until and not entry.vary:
-            await self._hit(entry, key, now, send)
-        else:
+        if entry is None or now >= entry.settled_until or entry.vary:
             await Exchange(self, scope, receive, send, body).run(key)
+            return
+        await send(self._begin(entry, key, now))
+        if len(entry.chunks) == 1:
+            await send({"type": "http.response.body", "body": entry.chunks[0], "more_body": False})
+        else:
+            await send_chunks(entry.chunks, send)
+        if self._counters.hits % self._every == self._first:
+            self._engine.tally.timed(self._counters, now)
 
-    async def _identify(self, token: tuple[object, ...], scope: Scope, receive: Receive, body: Body) -> Key:
-        """The key of a request that the short way can handle. BypassError if it has none."""
-        if scope["method"] not in BODY_METHODS:
-            return self._remember(token, self.key_of(scope, b""))
-        await body.read(receive, self._rule)
-        content = body.content
-        key = self._memo.get((token, content))
-        if key is None:
-            places = token, None  # no content: what is remembered under it is no key
-            place = self._memo.get(places) or self._remember(places, self._place_of(scope, self._rule))
-            key = self._key_at(place, scope, content, self._rule)
-            if len(content) <= _MEMO_BYTES:
-                self._remember((token, content), key)
-        return key
+    def _identify(self, token: tuple[object, ...], scope: Scope, content: bytes) -> Key:
+        """The key of a request with a content that is not remembered. BypassError if it has none."""
+        places = token, None  # no content: what is remembered under it is no key
+        place = self._memo.get(places) or self._remember(places, self._place_of(scope, self._rule))
+        key = self._key_at(place, scope, content, self._rule)
+        return self._remember((token, content), key) if len(content) <= _MEMO_BYTES else key
 
     def _remember(self, token: tuple[object, ...], key: Key) -> Key:
         if len(self._memo) >= _MEMO:
@@ -141,7 +144,8 @@ class Route:
             scope.get("root_path"),
         )
 
-    async def _hit(self, entry: Entry, key: Key, now: float, send: Send) -> None:
+    def _begin(self, entry: Entry, key: Key, now: float) -> Message:
+        """Count a hit; the first message of its answer."""
         counters = self._counters
         counters.hits += 1
         counters.saved_seconds += entry.cost
@@ -152,13 +156,7 @@ class Route:
         until, fields = entry.shown
         if now >= until:
             fields = _show(entry, now)
-        await send({"type": "http.response.start", "status": entry.status, "headers": [*fields]})
-        if len(entry.chunks) == 1:
-            await send({"type": "http.response.body", "body": entry.chunks[0], "more_body": False})
-        else:
-            await send_chunks(entry.chunks, send)
-        if counters.hits % self._every == self._first:
-            self._engine.tally.timed(counters, now)
+        return {"type": "http.response.start", "status": entry.status, "headers": [*fields]}
 
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""

@@ -18,6 +18,7 @@ import cachetools
 from glasscache._events import Cause, TierGauge
 from glasscache.errors import ConfigurationError
 from glasscache.stores._index import Calendar, Index
+from glasscache.stores._recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -263,7 +264,7 @@ def _policy(max_entries: int | None, cache: cachetools.Cache[Key, Entry] | None)
         entries = 1000 if max_entries is None else max_entries
         if entries < 1:
             raise ConfigurationError(f"MemoryStore(max_entries={max_entries!r}): give 1 or more")
-        return cachetools.LRUCache(entries)
+        return Recent(entries)
     if max_entries is not None:
         raise ConfigurationError(
             f"MemoryStore(max_entries={max_entries!r}, cache=...): leave out max_entries, cache has maxsize"
