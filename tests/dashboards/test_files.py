@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import yaml
 
 from glasscache.errors import ConfigurationError
 from glasscache_dashboards import DASHBOARDS, FILES, alert_rules, dashboard, export
+from tests.dashboards import model
 
+DOCS = Path(__file__).parents[2] / "docs"
 FILE_NAMES = {*(f"grafana/{uid}.json" for uid in DASHBOARDS), "alerts/prometheus.yaml", "alerts/grafana.yaml"}
 
 
@@ -65,6 +68,15 @@ def test_what_users_import_needs_nothing_that_only_the_source_needs(tmp_path: Pa
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert not {"yaml", "grafana_foundation_sdk"} & set(done.stdout.split())
     assert (tmp_path / "alerts" / "prometheus.yaml").exists()
+
+
+def test_the_page_about_them_counts_right_and_shows_what_is_there() -> None:
+    text = (DOCS / "dashboards.md").read_text("utf-8")
+    asked = re.findall(r"(\d+) expressions and (\d+) alerts", " ".join(text.split()))
+    assert asked == [(str(len(list(model.targets()))), str(len(model.alerts())))]
+    pictures = re.findall(r"\]\((dashboards/\w+\.png)\)", text)
+    assert {Path(picture).stem for picture in pictures} == {uid.removeprefix("glasscache-") for uid in DASHBOARDS}
+    assert [picture for picture in pictures if not (DOCS / picture).exists()] == []
 
 
 def test_an_export_as_it_is_links_to_the_docs(tmp_path: Path) -> None:

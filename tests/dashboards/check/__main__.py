@@ -22,6 +22,7 @@ from tests.dashboards.check.ask import Store, filled, move
 from tests.dashboards.check.backends import JOB, Backends, backends
 from tests.dashboards.check.programs import Programs, install
 from tests.dashboards.check.verdict import Cell, Line, cell, table
+from tests.dashboards.check.walk import walk
 from tests.support.otlp_model import Span
 
 DAY, A_WHILE = 86_400.0, 1_200.0
@@ -134,6 +135,9 @@ def ask(world: Backends, spans: load.Spans, programs: Programs, *, draw: bool) -
         ]
         for title, sources, lines in parts:
             tell(table(title, sources, lines))
+        tell("\nFrom a slow p99 to who held the lock")
+        for step in walk(prometheus, arrived):
+            tell(f"  {step}")
         if draw:
             for path in sheet.draw(sheet.Sources(victoria, prometheus, trees, arrived)):
                 tell(f"drawn: {path}")
