@@ -19,7 +19,7 @@ import yaml
 from glasscache_dashboards import FILES
 from tests.dashboards.check.programs import Programs
 from tests.support.otlp import Receiver, http_receiver
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import ADMIN, RedisProcess
 from tests.telemetry.processes import Process, free_port, running
 
 JOB = "knowledge"
@@ -59,6 +59,7 @@ def backends(folder: Path, programs: Programs) -> Iterator[Backends]:
         redis = enter(RedisProcess(folder, "maxmemory 64mb", "maxmemory-policy allkeys-lfu"))
         exporter = [str(programs.redis_exporter), "-web.listen-address", f"127.0.0.1:{ports['exporter']}"]
         exporter += ["-redis.addr", f"redis://127.0.0.1:{redis.port}"]
+        exporter += ["-redis.user", ADMIN["username"], "-redis.password", ADMIN["password"]]
         enter(running(exporter, ports["exporter"], folder / "exporter", {}))
         spans = enter(http_receiver())
         victoria = enter(_victoria(folder / "victoria", programs, ports))
