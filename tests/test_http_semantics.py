@@ -670,6 +670,9 @@ def test_an_absent_header_selects_another_variant_than_an_empty_one() -> None:
         (b"x-a", [b"a, b"], [b"a", b"b"]),
         (b"accept-encoding", [b"gzip, br;q=0.5"], [b"gzip,br ; q=0.5"]),
         (b"accept-language", [b"de", b"en"], [b"de,en"]),
+        (b"accept-language", [b"de, en;q=0.5, en;q=0.5"], [b"EN;Q=0.500 , De;q=1.0"]),
+        (b"accept-language", [b"en, de"], [b"de, en"]),
+        (b"accept-language", [b"no list!"], [b"No List!"]),
     ],
 )
 def test_blanks_that_mean_nothing_select_the_same_variant(name: bytes, one: list[bytes], other: list[bytes]) -> None:
@@ -684,6 +687,8 @@ def test_blanks_that_mean_nothing_select_the_same_variant(name: bytes, one: list
         (b"x-a", b"A", b"a"),
         (b"accept", b'a;b="c  d"', b'a;b="c d"'),
         (b"accept", b"a, b", b"b, a"),
+        (b"accept-language", b"de, en;q=0.5", b"en, de;q=0.5"),
+        (b"accept-language", b"de;q=0.5", b"de;q=5"),
     ],
 )
 def test_what_may_mean_something_selects_another_variant(name: bytes, one: bytes, other: bytes) -> None:

@@ -15,6 +15,7 @@ from glasscache.asgi._asking import Wish, wish_of
 from glasscache.asgi._fields import content_length, members, normalise, parse_directives, parse_http_date
 from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets
 from glasscache.asgi._ranges import Span, cut, part_headers, wanted
+from glasscache.asgi._selecting import vary_value
 from glasscache.asgi._storing import Asked, Assessment, asked, assess
 from glasscache.asgi._validation import (
     CONDITIONALS,
@@ -129,11 +130,6 @@ _PAIR = re.compile(
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 
-_BLANKS = re.compile(rb"[ \t]+")
-_SEPARATORS = re.compile(rb" ?([,;]) ?")
-_NEGOTIATION = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
-
-
 def routing_parts(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
     """Name and value, in turn, of each ROUTING header, for the key; in an order of our own.
 
@@ -166,23 +162,6 @@ def _forwarded(value: bytes) -> bytes:
             hops.append([])
         at = match.end()
     return b",".join(map(b";".join, hops))
-
-
-def vary_value(name: bytes, request_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """What a request says under a name that Vary lists, for the variant's key; absent differs from empty.
-
-    Normalised as RFC 9111, section 4.1 allows: several fields are joined, runs of blanks are one, and blanks
-    around separators are dropped where the syntax ignores them. What holds a quoted string is only joined.
-    """
-    values = [value.strip(b" \t") for field, value in request_headers if field == name]
-    if not values:
-        return b"absent"
-    joined = b", ".join(values)
-    if b'"' not in joined:
-        joined = _BLANKS.sub(b" ", joined)
-        if name in _NEGOTIATION:
-            joined = _SEPARATORS.sub(rb"\1", joined)
-    return b"=" + joined
 
 
 def storable_headers(headers: Headers, extra: frozenset[bytes] = frozenset()) -> Headers:
