@@ -146,6 +146,7 @@ class Engine:
         if verdict is Verdict.FRESH:
             return Answer(result="hit", tier=tier, entry=entry)
         ask.stale = entry
+        ask.stand_in = None if verdict is Verdict.UNWANTED else entry
         if verdict is Verdict.EARLY:
             self._refresh(ask, entry.fresh_until - now)
             return Answer(result="hit", tier=tier, entry=entry)
@@ -155,7 +156,6 @@ class Engine:
         if verdict is Verdict.UNWANTED:
             return None
         if verdict is Verdict.STAND_IN:
-            ask.stand_in = entry
             paused = ask.gate.paused_until > now and ask.can_stand_in(now)
             return self._stale(entry, tier, "error") if paused else None
         if tier == self.near.name:

@@ -289,6 +289,8 @@ class Run:
             return None
         if flight.void or not self._right.keeps:
             return None
+        if head.status >= 500 and self._ask.can_stand_in(state.commons.clock.now()):
+            return None  # an error does not take the place of what stands in for it
         terms = head.terms
         if self._ask.marker is not None or flight.marker is not None:
             terms = replace(terms, tags=(*terms.tags, variant_tag(self._ask.key)))

@@ -13,7 +13,7 @@ from typing import Any
 
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.cache import Cache
-from glasscache.interfaces import Store
+from glasscache.interfaces import Clock, Store
 from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores.memory import MemoryStore
 from glasscache.testing import RecordingTelemetry
@@ -109,6 +109,7 @@ class Site:
         detail: Detail | None = None,
         telemetry: Any = None,
         store: Store | None = None,
+        clock: Clock | None = None,
         **options: Any,
     ) -> None:
         self.telemetry = RecordingTelemetry()
@@ -117,7 +118,7 @@ class Site:
             policy=policy,
             limits=limits,
             detail=detail,
-            clock=LoopClock(),
+            clock=clock or LoopClock(),
             telemetry=telemetry or self.telemetry,
             key_secret=SECRET,
             random=Random(1),

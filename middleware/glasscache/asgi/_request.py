@@ -110,7 +110,7 @@ def refuse(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> None:
     """BypassError for a request that the cache must not answer, before its body is read."""
     method = scope["method"]
     for name, value in scope["headers"]:
-        if name == b"range" and method != "GET":
+        if name == b"range" and method in BODY_METHODS:
             raise BypassError("range")
         if method not in BODY_METHODS and (
             name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
@@ -212,7 +212,8 @@ def _query(raw: bytes, wanted: QueryKey) -> bytes:
     pairs = raw.split(b"&")
     if wanted.only or wanted.ignore:
         named = set(wanted.only or wanted.ignore)
-        pairs = [pair for pair in pairs if (_name(pair) in named) == bool(wanted.only)]
+        # what some apps read as two parameters (`a=1;b=2`) is never left out: the second may be one that counts
+        pairs = [pair for pair in pairs if b";" in pair or (_name(pair) in named) == bool(wanted.only)]
     if wanted.sort:
         pairs.sort(key=_name)  # of one name the order still matters: an app takes the first or the last of them
     return b"&".join(pairs)

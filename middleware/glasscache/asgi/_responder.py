@@ -153,7 +153,10 @@ async def _spare(reader: Reader, status_field: bytes, send: Send) -> None:
     """The client has this answer already; it stays a reader, so that the load is not given up."""
     head = reader.stream.head
     assert head is not None
-    headers = [*http.not_modified_headers(head.headers), (http.cache_status.HEADER, status_field)]
+    fields = http.not_modified_headers(head.headers)
+    if reader.leader:  # with the age that its own answer came with
+        fields += tuple(field for field in head.own_headers if field[0] == b"age")
+    headers = [*fields, (http.cache_status.HEADER, status_field)]
     while await reader.next() is not None:
         pass
     await send({"type": "http.response.start", "status": 304, "headers": headers})

@@ -308,11 +308,11 @@ class Exchange:
 
     def _only_from_store(self) -> str:
         """Why this request neither leads nor joins a load; empty if it may."""
+        if self._wish is not None and self._wish.only_if_cached:
+            return "only-if-cached"
         if self._scope["method"] == "HEAD":
             return "method"
-        if any(name == b"range" for name, _ in self._scope["headers"]):
-            return "range"
-        return "only-if-cached" if self._wish is not None and self._wish.only_if_cached else ""
+        return "range" if any(name == b"range" for name, _ in self._scope["headers"]) else ""
 
     async def _refuse(self) -> None:
         """Nothing is stored that could answer, and the client wants nothing else (RFC 9111, section 5.2.1.7)."""

@@ -42,17 +42,17 @@ _ONLY_OK = frozenset({200})
 _NEVER_STORED = frozenset({206, 304})
 """Parts and confirmations of an answer: alone they are none."""
 
-_ABOUT_THE_REQUEST = frozenset({401, 407, 408, 411, 412, 413, 415, 416, 417, 421, 425, 426, 428, 429, 431, 511})
+_ABOUT_THE_REQUEST = frozenset({401, 406, 407, 408, 411, 412, 413, 415, 416, 417, 421, 425, 426, 428, 429, 431, 511})
 """Errors that blame one request's fields, body, credentials or pace: said to one client, whatever its headers say."""
 
 _UNDERSTOOD = frozenset(
     {200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 305, 307, 308}
-    | {400, 402, 403, 404, 405, 406, 409, 410, 414, 418, 422, 423, 424, 451}
+    | {400, 402, 403, 404, 405, 409, 410, 414, 418, 422, 423, 424, 451}
     | {500, 501, 502, 503, 504, 505, 506, 507, 508, 510}
 )
 """Statuses whose meaning for a cache we know (RFC 9111, section 5.2.2.3)."""
 
-_PLAIN = 4096
+_PLAIN = 2048
 """Bytes of request headers up to which an error counts as the resource's and not as the request's."""
 
 
@@ -132,7 +132,7 @@ def assess(
         terms: Terms | None = _ruled(ttl, policy)
     else:
         found = freshness(status, fields, directives, now_wall, guess=request.method in {"GET", "HEAD"})
-        terms = _stated(found, directives, can_be_confirmed=has_validator(headers))
+        terms = _stated(found, directives, can_be_confirmed=has_validator(headers), is_failure=status >= 500)
         hidden = _qualified(directives, b"private") | _qualified(directives, b"no-cache")
     if terms is not None and status >= 400 and (by_rule or statuses is not None):
         terms = _negative(terms, policy, ruled=by_rule)
@@ -188,8 +188,10 @@ def _storable(status: int, policy: Policy, statuses: frozenset[int] | None, requ
     """RFC 9111, section 3: a final status, which we understand or which says nothing of the kind."""
     if status < 200 or status in _NEVER_STORED:
         return False
+    if status >= 400 and request.is_odd:  # cache-poisoned denial of service (Nguyen et al., CCS 2019)
+        return False
     if statuses is None and not by_rule:
-        return status < 400 or (status not in _ABOUT_THE_REQUEST and not request.is_odd)
+        return status not in _ABOUT_THE_REQUEST
     listed = _ONLY_OK if statuses is None else statuses
     return status in listed and (status < 400 or policy.negative_ttl > 0)
 
@@ -206,13 +208,15 @@ def _ruled(ttl: float, policy: Policy) -> Terms:
     )
 
 
-def _stated(found: Freshness | None, directives: Directives, *, can_be_confirmed: bool) -> Terms | None:
-    """The terms of the origin; None if it states none."""
+def _stated(
+    found: Freshness | None, directives: Directives, *, can_be_confirmed: bool, is_failure: bool
+) -> Terms | None:
+    """The terms of the origin; None if it states none. A failure can stand in for nothing."""
     if b"no-cache" in directives and not _qualified(directives, b"no-cache"):  # always to be confirmed
         found = Freshness(0.0, 0.0 if found is None else found.age)
     if found is None:
         return None
-    may_be_stale = _NEVER_STALE.isdisjoint(directives.said)
+    may_be_stale = not is_failure and _NEVER_STALE.isdisjoint(directives.said)
     stands_in = may_be_stale and not found.is_over
     return Terms(  # the windows: RFC 5861, sections 3 and 4
         ttl=found.lifetime,

@@ -78,21 +78,17 @@ CREDENTIALS = frozenset(
 """Request headers that say who asks."""
 
 ROUTING = frozenset(
-    {
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-scheme",
-        b"x-host",
-        b"x-original-host",
-        b"forwarded",
-        b"x-original-url",
-        b"x-rewrite-url",
-        b"x-http-method",
-        b"x-http-method-override",
-        b"x-method-override",
-    }
+    b"base-url destination forwarded front-end-https http-host http-url next-action next-router-prefetch"
+    b" next-router-state-tree next-url proxy-host proxy-url real-host redirect request-uri rsc uri url x-api-version"
+    b" x-arr-ssl x-backend-host x-base-url x-forwarded x-forwarded-by x-forwarded-host x-forwarded-path"
+    b" x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-protocol x-forwarded-scheme"
+    b" x-forwarded-server x-forwarded-ssl x-forwarded-uri x-forwarded-url x-gateway-host x-host x-host-override"
+    b" x-http-destinationurl x-http-host x-http-host-override x-http-method x-http-method-override"
+    b" x-http-path-override x-https x-inertia x-invoke-path x-invoke-query x-invoke-status x-matched-path"
+    b" x-method-override x-middleware-prefetch x-middleware-rewrite x-middleware-subrequest x-nextjs-data"
+    b" x-now-route-matches x-original-host x-original-uri x-original-url x-override-url x-pjax x-prerender x-proxy-url"
+    b" x-real-host x-request-uri x-requested-with x-rewrite-uri x-rewrite-url x-scheme x-server-name x-url-scheme"
+    b" x-wap-profile".split()
 )
 """Request headers that can make an application believe it was asked something else: keyed when present."""
 
@@ -129,6 +125,7 @@ _PAIR = re.compile(
     )?+[ \t]*+(?P<end>[,;]|\Z)""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+
 
 def routing_parts(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
     """Name and value, in turn, of each ROUTING header, for the key; in an order of our own.
