@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from glasscache.errors import ConfigurationError
 from glasscache_exporters import MetricsServer, _port, serve_metrics
 from tests.support.otel_rig import in_a_process_of_its_own
+from tests.telemetry.processes import free_ports
 
 PATIENCE = 20.0
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -26,22 +26,6 @@ def provider() -> MeterProvider:
     made = MeterProvider(shutdown_on_exit=False)
     made.get_meter("test").create_observable_counter("asked", [lambda _: [Observation(7)]])
     return made
-
-
-@contextmanager
-def two_free_ports() -> Iterator[int]:
-    """The first of two that stand side by side."""
-    for _ in range(100):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-        yield port
-        return
-    raise AssertionError("no two free ports side by side")
 
 
 def get(server: MetricsServer, path: str = "/metrics", **headers: str) -> httpx.Response:
@@ -58,7 +42,7 @@ def until_open(server: MetricsServer) -> int:
 
 
 def test_the_page_is_on_its_port_until_it_is_closed(provider: MeterProvider) -> None:
-    with two_free_ports() as port, serve_metrics(port, provider=provider) as server:
+    with free_ports(2) as port, serve_metrics(port, provider=provider) as server:
         assert server.port == port
         answer = get(server, accept="application/openmetrics-text", **{"accept-encoding": "gzip"})
         assert answer.status_code == 200
@@ -74,7 +58,7 @@ def test_the_page_is_on_its_port_until_it_is_closed(provider: MeterProvider) -> 
 
 
 def test_with_a_token_only_who_has_it_gets_the_page(provider: MeterProvider) -> None:
-    with two_free_ports() as port, serve_metrics(port, provider=provider, token="sesame", scope_labels=True) as server:
+    with free_ports(2) as port, serve_metrics(port, provider=provider, token="sesame", scope_labels=True) as server:
         assert get(server).status_code == 401
         assert 'asked_total{otel_scope_name="test"} 7' in get(server, authorization="Bearer sesame").text
 
@@ -85,7 +69,7 @@ def test_each_worker_takes_the_first_port_that_is_free_and_one_too_many_waits_fo
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
     monkeypatch.setattr(_port, "_AGAIN", 0.01)
     caplog.set_level(logging.INFO, "glasscache")
-    with two_free_ports() as port, ExitStack() as stack:
+    with free_ports(2) as port, ExitStack() as stack:
         servers = [stack.enter_context(serve_metrics(port, provider=provider)) for _ in range(3)]
         assert [server.port for server in servers] == [port, port + 1, None]
         assert 'of="2"' in get(servers[1]).text
@@ -106,7 +90,7 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting_and_too_many_are_sent_a
     provider: MeterProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_port, "_MOST_CLIENTS", 2)
-    with two_free_ports() as port, serve_metrics(port, provider=provider) as server, ExitStack() as stack:
+    with free_ports(2) as port, serve_metrics(port, provider=provider) as server, ExitStack() as stack:
         address = ("127.0.0.1", port)
         first = stack.enter_context(socket.create_connection(address, PATIENCE))
         assert get(server).status_code == 200
@@ -119,7 +103,7 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting_and_too_many_are_sent_a
 def test_a_client_that_goes_away_is_nobodys_concern(
     provider: MeterProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with two_free_ports() as port, serve_metrics(port, provider=provider) as server:
+    with free_ports(2) as port, serve_metrics(port, provider=provider) as server:
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
             client.sendall(b"GET /metrics HT")
@@ -140,13 +124,13 @@ def test_a_host_that_is_not_this_one_is_refused(provider: MeterProvider, host: s
 
 
 def test_it_listens_on_an_address_of_ip_6_too(provider: MeterProvider) -> None:
-    with two_free_ports() as port, serve_metrics(port, host="::1", provider=provider) as server:
+    with free_ports(2) as port, serve_metrics(port, host="::1", provider=provider) as server:
         answer = httpx.get(f"http://[::1]:{server.port}/", trust_env=False, timeout=PATIENCE)
     assert answer.status_code == 200
 
 
 def test_configure_opens_the_port_of_the_environment_and_each_child_takes_one_of_its_own() -> None:
-    with two_free_ports() as port:
+    with free_ports(2) as port:
         printed = in_a_process_of_its_own(f"""
             os.environ.update(GLASSCACHE_METRICS_PORT="{port}", GLASSCACHE_METRICS_TOKEN="sesame", WEB_CONCURRENCY="1")
             for signal in ("TRACES", "METRICS", "LOGS"):
@@ -179,7 +163,7 @@ def test_configure_opens_the_port_of_the_environment_and_each_child_takes_one_of
 
 
 def test_a_child_whose_parent_found_no_port_takes_one() -> None:
-    with two_free_ports() as port:
+    with free_ports(2) as port:
         printed = in_a_process_of_its_own(f"""
             os.environ["WEB_CONCURRENCY"] = "1"
             import logging, socket, time

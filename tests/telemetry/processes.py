@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,23 @@ def free_port() -> Iterator[int]:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind(("127.0.0.1", 0))
         yield reservation.getsockname()[1]
+
+
+@contextmanager
+def free_ports(count: int) -> Iterator[int]:
+    """The first of so many ports side by side that nobody else listens on."""
+    for _ in range(1_000):
+        with free_port() as first, ExitStack() as stack:
+            try:
+                for port in range(first + 1, first + count):
+                    reservation = stack.enter_context(socket.socket())
+                    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    reservation.bind(("127.0.0.1", port))
+            except (OSError, OverflowError):
+                continue
+            yield first
+            return
+    raise AssertionError(f"no {count} free ports side by side")
 
 
 @contextmanager

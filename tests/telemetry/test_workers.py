@@ -6,13 +6,18 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from tests.support.otlp import Receiver, grpc_receiver, http_receiver
-from tests.telemetry.processes import UVICORN, Process, client_of, site
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-GUNICORN = (
-    "gunicorn --preload --no-control-socket --workers 4 --worker-class uvicorn_worker.UvicornWorker"
-    " --bind 127.0.0.1:{port}"
+from tests.support.otlp import Receiver, grpc_receiver, http_receiver
+from tests.telemetry.processes import PATIENCE, UVICORN, Process, client_of, free_ports, site
+
+GUNICORN_WITHOUT_NUMBER = (
+    "gunicorn --preload --no-control-socket --worker-class uvicorn_worker.UvicornWorker --bind 127.0.0.1:{port}"
 )
+GUNICORN = f"{GUNICORN_WITHOUT_NUMBER} --workers 4"
+WORKERS = 2  # where the environment says how many
 BATCH = 40
 
 
@@ -89,3 +94,40 @@ def test_workers_that_set_up_their_own_exporters_after_the_fork_may_use_grpc(tmp
             process.stop()
         assert_counted_once(receiver, sent)
         assert "before" not in counted(receiver)  # nobody told of it: the parent has no exporters
+
+
+def pages(first: int, count: int) -> dict[str, Counter[str]]:
+    """What the workers' pages on these ports say: requests by process and group."""
+    found: dict[str, Counter[str]] = {}
+    for port in range(first, first + count):
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE, trust_env=False).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        (whose,) = [sample.labels for sample in samples if sample.name == "glasscache_worker_info"]
+        assert whose["of"] == str(WORKERS)
+        by_group = found.setdefault(whose["worker"], Counter())
+        for sample in samples:
+            if sample.name == "glasscache_requests_total":
+                by_group[sample.labels["cache_key_group"]] += int(sample.value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "parents"),
+    [(UVICORN, 0), (f"{GUNICORN_WITHOUT_NUMBER} tests.telemetry.preloaded:app", 1)],
+    ids=["spawned", "forked"],
+)
+def test_the_pages_of_all_workers_together_count_each_request_once(tmp_path: Path, command: str, parents: int) -> None:
+    with free_ports(WORKERS + parents) as first:
+        settings = {
+            **dict.fromkeys(("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "none"),
+            "GLASSCACHE_METRICS_PORT": str(first),
+            "WEB_CONCURRENCY": str(WORKERS),
+        }
+        with site(tmp_path, settings, command=command) as process:
+            sent = ask(process)
+            found = pages(first, WORKERS + parents)
+            process.stop()
+    assert len(found) == WORKERS + parents
+    assert sum(by_group["/ask"] for by_group in found.values()) == sent
+    before = [by_group["before"] for by_group in found.values() if by_group["before"]]
+    assert before == [2] * parents  # what the parent counted, it alone tells
