@@ -100,7 +100,10 @@ live-picture: $(READY)  ## draw docs/live-light.png and docs/live-dark.png anew:
 	$(BIN)/python -m tests.browser.parts
 	PYTHONPATH=build/browser/python $(BIN)/python -m tests.browser.picture
 
-.PHONY: reference
+.PHONY: reference locks
+locks: $(READY)  ## find who holds the lock: three processes, one slow load, the walk of docs/locks.md
+	$(BIN)/python -m tests.telemetry.locks
+
 reference: $(READY)  ## write docs/telemetry.md anew: every metric, span, link, event and attribute
 	$(BIN)/python -m tests.telemetry.page
 

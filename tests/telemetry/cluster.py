@@ -5,6 +5,7 @@ Decides how they are asked, and how a crowd comes to wait for one of them. Each 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,11 @@ SETTINGS = {
 PATIENCE = 30.0
 
 
+def trace_of(number: int) -> str:
+    """The trace id of one request of the script, in hex."""
+    return hashlib.sha256(b"%d" % number).hexdigest()[:32]
+
+
 @dataclass
 class Cluster:
     """What a test of it looks at."""
@@ -40,10 +46,10 @@ class Cluster:
     def caller(self) -> list[str]:
         """The headers of a request in a trace of its own, with everything in them that must not travel further."""
         self.traces += 1
-        span = f"{0xA000 + self.traces:016x}"
+        trace, span = trace_of(self.traces), trace_of(-self.traces)[:16]
         self.callers.append(span)
         return [
-            f"traceparent: 00-{0xB000 + self.traces:032x}-{span}-01",
+            f"traceparent: 00-{trace}-{span}-01",
             f"tracestate: vendor={CANARY}",
             f"baggage: user={CANARY}",
         ]

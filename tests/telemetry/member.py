@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from redis.asyncio import Redis
@@ -32,6 +33,8 @@ RULES = (
     Rule("/soon/{name}", ttl=0.2, stale_while_revalidate=300),
 )
 
+tracer = trace.get_tracer("origin")
+
 
 class Origin:
     """Tells the server that it loads, and says nothing before it may: so everybody else has to wait."""
@@ -41,10 +44,11 @@ class Origin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path"].rpartition("/")[2]
-        if "never" not in name:
-            await self._server.rpush(f"loads:{name}", os.getpid())
-        if not {"never", "free"} & {*name.split("-")}:
-            await self._server.blpop([f"gate:{name}:{os.getpid()}"])
+        with tracer.start_as_current_span("retrieval"):
+            if "never" not in name:
+                await self._server.rpush(f"loads:{name}", os.getpid())
+            if not {"never", "free"} & {*name.split("-")}:
+                await self._server.blpop([f"gate:{name}:{os.getpid()}"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": f"{os.getpid()}".encode()})
 

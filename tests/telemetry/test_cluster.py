@@ -11,12 +11,15 @@ import pytest
 
 from tests.machines.fleet import until
 from tests.support.otlp import Receiver
-from tests.support.otlp_model import Metric, Span
+from tests.support.otlp_model import Log, Metric, Span
 from tests.support.redis_ear import Ear
 from tests.telemetry import contract
-from tests.telemetry.cluster import CANARY, PATIENCE, Cluster, cluster, contend, release
+from tests.telemetry.cluster import CANARY, PATIENCE, Cluster, cluster, contend, release, trace_of
+from tests.telemetry.locks import told as story
 from tests.telemetry.walk import walk
 
+NOT_TOLD = {"glasscache.lock.timeout", "glasscache.eviction.pressure"}
+"""Events that this script has no time for."""
 COLLAPSED = "glasscache; fwd=uri-miss; collapsed"
 
 
@@ -26,6 +29,7 @@ class Told:
 
     metrics: dict[str, Metric]
     spans: list[Span]
+    logs: list[Log]
     events: list[dict[str, Any]]
     stored: bytes
     """Everything that was in the server while one machine loaded and two waited."""
@@ -70,7 +74,16 @@ class Script:
         with suppress(TimeoutError):  # the assertions below say what is missing
             of.receiver.wait_until(lambda receiver: _is_complete(receiver, of.callers), timeout=PATIENCE)
         commands = "\n".join(command for _, command in ear.heard)
-        return Told(of.receiver.metrics(), of.receiver.spans(), self.events, stored, commands, of.callers, holder)
+        return Told(
+            of.receiver.metrics(),
+            of.receiver.spans(),
+            of.receiver.logs(),
+            self.events,
+            stored,
+            commands,
+            of.callers,
+            holder,
+        )
 
     def hear(self, machine: Any, name: str) -> None:
         self.events.append(machine.hear("event", **{"event.name": name}))
@@ -144,6 +157,7 @@ def _is_complete(receiver: Receiver, callers: list[str]) -> bool:
         and {f"glasscache.{name}" for name in contract.METRICS} <= set(metrics)
         and all(link.span_id in known for span in spans for link in span.links)
         and not contract.orphans(spans, callers)
+        and contract.EVENTS.keys() - {log.event_name for log in receiver.logs()} == NOT_TOLD
     )
 
 
@@ -153,12 +167,30 @@ def test_what_machines_tell_is_exactly_the_contract(told: Told) -> None:
     contract.assert_server_spans(told.spans)
     for event in told.events:
         contract.assert_event(event)
-    assert {event["event.name"] for event in told.events} == {
-        "glasscache.lock.contention",
-        "glasscache.lock.lost",
-        "glasscache.tier.degraded",
-        "glasscache.tier.recovered",
-    }
+    assert {event["event.name"] for event in told.events} == contract.EVENTS.keys() - NOT_TOLD
+
+
+def test_events_arrive_as_log_records_in_the_trace_of_who_waited(told: Told) -> None:
+    assert {log.event_name for log in told.logs} == contract.EVENTS.keys() - NOT_TOLD
+    waits = {span.trace_id for span in told.ours("cache.lock.wait")}
+    contentions = [log for log in told.logs if log.event_name == "glasscache.lock.contention"]
+    assert {log.trace_id for log in contentions} <= waits
+    assert all(CANARY not in repr(log) for log in told.logs)
+
+
+def test_the_walk_of_the_docs_is_told_step_by_step(told: Told) -> None:
+    way = walk(told.metrics["glasscache.lock.wait.duration"], told.spans)
+    text = "\n".join(story(way, told.spans, told.logs))
+    for step in (
+        "1. The metric",
+        "2. An exemplar",
+        "cache.lock.wait",
+        "4. The link",
+        "retrieval",
+        "6. The same in the log",
+    ):
+        assert step in text
+    assert way.load.trace_id[-8:] in text
 
 
 def test_the_slowest_bucket_of_waits_leads_to_the_load_on_the_other_machine(told: Told) -> None:
@@ -169,8 +201,9 @@ def test_the_slowest_bucket_of_waits_leads_to_the_load_on_the_other_machine(told
     assert f"-{told.holder}-" in way.wait.attributes["cache.lock.holder.id"]
     assert way.load.attributes["cache.fencing_token"] == way.wait.attributes["cache.fencing_token"]
     assert way.load.start_ns < way.wait.end_ns
-    origins = [span for span in told.spans if span.parent == way.load.span_id]
-    assert {"RPUSH", "BLPOP"} <= {span.name for span in origins}, "what the origin did all the while"
+    (origin,) = [span for span in told.spans if span.parent == way.load.span_id and span.scope == "origin"]
+    below = [span.name for span in told.spans if span.parent == origin.span_id]
+    assert (origin.name, below) == ("retrieval", ["RPUSH", "BLPOP"]), "what the origin did all the while"
 
 
 def test_who_loads_is_linked_to_who_waited_here_and_elsewhere(told: Told) -> None:
@@ -229,6 +262,6 @@ def test_however_often_a_wait_asks_the_server_it_leaves_no_span_of_a_client(told
 
 def test_nothing_but_the_traceparent_is_told_to_the_server(told: Told) -> None:
     for written in (told.stored.decode(), told.commands):
-        assert f"{0xB004:032x}" in written, "the trace of who loads"
+        assert trace_of(4) in written, "the trace of who loads"
         assert CANARY not in written
         assert "vendor" not in written
