@@ -142,12 +142,25 @@ def test_it_shows_the_loads_under_way_and_tells_of_long_waits_once() -> None:
             told = [parsed(await stream.chunk()) for _ in range(4)]
             (found,) = [events for events in told if "contentions" in events]
             assert [one["waited"] for one in found["contentions"]] == [2.0, 2.0]
-            assert found["id"] == f"{os.getpid()}-2"
+            assert re.fullmatch(rf"{os.getpid()}\.[0-9a-f]{{8}}-2", found["id"])
         async with watch(watched, last_event_id=found["id"]) as stream:
             assert "contentions" not in parsed(await stream.chunk())
-        for unknown in ("1-2", f"{os.getpid()}-x", f"{os.getpid()}-{'9' * 99}", "nonsense", ""):
+        counts = found["id"].removesuffix("-2")
+        for unknown in ("1-2", f"{os.getpid()}-2", f"{counts}-x", f"{counts}-{'9' * 99}", "nonsense", ""):
             async with watch(watched, last_event_id=unknown) as stream:
                 assert len(parsed(await stream.chunk())["contentions"]) == 2
+
+    run(scenario)
+
+
+def test_the_next_process_is_told_apart_although_it_has_the_same_id() -> None:
+    async def scenario() -> None:
+        told = []
+        for _ in range(2):
+            async with watch(site()) as stream:
+                told.append(parsed(await stream.chunk())["hello"])
+        assert told[0]["worker"] == told[1]["worker"]
+        assert told[0]["counts"] != told[1]["counts"]
 
     run(scenario)
 
@@ -291,6 +304,8 @@ def test_a_connection_that_breaks_is_like_a_client_that_left() -> None:
             raise ConnectionResetError
 
         async def send(message: Message) -> None:
+            if sent:
+                raise ConnectionResetError
             sent.append(message)
 
         scope = {"type": "http", "method": "GET", "path": EVENTS, "headers": BEARER}

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import math
 import os
+import secrets
 import signal
 from contextlib import suppress
 from importlib.resources import files
@@ -86,6 +87,7 @@ class LiveFeed:
         self._cache = cache
         self._watching: set[asyncio.Task[None]] = set()
         self._figures: tuple[float, bytes] = (-math.inf, b"")
+        self._birth = secrets.token_hex(4)  # in a container every process has the same id
 
     def close(self) -> None:
         """End all feeds: the app is shutting down."""
@@ -110,9 +112,9 @@ class LiveFeed:
         client = asyncio.get_running_loop().create_task(_until_gone(receive))
         self._watching.add(client)
         try:
-            await self._tell(client, _last_seen(scope), send)
-        except TimeoutError:
-            pass  # a client that takes nothing
+            await self._tell(client, self._last_seen(scope), send)
+        except OSError:
+            pass  # a client that takes nothing (TimeoutError), or is gone
         finally:
             self._watching.discard(client)
             client.cancel()
@@ -125,7 +127,7 @@ class LiveFeed:
             latest = self._cache.engine.commons.contentions.seen
             if latest > seen:
                 found = contentions(self._cache, since=seen)
-                news.append(_event("contentions", found, id=f"{os.getpid()}-{latest}"))
+                news.append(_event("contentions", found, id=f"{self._counts}-{latest}"))
                 seen = latest
             news.append(self._now(now()))
             async with asyncio.timeout(_PATIENCE):
@@ -134,11 +136,23 @@ class LiveFeed:
             await asyncio.wait((client,), timeout=_EVERY)
         await send({"type": "http.response.body", "body": b""})
 
+    @property
+    def _counts(self) -> str:
+        """Whose counts these are: another process, or the next one, counts its own."""
+        return f"{os.getpid()}.{self._birth}"
+
+    def _last_seen(self, scope: Scope) -> int:
+        """The number of the last contention that the client knows of these."""
+        given = b"".join(value for name, value in scope["headers"] if name == b"last-event-id")
+        counts, _, number = given.partition(b"-")
+        return int(number) if counts == self._counts.encode() and number.isdigit() and len(number) < 16 else 0
+
     def _hello(self) -> bytes:
         cache = self._cache
         told = {
             "name": cache.name,
             "worker": os.getpid(),
+            "counts": self._counts,
             "of": declared_workers(),
             "threshold": cache.limits.contention_threshold,
             "bounds": BOUNDS,
@@ -164,13 +178,6 @@ class LiveFeed:
 def _event(name: str, data: object, *, id: str | None = None) -> bytes:  # noqa: A002 - the word of server-sent events
     identity = b"" if id is None else b"id: %s\n" % id.encode()
     return b"event: %s\n%sdata: %s\n\n" % (name.encode(), identity, _encode(data))
-
-
-def _last_seen(scope: Scope) -> int:
-    """The number of the last contention that the client knows of this process; another process counts its own."""
-    given = b"".join(value for name, value in scope["headers"] if name == b"last-event-id")
-    worker, _, number = given.partition(b"-")
-    return int(number) if worker == b"%d" % os.getpid() and number.isdigit() and len(number) < 16 else 0
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -12,8 +12,9 @@ class Feed {
   #on;
   #stop = new AbortController();
   #lastId = "";
+  #pause = SOONEST;
 
-  // on: {open(), event(name, data), trying(milliseconds, why), refused()}
+  // on: {open(), event(name, data), trying(why), refused()}
   constructor(url, on) {
     this.#url = url;
     this.#on = on;
@@ -30,22 +31,18 @@ class Feed {
   }
 
   async #run(token, stopped) {
-    let pause = SOONEST;
     while (!stopped.aborted) {
       let why = "the feed ended before it began";
       try {
-        if (await this.#read(token, stopped)) {
-          pause = SOONEST;
-          continue; // it ends now and then: the server may be about to stop
-        }
+        if (await this.#read(token, stopped)) continue; // it ends now and then: the server may be about to stop
       } catch (error) {
         if (error instanceof Refused) return this.#on.refused();
         why = error.message;
       }
       if (stopped.aborted) return;
-      this.#on.trying(pause, why);
-      await new Promise((done) => setTimeout(done, pause));
-      pause = Math.min(pause * 2, LATEST);
+      this.#on.trying(why);
+      await new Promise((done) => setTimeout(done, this.#pause));
+      this.#pause = Math.min(this.#pause * 2, LATEST);
     }
   }
 
@@ -74,9 +71,9 @@ class Feed {
         patience = setTimeout(abort, SILENCE);
         const blocks = (rest + value).split("\n\n");
         rest = blocks.pop();
-        if (!brought && blocks.length) this.#on.open();
-        brought ||= blocks.length > 0;
         if (stopped.aborted) return brought;
+        if (!brought && blocks.length) this.#open();
+        brought ||= blocks.length > 0;
         for (const block of blocks) this.#tell(block);
       }
     } catch (error) {
@@ -86,6 +83,11 @@ class Feed {
       clearTimeout(patience);
       stopped.removeEventListener("abort", abort);
     }
+  }
+
+  #open() {
+    this.#pause = SOONEST;
+    this.#on.open();
   }
 
   #tell(block) {

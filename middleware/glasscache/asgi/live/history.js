@@ -17,7 +17,8 @@ class History {
 
   add(figures) {
     const last = this.#totals.at(-1);
-    if (last && figures.at <= last.at) this.clear(); // the server's clock was set back
+    if (last && figures.at === last.at) return; // read once for all who watch: we have these
+    if (last && figures.at < last.at) this.clear(); // the server's clock was set back
     const now = { at: figures.at, counts: countsOf(figures), durations: timesOf(figures.durations) };
     this.#totals.push(now);
     while (this.#totals.length > 2 && this.#totals[1].at <= now.at - WINDOW) this.#totals.shift();

@@ -99,7 +99,7 @@ function explain() {
 
 const events = {
   hello(told) {
-    if (whose && whose.worker !== told.worker) {
+    if (whose && whose.counts !== told.counts) {
       past.clear();
       waterfalls.clear();
       held.length = 0;
@@ -130,7 +130,7 @@ const feed = new Feed(`${location.pathname.replace(/\/$/, "")}/events`, {
     showState(paused ? "paused" : "live", paused ? "Paused" : "Live");
   },
   event: (name, data) => events[name]?.(data),
-  trying: (pause, why) => showState("trying", `Not connected: ${why}. Trying again.`),
+  trying: (why) => showState("trying", `Not connected: ${why}. Trying again.`),
   refused() {
     forget();
     at("refusal").textContent = "That is not the token that this server expects.";
