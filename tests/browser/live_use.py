@@ -125,7 +125,7 @@ def test_the_waterfall_shows_who_waited_for_whom(watched: Watched, service: Serv
     told = service.contention()["contentions"]
     rows = item.locator(".rows > li")
     expect(rows).to_have_count(5)
-    expect(rows.nth(0)).to_contain_text("this process loaded for 8")
+    expect(rows.nth(0)).to_contain_text(re.compile(r"worker \d+ loaded for 8"))
     expect(rows.nth(0).get_by_role("button")).to_have_attribute("title", told[0]["holder"]["trace_id"])
     shown = [rows.nth(index).get_by_role("button").get_attribute("title") for index in range(1, 5)]
     assert shown == [one["waiter"]["trace_id"] for one in reversed(told)]

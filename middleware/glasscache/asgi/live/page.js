@@ -44,7 +44,7 @@ let whose = null; // what `hello` said
 let latest = null;
 let drawn = 0;
 let paused = false;
-const held = []; // contentions that came while paused
+const held = []; // [contentions, whose] that came while paused
 
 function showState(state, text) {
   if (at("state").textContent !== text) at("state").textContent = text;
@@ -86,7 +86,7 @@ function draw() {
   if (paused || !latest || now - drawn < (calm.matches ? 1900 : 0)) return;
   drawn = now;
   showTiles(latest);
-  loads.draw(latest.under_way);
+  loads.draw(latest.under_way, whose);
   for (const chart of Object.values(charts)) chart.draw(past.points);
 }
 
@@ -101,8 +101,6 @@ const events = {
   hello(told) {
     if (whose && whose.counts !== told.counts) {
       past.clear();
-      waterfalls.clear();
-      held.length = 0;
       say(`Another process answers now: worker ${told.worker}.`);
     }
     whose = told;
@@ -118,8 +116,8 @@ const events = {
     draw();
   },
   contentions(told) {
-    if (paused) return void held.unshift(...told);
-    waterfalls.add(told);
+    if (paused) return void held.push([told, whose]);
+    waterfalls.add(told, whose);
     explain();
   },
 };
@@ -167,7 +165,8 @@ at("pause").addEventListener("click", () => {
   paused = !paused;
   at("pause").setAttribute("aria-pressed", paused);
   showState(paused ? "paused" : "live", paused ? "Paused" : "Live");
-  if (!paused && held.length) events.contentions(held.splice(0));
+  if (!paused) for (const [told, process] of held.splice(0)) waterfalls.add(told, process);
+  if (whose) explain();
   draw();
 });
 

@@ -37,8 +37,8 @@ async function copied(text) {
   }
 }
 
-function holderName(holder) {
-  return holder.id ? `machine ${holder.id}` : "this process";
+function holderName(holder, process) {
+  return holder.id ? `machine ${holder.id}` : `worker ${process.worker}`;
 }
 
 class Waterfalls {
@@ -47,7 +47,7 @@ class Waterfalls {
   #groups;
   #order;
   #say;
-  #loads = new Map(); // load -> {waits, element, drawn}
+  #loads = new Map(); // process and load -> {process, waits, element, drawn}
   #all = false;
 
   constructor({ list, more, group, order, say }) {
@@ -63,22 +63,19 @@ class Waterfalls {
     return !this.#loads.size;
   }
 
-  clear() {
-    this.#loads.clear();
-    this.draw();
-  }
-
-  add(contentions) {
+  // Those of a process that has ended stay: why it was slow is asked afterwards.
+  add(contentions, process) {
     for (const one of contentions.toReversed()) { // oldest first
-      const load = this.#loads.get(one.load) ?? { number: one.load, waits: [], drawn: 0 };
+      const id = `${process.counts} ${one.load}`;
+      const load = this.#loads.get(id) ?? { process, waits: [], drawn: 0 };
       load.waits.push(one);
-      this.#loads.set(one.load, load);
+      this.#loads.set(id, load);
     }
     let kept = [...this.#loads.values()].reduce((sum, load) => sum + load.waits.length, 0);
-    for (const [number, load] of this.#loads) { // in the order in which they were first waited for
+    for (const [id, load] of this.#loads) { // in the order in which they were first waited for
       if (kept <= KEPT) break;
       kept -= load.waits.length;
-      this.#loads.delete(number);
+      this.#loads.delete(id);
     }
     this.draw();
   }
@@ -145,7 +142,7 @@ class Waterfalls {
     const lasted = ended ? `loaded for ${shownSeconds(holder.held)}` : `loaded for more than ${shownSeconds(end - begun)}`;
     const bar = this.#lane(begun, Math.min(until, end), start, end);
     if (!ended) bar.firstChild.classList.add("open");
-    const text = `${holderName(holder)} ${lasted}`;
+    const text = `${holderName(holder, load.process)} ${lasted}`;
     return make("li", { class: "holder" }, make("span", {}, text), bar, traceButton(holder, "the load", this.#say));
   }
 
@@ -180,13 +177,13 @@ class LoadsTable {
     [this.#body, this.#none, this.#say] = [table.tBodies[0], none, say];
   }
 
-  draw(loads) {
+  draw(loads, process) {
     const seen = new Set();
     for (const load of loads) {
       let id = load.holder.span_id ?? load.key_hash;
       while (seen.has(id)) id += "'";
       seen.add(id);
-      this.#fill(this.#rows.get(id) ?? this.#row(id, load), load);
+      this.#fill(this.#rows.get(id) ?? this.#row(id, load), load, process);
     }
     for (const [id, row] of this.#rows) {
       if (seen.has(id)) continue;
@@ -205,8 +202,8 @@ class LoadsTable {
     return row;
   }
 
-  #fill(row, load) {
-    const where = load.holder.id ? `${holderName(load.holder)}, waited for from here` : `this process (${load.trigger})`;
+  #fill(row, load, process) {
+    const where = `${holderName(load.holder, process)} ${load.holder.id ? "(waited for from here)" : `(${load.trigger})`}`;
     const texts = [load.key_group, load.key_hash, shownSeconds(load.running), shownCount(load.waiting), where];
     texts.forEach((text, index) => (row.cells[index].textContent = text));
   }
