@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.otlp_model import Metric, Span
+from tests.support.otlp_model import Log, Metric, Span
 
 ANY = frozenset({"*"})
 PREFIX = "glasscache."
@@ -20,7 +20,7 @@ def words(text: str) -> frozenset[str]:
 
 
 RESULTS = words("hit stale revalidated collapsed miss bypass error")
-GROUPS = words("/ask /documents/{id} /question /slow /broken /late /ask/{name} /soon/{name}")
+GROUPS = words("/ask /page /documents/{id} /question /slow /broken /late /ask/{name} /soon/{name}")
 TIER = words("memory")
 SHARED = words("redis")
 SCOPE = words("process cluster")
@@ -129,6 +129,8 @@ SOMETIMES = {"error.type": None, "cache.result": "tier.operation.duration"}
 
 SPANS: dict[str, frozenset[str]] = {
     "cache.load": words("cache.key_group cache.load.trigger cache.lock.waiter.count cache.fencing_token error.type"),
+    "cache.lookup": words("cache.key_group cache.tier cache.item_size"),
+    "cache.revalidate": words("cache.key_group cache.result error.type"),
     "cache.store": words("cache.tier cache.item_size cache.ttl error.type"),
     "cache.lock.wait": words(
         "cache.lock.scope cache.lock.outcome cache.lock.queue.position cache.lock.queue.length cache.lock.holder.id"
@@ -137,6 +139,12 @@ SPANS: dict[str, frozenset[str]] = {
     ),
     "cache.invalidate": words("cache.invalidation.source cache.invalidation.entry.count"),
 }
+OF_ONE = words("cache.load cache.lock.wait cache.revalidate cache.invalidate")
+"""Spans of one machine, ..."""
+OF_SEVERAL = words("cache.load cache.lock.wait cache.store cache.invalidate")
+"""... and of several, where the origin has nothing to confirm."""
+CLEAR = words("cache.key")
+"""On the server span, on `cache.load` and `cache.lock.wait`: by opt-in."""
 LINKS = {
     "cache.load": words("lock_waiter refresh_trigger"),
     "cache.lock.wait": words("lock_holder"),
@@ -193,13 +201,13 @@ def assert_attributes(name: str, attributes: dict[str, Any], kind: Kind) -> None
     assert set(kind.attributes) - sometimes <= set(attributes), name
 
 
-def assert_spans(spans: list[Span], *, machines: bool = False) -> None:
-    """Our spans: their names, kind, attributes and links."""
+def assert_spans(spans: list[Span], names: frozenset[str], *, clear: frozenset[str] = frozenset()) -> None:
+    """Our spans, of these names: their kind, attributes and links; `clear`: what they may show beside."""
     ours = [span for span in spans if span.scope == "glasscache"]
-    assert {span.name for span in ours} == set(SPANS) - (frozenset() if machines else {"cache.store"})
+    assert {span.name for span in ours} == names
     for span in ours:
         assert span.kind == "internal"
-        assert set(span.attributes) <= SPANS[span.name], span
+        assert set(span.attributes) - clear <= SPANS[span.name], span
         assert span.events == (), span
         assert span.status_message == "", span
         for link in span.links:
@@ -214,15 +222,23 @@ def assert_event(told: dict[str, Any]) -> None:
     assert {name for name in told if "." in name} - {"event.name"} <= attributes
 
 
-def assert_server_spans(spans: list[Span]) -> None:
+def assert_record(log: Log, name: str) -> None:
+    """A log record that arrived: that event, with all that the contract names for it."""
+    level, attributes = EVENTS[name]
+    assert log.event_name == name
+    assert log.severity == {"WARNING": "WARN"}.get(level, level)
+    assert {attribute for attribute in log.attributes if attribute.startswith("cache.")} == attributes
+
+
+def assert_server_spans(spans: list[Span], *, clear: frozenset[str] = frozenset()) -> None:
     """What server spans carry of ours: of a hit four attributes, of all else no more than the contract names."""
     for span in spans:
         if span.kind == "server":
             ours = {name for name in span.attributes if name.startswith("cache.")}
             if span.attributes["cache.result"] == "hit":
-                assert ours == SERVER_HIT, span
+                assert ours == SERVER_HIT | clear, span
             else:
-                assert ours <= SERVER, span
+                assert ours <= SERVER | clear, span
                 assert {"cache.result", "cache.tier", "cache.key_group"} <= ours
 
 

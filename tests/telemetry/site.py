@@ -24,7 +24,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from glasscache import Cache, MemoryStore
+from glasscache import Cache, Detail, MemoryStore
 from glasscache.asgi import CacheMiddleware, Rule, json_body
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.stats import stats
@@ -37,7 +37,9 @@ SETUP = os.environ.get("SITE_SETUP", "configure")
 BOUND = float(os.environ.get("SITE_SHUTDOWN", "10"))
 
 clock = ManualClock()
-cache = Cache(MemoryStore(max_entries=8, max_bytes=100_000), name="knowledge", clock=clock, key_secret="k" * 32)
+detail = Detail(trace_hits=True, time_hits=1, clear_keys=True) if os.environ.get("SITE_DETAIL") else Detail()
+store = MemoryStore(max_entries=8, max_bytes=100_000)
+cache = Cache(store, name="knowledge", clock=clock, key_secret="k" * 32, detail=detail)
 gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 loads: list[str] = []
 tracer = trace.get_tracer("site")
@@ -97,7 +99,16 @@ async def late(request: Request) -> Response:
     return Response(b"done, nearly", background=BackgroundTask(work))
 
 
+async def page(request: Request) -> Response:
+    """Follows HTTP: who has it already is told that it has not changed."""
+    fields = {"etag": '"page-1"', "cache-control": "max-age=5"}
+    if request.headers.get("if-none-match") == fields["etag"]:
+        return Response(status_code=304, headers=fields)
+    return Response(b"a page", headers=fields)
+
+
 ENDPOINTS = {
+    "/page": page,
     "/ask": ask,
     "/documents/{id}": document,
     "/question": question,
@@ -109,6 +120,7 @@ RULES = [
     Rule("/ask", ttl=10, stale_while_revalidate=60, tags=("docs",)),
     Rule("/documents/{id}", ttl=10),
     Rule("/question", methods=("POST",), key=json_body(), ttl=10, tenant=lambda scope: header(scope, b"x-tenant")),
+    Rule("/page"),
     Rule("/slow", ttl=60),
     Rule("/broken", ttl=60),
     Rule("/late", ttl=60),

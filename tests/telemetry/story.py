@@ -20,16 +20,18 @@ CALLERS = tuple(f"{number:016x}" for number in range(0xA0, 0xA4))
 TRACES = tuple(f"{number:032x}" for number in range(0xB0, 0xB4))
 REQUESTS = Counter(
     {
-        ("miss", "origin", "/ask"): 12,
+        ("miss", "origin", "/ask"): 22,
         ("hit", "memory", "/ask"): 3,
         ("bypass", "none", "/ask"): 2,
         ("stale", "memory", "/ask"): 1,
         ("miss", "origin", "/slow"): 1,
         ("collapsed", "origin", "/slow"): 3,
         ("error", "none", "/broken"): 1,
+        ("miss", "origin", "/page"): 1,
+        ("revalidated", "origin", "/page"): 1,
     }
 )
-EVICTIONS = {"evicted": 4, "replaced": 1, "rejected": 1, "invalidated": 8}
+EVICTIONS = {"evicted": 15, "replaced": 2, "rejected": 1, "invalidated": 8}
 
 
 def calling(number: int) -> dict[str, str]:
@@ -47,11 +49,16 @@ async def tell(client: Client) -> None:
     await client.get("/ask?q=never", range="bytes=0-1")  # of what is not stored
     await client.desk(open="broken")
     assert (await client.get("/broken?q=broken")).status_code == 500
+    await client.get("/page")
     await client.desk(advance=11.0)
+    assert (await client.get("/page")).headers["cache-status"].startswith("glasscache; fwd=stale; fwd-status=304")
     assert "detail=revalidating" in (await client.get("/ask?q=one")).headers["cache-status"]
     await client.until(loads=0)  # the refresh behind it
     await client.get("/ask?q=big")  # larger than the store
     for number in range(10):
+        await client.get(f"/ask?q={number}")
+    await client.desk(advance=10.5)
+    for number in range(10, 20):  # more than it holds within its time: that is told
         await client.get(f"/ask?q={number}")
     await client.desk(invalidate="docs")
 
@@ -83,9 +90,11 @@ def assert_told(receiver: Receiver) -> None:
     metrics, spans = receiver.metrics(), receiver.spans()
     assert requests(metrics["glasscache.requests"]) == REQUESTS
     contract.assert_metrics(metrics)
-    contract.assert_spans(spans)
+    contract.assert_spans(spans, contract.OF_ONE)
     contract.assert_server_spans(spans)
     contract.assert_no_orphans(spans, *CALLERS)
+    (event,) = receiver.logs()
+    contract.assert_record(event, "glasscache.eviction.pressure")
     assert_figures(metrics)
     assert_links(spans)
     assert_exemplars(metrics["glasscache.lock.wait.duration"], spans)
@@ -120,7 +129,7 @@ def assert_figures(metrics: dict[str, Metric]) -> None:
     for reason, number in EVICTIONS.items():
         assert point("evictions", eviction__reason=reason) == number
     assert point("invalidations", invalidation__source="tag") == 8
-    assert point("lock.acquisitions", lock__result="immediate") == 14
+    assert point("lock.acquisitions", lock__result="immediate") == 26
     assert point("saved.time", key_group="/slow") == pytest.approx(1.5)
     for name in ("lock.waiter.count", "lock.holder.count", "entry.count", "memory.usage"):
         assert point(name) == 0, name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.otlp import grpc_receiver, http_receiver
-from tests.telemetry import story
+from tests.telemetry import contract, story
 from tests.telemetry.processes import PATIENCE, Process, client_of, site
 from tests.telemetry.rotel import collector
 
@@ -68,3 +68,35 @@ def test_a_long_wait_arrives_as_an_event_that_leads_to_the_trace_of_who_waited_a
     assert event.attributes["cache.lock.holder.trace_id"] == story.TRACES[0]
     assert event.trace_id == story.TRACES[1]
     assert event.resource["service.name"] == "site"
+
+
+def test_what_is_told_by_opt_in_alone_arrives_as_the_contract_has_it(tmp_path: Path) -> None:
+    async def scenario(process: Process) -> None:
+        async with client_of(process) as client:
+            for _ in range(3):
+                await client.get("/ask?q=one")
+            for _ in range(2):
+                await client.http.post("/question", json={"question": "who?"}, headers={"x-tenant": "one"})
+
+    with grpc_receiver() as receiver:
+        settings = {
+            "SITE_ORDER": "asgi outside",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "SITE_DETAIL": "all",
+        }
+        with site(tmp_path, settings) as process:
+            asyncio.run(scenario(process))
+            process.stop()
+        receiver.wait_until(lambda got: len([s for s in got.spans() if s.kind == "server"]) == 5, timeout=PATIENCE)
+        spans, metrics = receiver.spans(), receiver.metrics()
+    contract.assert_spans(spans, contract.words("cache.load cache.lookup"), clear=contract.CLEAR)
+    contract.assert_server_spans(spans, clear=contract.CLEAR)
+    found = [span for span in spans if span.name == "cache.lookup"]
+    assert {frozenset(span.attributes) for span in found} == {contract.SPANS["cache.lookup"]}
+    asked = {"GET /ask?q=one", 'POST /question {"question":"who?"}'}
+    for shown in (
+        [span for span in spans if span.kind == "server"],
+        [span for span in spans if span.name == "cache.load"],
+    ):
+        assert {span.attributes["cache.key"] for span in shown} == asked
+    assert metrics["glasscache.request.duration"].point({"cache.result": "hit"}).count == len(found) == 3
