@@ -140,6 +140,11 @@ class Engine:
         self.tally.answered(ask, answer, begun)
         return answer
 
+    def renew(self, key: Key, old: Entry, new: Entry) -> None:
+        """Keep `new` near in place of `old`, unless that has left, or machines share a tier (which has its own)."""
+        if self.near.peek(key) is old and not self._state.is_shared:
+            self._state.keep_near(key, new)
+
     def _judge(self, ask: Ask, entry: Entry, tier: str) -> Answer | None:
         now = self.clock.now()
         verdict = ask.judge(entry, now, beta=ask.policy.early_refresh, chance=1.0 - self._random.random())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -840,5 +841,82 @@ def test_a_status_that_must_be_understood_and_is_not_is_not_stored() -> None:
             await site.get()
             await site.get()
             assert len(server.seen) == (1 if is_stored else 2), (said, status)
+
+    run(scenario)
+
+
+# --- validators of ours, and what a HEAD tells ----------------------------------------------------------------------
+
+
+def test_an_answer_without_an_etag_gets_one_if_the_rule_says_so() -> None:
+    async def scenario() -> None:
+        server = Server(cc("max-age=60"))
+        site = Site(server, Rule("/*", etag=True))
+        assert not of(await site.get(), b"etag")  # it is made when the body is whole
+        [etag] = of(await site.get(), b"etag")
+        assert re.fullmatch(rb'"glasscache-[0-9a-f]{32}"', etag)
+        response = await site.get(headers=[(b"if-none-match", etag)])
+        assert (response.status, response.body, of(response, b"etag")) == (304, b"", [etag])
+        part = await site.get(headers=[(b"range", b"bytes=0-1"), (b"if-range", etag)])
+        assert (part.status, part.body) == (206, b"01")
+        await asyncio.sleep(61)
+        server.body = b"new"
+        await site.get()
+        assert b"if-none-match" not in server.asked[1]  # the origin knows nothing of it
+        assert of(await site.get(), b"etag") != [etag]
+
+    run(scenario)
+
+
+def test_an_etag_of_the_origin_stays() -> None:
+    async def scenario() -> None:
+        site = Site(Server(cc("max-age=60"), (b"etag", b'W/"a"')), Rule("/*", etag=True))
+        await site.get()
+        assert of(await site.get(), b"etag") == [b'W/"a"']
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("told", "asks_again"),
+    [
+        ([cc("max-age=60"), (b"etag", b'"a"'), (b"content-length", b"10"), (b"x-version", b"2")], False),
+        ([cc("max-age=60"), (b"x-version", b"2")], False),
+        ([cc("max-age=60"), (b"etag", b'"b"')], True),
+        ([cc("max-age=60"), (b"content-length", b"11")], True),
+        ([cc("no-store")], True),
+    ],
+)
+def test_the_answer_to_a_head_renews_or_removes_what_is_stored(told: Fields, asks_again: bool) -> None:
+    async def scenario() -> None:
+        server = Server(cc("max-age=5"), (b"etag", b'"a"'))
+        site = Site(server, EVERYTHING)
+        await site.get()
+        await asyncio.sleep(6)
+        own, server.headers = server.headers, told
+        head = await site.client.request("HEAD", "/page")
+        assert head.cache_status == "glasscache; fwd=method; detail=method"
+        server.headers = own
+        response = await site.get()
+        assert [method for method, _ in server.seen] == ["GET", "HEAD", *(["GET"] if asks_again else [])]
+        if not asks_again:
+            assert (response.body, of(response, b"x-version")) == (b"0123456789", [b"2"])
+            assert of(response, b"age") == [b"0"]
+
+    run(scenario)
+
+
+def test_a_head_of_what_is_not_stored_or_went_wrong_changes_nothing() -> None:
+    async def scenario() -> None:
+        server = Server(cc("max-age=5"), (b"etag", b'"a"'))
+        site = Site(server, EVERYTHING)
+        await site.client.request("HEAD", "/page")
+        await site.get()
+        await asyncio.sleep(6)
+        server.status = 404
+        await site.client.request("HEAD", "/page")
+        server.status = 200
+        await site.get()
+        assert server.asked[-1] == {b"if-none-match": b'"a"'}
 
     run(scenario)

@@ -190,6 +190,17 @@ class Cache:
         asked = directives(fields.get("cache-control"))
         if "no-store" in asked:
             return self._origin(method, path, fields)
+        return self._read(method, path, fields, asked, now, wall)
+
+    def _read(
+        self,
+        method: str,
+        path: str,
+        fields: Mapping[str, str],
+        asked: Mapping[str, str | None],
+        now: float,
+        wall: float,
+    ) -> Response:
         key = (path, self._selected(path, fields))
         stored = self._stored.get(key)
         if stored is not None and self._is_dead(stored, now):
@@ -201,7 +212,10 @@ class Cache:
         if "only-if-cached" in asked:
             return Response(504, ())
         if only:
-            return self._origin(method, path, fields)
+            response = self._origin(method, path, fields)
+            if method == "HEAD" and stored is not None:
+                self._learn(key, stored, response, fields, now, wall)
+            return response
         if stored is not None and verdict == "stale":
             self.refresh = lambda now, wall: self._refresh(key, path, fields, now, wall)
             return self._from(stored, method, fields, now)
@@ -273,8 +287,7 @@ class Cache:
         received = Stored(response, now, wall)
         if not is_storable(received, bool({"authorization", "cookie"} & set(fields))):
             return response
-        self._stored[key] = Stored(replace(kept_fields(response), fields=kept_fields(response).fields), now, wall)
-        self._stored[key] = self._with_age(self._stored[key], response)
+        self._stored[key] = self._with_age(Stored(kept_fields(response), now, wall), response)
         return self._checked(response, fields, self._stored[key].response)
 
     def _conditional(self, fields: Mapping[str, str], stored: Stored | None) -> dict[str, str]:
@@ -302,6 +315,26 @@ class Cache:
         news = tuple(field for field in new.fields if field[0] not in of_the_body)
         named = {name for name, _ in news} | {"age"}
         return Response(old.status, tuple(field for field in old.fields if field[0] not in named) + news, old.body)
+
+    def _learn(
+        self,
+        key: tuple[str, str],
+        stored: Stored,
+        head: Response,
+        fields: Mapping[str, str],
+        now: float,
+        wall: float,
+    ) -> None:
+        """Section 4.3.5: what a HEAD tells of a stored response to a GET."""
+        if (head.status, stored.response.status) != (200, 200):
+            return
+        for name in ("etag", "last-modified"):
+            if head.get(name) not in (None, stored.response.get(name)):
+                self._forget(key[0])
+                return
+        renewed = self._freshened(stored.response, head)
+        if is_storable(Stored(renewed, now, wall), bool({"authorization", "cookie"} & set(fields))):
+            self._stored[key] = self._with_age(Stored(kept_fields(renewed), now, wall), renewed)
 
     # --- section 4: construct the response -----------------------------------------------------------------------
 
@@ -359,8 +392,11 @@ class Cache:
     def _change(self, method: str, path: str, fields: Mapping[str, str]) -> Response:
         response = self._origin(method, path, fields)
         if 200 <= response.status < 400:
-            self._stored = {key: stored for key, stored in self._stored.items() if key[0] != path}
+            self._forget(path)
         return response
+
+    def _forget(self, path: str) -> None:
+        self._stored = {key: stored for key, stored in self._stored.items() if key[0] != path}
 
 
 VARIES: dict[str, tuple[str, ...]] = {

@@ -57,6 +57,7 @@ def test_the_upstream_learns_who_asked_for_what_and_gets_its_own_host() -> None:
         (b"x-forwarded-for", b"192.0.2.7"),
         (b"x-forwarded-host", b"shop.example"),
         (b"x-forwarded-proto", b"https"),
+        (b"surrogate-capability", b'glasscache="Surrogate/1.0"'),
         (b"via", b"1.1 glasscache"),
     ]
     assert values(sent(request((b"host", b"shop.example")), keep_host=True), b"host") == [b"shop.example"]

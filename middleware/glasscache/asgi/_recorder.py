@@ -102,6 +102,11 @@ class AppLoad:
 
         await self._origin.app(scope, receive, send)
 
+    @property
+    def makes_tags(self) -> bool:
+        """Whether answers without an ETag get one of ours."""
+        return self._origin.rule.etag
+
     def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
         """What may be done with this answer, for which its handler named a lifetime in seconds or None."""
         found = http.assess(
@@ -233,5 +238,8 @@ class Recorder:
         elif self._terms is not None:
             terms = self._notes.apply(self._terms, is_error=head.status >= 400)
             if terms is not head.terms:  # the handler said more after the head
-                flight.head = replace(head, terms=terms)
+                flight.head = head = replace(head, terms=terms)
+            if self._load.makes_tags and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
+                etag = b"etag", http.made_tag(flight.buffer.chunks)
+                flight.head = replace(head, headers=(*head.headers, etag))
         flight.finish()

@@ -1,4 +1,4 @@
-"""One rule at work: the short way of a hit, and the slow way of everything else.
+"""One rule at work: the short way of a hit. Everything else is an `Exchange` (_exchange.py), the slow way.
 
 The short way answers a request without body, credentials or conditions from memory: no task, no future, no lock, no
 span. It only ever does what the slow way would do; whatever it is not sure of, it leaves to it.
@@ -6,19 +6,16 @@ span. It only ever does what the slow way would do; whatever it is not sure of, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from glasscache._entry import Entry, Headers, Key
-from glasscache._events import Answered, Outcome
+from glasscache._events import Outcome
 from glasscache._gate import Gate
-from glasscache._run import Answer, Ask
-from glasscache._stream import ReaderGone
 from glasscache.asgi import _request, http
-from glasscache.asgi._recorder import AppLoad, Origin
+from glasscache.asgi._exchange import Exchange
+from glasscache.asgi._recorder import Origin
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
-from glasscache.asgi._responder import Watcher, answer_nobody, play, send_chunks, send_entry, status_of
+from glasscache.asgi._responder import send_chunks
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.rules import Rule
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
@@ -201,174 +198,3 @@ def _show(entry: Entry, now: float) -> Headers:
     fields = (*entry.headers, (b"age", b"%d" % age), (cache_status.HEADER, cache_status.hit(left)))
     entry.shown = now + min(1 - age % 1, left % 1), fields
     return fields
-
-
-def _confirms(entry: Entry) -> bool:
-    return entry.kept > 0 and http.has_validator(entry.headers)
-
-
-def _never(entry: Entry) -> bool:
-    return False  # RFC 9110, section 13.1.2: to a POST nobody answers 304
-
-
-class Exchange:
-    """One request that takes the slow way."""
-
-    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
-        self._route = route
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._body = body or Body()
-        self._begun = route._clock.now()
-        self._wish = http.wish_of(scope["headers"]) if route._hears else None
-
-    async def run(self, key: Key | None) -> None:
-        """Answer the request; `key` if the short way has found it already."""
-        route, scope = self._route, self._scope
-        if key is None:
-            try:
-                _request.refuse(scope, route._rule, route._origin.credentials)
-                if self._wish is not None and self._wish.no_store:
-                    raise BypassError("no_store")
-                if scope["method"] in BODY_METHODS:
-                    await self._body.read(self._receive, route._rule)
-                key = route.key_of(scope, self._body.content)
-            except BypassError as bypass:
-                await self.bypass(bypass.reason)
-                return
-        self._note_authority()
-        watcher = Watcher(self._receive)
-        try:
-            await self._answer(key, watcher)
-        except ReaderGone:
-            pass  # the client has left in the middle of its answer
-        finally:
-            watcher.stop()
-
-    def _note_authority(self) -> None:
-        known = self._route.authorities
-        if len(known) < 64:
-            host = b"".join(value for name, value in self._scope["headers"] if name == b"host")
-            known.add((self._scope.get("scheme", "http"), host.lower() if self._route._rule.host else b""))
-
-    def _ask(self, key: Key, joined: Callable[[Any], None]) -> Ask:
-        route, scope = self._route, self._scope
-
-        def variant(marker: Entry) -> Key:
-            values = (http.vary_value(name, scope["headers"]) for name in marker.vary)
-            return route._cache.keyring.digest(b"vary", key, marker.chunks[0], *values)
-
-        headers = scope["headers"]
-        private = _request.has_credentials(scope, route._rule, route._origin.credentials)
-        asked = http.asked(scope["method"], headers, has_credentials=private)
-        load = AppLoad(route._origin, scope, self._body.messages, asked)
-        return Ask(
-            key=key,
-            counters=route._counters,
-            policy=route._origin.policy,
-            load=load,
-            variant=variant,
-            gate=route._origin.gate,
-            text=route.shown(scope, self._body.content),
-            queues=route._rule.ttl is not None,
-            joined=joined,
-            confirms=_confirms if scope["method"] != "POST" else _never,
-            wish=self._wish,
-        )
-
-    async def _answer(self, key: Key, watcher: Watcher) -> None:
-        route, engine = self._route, self._route._engine
-        ask = self._ask(key, watcher.joined)
-        only = self._only_from_store()
-        if only:
-            found = engine.peek(ask)
-            if found is None:
-                await (self._refuse() if only == "only-if-cached" else self.bypass(only))
-                return
-            answer = found
-        else:
-            try:
-                answer = await engine.answer(ask)
-            except ReaderGone:
-                await answer_nobody(self._send)
-                return
-            except Exception:
-                self._annotate(ask, Answer(result="error", tier="none"))
-                raise
-        self._annotate(ask, answer)
-        now = route._clock.now()
-        status_field = status_of(answer, ask, now)
-        if answer.entry is not None:
-            await send_entry(answer.entry, status_field, now, self._scope, self._send)
-        else:
-            assert answer.reader is not None
-            await play(answer.reader, status_field, self._scope, self._send)
-        engine.tally.finished(ask, answer, route._clock.now() - self._begun)
-
-    def _only_from_store(self) -> str:
-        """Why this request neither leads nor joins a load; empty if it may."""
-        if self._wish is not None and self._wish.only_if_cached:
-            return "only-if-cached"
-        if self._scope["method"] == "HEAD":
-            return "method"
-        return "range" if any(name == b"range" for name, _ in self._scope["headers"]) else ""
-
-    async def _refuse(self) -> None:
-        """Nothing is stored that could answer, and the client wants nothing else (RFC 9111, section 5.2.1.7)."""
-        self._told_bypass("only_if_cached")
-        field = cache_status.HEADER, cache_status.bypass("only_if_cached", "request")
-        await self._send({"type": "http.response.start", "status": 504, "headers": [field]})
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        self._route._telemetry.emit(Answered(result="bypass", duration=self._route._clock.now() - self._begun))
-
-    def _annotate(self, ask: Ask, answer: Answer) -> None:
-        route = self._route
-        if route._telemetry.annotates:
-            now, entry = route._clock.now(), answer.entry
-            route._telemetry.annotate(
-                Outcome(
-                    result=answer.result,
-                    tier=answer.tier,
-                    group=route._counters.name,
-                    key=ask.at,
-                    text=ask.text,
-                    age=None if entry is None else now - entry.born,
-                    ttl=None if entry is None else entry.fresh_until - now,
-                    bypass=answer.bypass,
-                )
-            )
-
-    def _told_bypass(self, reason: str) -> None:
-        route = self._route
-        route._counters.others["bypass", "none"] += 1
-        route._engine.counters.bypasses[reason] += 1
-        if route._telemetry.annotates:
-            route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
-
-    async def bypass(self, reason: str) -> None:
-        """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`."""
-        route = self._route
-        self._told_bypass(reason)
-        replay = iter(self._body.messages)
-
-        async def receive() -> Message:
-            message = next(replay, None)
-            return await self._receive() if message is None else message
-
-        field = cache_status.HEADER, cache_status.bypass(reason, "method" if reason == "method" else "bypass")
-
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), field]}
-            await self._send(message)
-
-        failure: Exception | None = None
-        try:
-            await route._origin.app(self._scope, receive, send)
-        except Exception as error:
-            failure = error
-            raise
-        finally:
-            seconds = route._clock.now() - self._begun
-            route._telemetry.emit(Answered(result="bypass", duration=seconds, error=failure))

@@ -6,11 +6,12 @@ Must never decide whether an answer needs to be confirmed (that is freshness), o
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 
 from glasscache._entry import Headers
-from glasscache.asgi._fields import parse_http_date
+from glasscache.asgi._fields import content_length, parse_http_date
 
 CONDITIONALS = frozenset({b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range"})
 """Request headers that make a request conditional (RFC 9110, section 13.1)."""
@@ -32,7 +33,7 @@ def conditions(stored: Headers) -> Headers:
     """The fields that ask the origin whether a stored answer still holds; none if it has no validator."""
     found: list[tuple[bytes, bytes]] = []
     etag = entity_tag(stored)
-    if etag is not None:
+    if etag is not None and not etag.startswith(_OURS):  # of which the origin knows nothing
         found.append((b"if-none-match", etag))
     modified = last_modified(stored)
     if modified is not None:
@@ -40,9 +41,20 @@ def conditions(stored: Headers) -> Headers:
     return tuple(found)
 
 
+_OURS = b'"glasscache-'
+
+
+def made_tag(chunks: Iterable[bytes]) -> bytes:
+    """A strong ETag for a whole body: it changes with every byte of it (RFC 9110, section 8.8.3)."""
+    state = hashlib.blake2b(digest_size=16)
+    for chunk in chunks:
+        state.update(chunk)
+    return _OURS + state.hexdigest().encode() + b'"'
+
+
 def has_validator(headers: Headers) -> bool:
     """Whether the origin can be asked to confirm this answer."""
-    return entity_tag(headers) is not None or last_modified(headers) is not None
+    return bool(conditions(headers))
 
 
 def entity_tag(headers: Headers) -> bytes | None:
@@ -69,6 +81,17 @@ def freshen(stored: Headers, update: Headers) -> Headers:
     news = tuple(field for field in update if field[0] not in _OF_THE_BODY)
     named = {name for name, _ in news}
     return tuple(field for field in stored if field[0] not in named) + news
+
+
+def is_same(head: Headers, stored: Headers, length: int) -> bool:
+    """Whether the answer to a HEAD is about what is stored, a body of `length` bytes (section 4.3.5): what it has of
+    ETag, Last-Modified and Content-Length agrees.
+    """
+    for name in (b"etag", b"last-modified"):
+        told = [value.strip(b" \t") for field, value in head if field == name]
+        if told and told != [value.strip(b" \t") for field, value in stored if field == name]:
+            return False
+    return content_length(head) in (None, length)
 
 
 # --- received from a client (section 4.3.2) -------------------------------------------------------------------------

@@ -60,7 +60,8 @@ class Rule:
     bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored
     (errors only for `policy.negative_ttl`); by default 200, and without a ttl whatever RFC 9111 allows.
     `client_may_refresh`: hear the Cache-Control of requests (no-cache, max-age and so on), as rules without a ttl do:
-    anyone may then ask for a load. `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a
+    anyone may then ask for a load. `etag`: give stored answers that have none a strong ETag made from their body, so
+    that who has them already gets a 304. `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a
     request is bypassed. `name`: `cache.key_group` in telemetry (default: the path).
     """
 
@@ -81,6 +82,7 @@ class Rule:
     store_if: Callable[[int, Headers], bool] | None = None
     statuses: Sequence[int] | None = None
     client_may_refresh: bool = False
+    etag: bool = False
     max_loads: int | None = None
     max_body: int = 1024**2
     body_timeout: float = 10.0

@@ -54,6 +54,9 @@ _END_TO_END = frozenset(
     }
 )
 
+_CAPABILITY = PSEUDONYM + b'="Surrogate/1.0"'
+"""What origins that know the W3C's note on edge architecture are told: here is one that hears Surrogate-Control."""
+
 _NO_CONTENT = frozenset({204, 205, 304})
 
 _FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
@@ -82,7 +85,7 @@ def to_upstream(scope: Scope, authority: bytes, *, keep_host: bool, trust: bool)
     fields = end_to_end(scope["headers"])
     host = next((value for name, value in fields if name == b"host"), authority)
     claims = {name: [value for known, value in fields if known == name] for name in _FORWARDED} if trust else {}
-    hidden = {b"host", b"expect", b"via", *(_FORWARDED if trust else _CLAIMS)}
+    hidden = {b"host", b"expect", b"via", b"surrogate-capability", *(_FORWARDED if trust else _CLAIMS)}
     if framing(scope):  # by chunks: RFC 9112, section 6.2
         hidden.add(b"content-length")
     client = scope.get("client")
@@ -98,6 +101,7 @@ def to_upstream(scope: Scope, authority: bytes, *, keep_host: bool, trust: bool)
         (b"host", host if keep_host else authority),
         *(field for field in fields if field[0] not in hidden),
         *((name, value) for name, value in seen.items() if value),
+        (b"surrogate-capability", _CAPABILITY),
         (b"via", via(fields, scope.get("http_version", "1.1").encode())),
     ]
 

@@ -1,0 +1,228 @@
+"""One request that takes the slow way: it asks the engine, or it goes past the cache.
+
+Decides nothing of HTTP (that is `http.py`) and nothing of loads (that is the engine): it hands the one's words to the
+other, and sees to it that every request is answered, counted and told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from glasscache._entry import Entry, Headers, Key
+from glasscache._events import Answered, Outcome
+from glasscache._run import Answer, Ask
+from glasscache._stream import ReaderGone
+from glasscache.asgi import _request, http
+from glasscache.asgi._recorder import AppLoad
+from glasscache.asgi._request import BODY_METHODS, Body, BypassError
+from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, status_of
+from glasscache.asgi.http import cache_status
+from glasscache.asgi.types import Message, Receive, Scope, Send
+from glasscache.policy import make_entry
+
+if TYPE_CHECKING:
+    from glasscache.asgi._route import Route
+
+
+def _confirms(entry: Entry) -> bool:
+    return entry.kept > 0 and http.has_validator(entry.headers)
+
+
+def _never(entry: Entry) -> bool:
+    return False  # RFC 9110, section 13.1.2: to a POST nobody answers 304
+
+
+class Exchange:
+    """One request that takes the slow way."""
+
+    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
+        self._route = route
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._body = body or Body()
+        self._begun = route._clock.now()
+        self._wish = http.wish_of(scope["headers"]) if route._hears else None
+
+    async def run(self, key: Key | None) -> None:
+        """Answer the request; `key` if the short way has found it already."""
+        route, scope = self._route, self._scope
+        if key is None:
+            try:
+                _request.refuse(scope, route._rule, route._origin.credentials)
+                if self._wish is not None and self._wish.no_store:
+                    raise BypassError("no_store")
+                if scope["method"] in BODY_METHODS:
+                    await self._body.read(self._receive, route._rule)
+                key = route.key_of(scope, self._body.content)
+            except BypassError as bypass:
+                await self.bypass(bypass.reason)
+                return
+        self._note_authority()
+        watcher = Watcher(self._receive)
+        try:
+            await self._answer(key, watcher)
+        except ReaderGone:
+            pass  # the client has left in the middle of its answer
+        finally:
+            watcher.stop()
+
+    def _note_authority(self) -> None:
+        known = self._route.authorities
+        if len(known) < 64:
+            host = b"".join(value for name, value in self._scope["headers"] if name == b"host")
+            known.add((self._scope.get("scheme", "http"), host.lower() if self._route._rule.host else b""))
+
+    def _ask(self, key: Key, joined: Callable[[Any], None]) -> Ask:
+        route, scope = self._route, self._scope
+
+        def variant(marker: Entry) -> Key:
+            values = (http.vary_value(name, scope["headers"]) for name in marker.vary)
+            return route._cache.keyring.digest(b"vary", key, marker.chunks[0], *values)
+
+        headers = scope["headers"]
+        private = _request.has_credentials(scope, route._rule, route._origin.credentials)
+        asked = http.asked(scope["method"], headers, has_credentials=private)
+        self._load = AppLoad(route._origin, scope, self._body.messages, asked)
+        return Ask(
+            key=key,
+            counters=route._counters,
+            policy=route._origin.policy,
+            load=self._load,
+            variant=variant,
+            gate=route._origin.gate,
+            text=route.shown(scope, self._body.content),
+            queues=route._rule.ttl is not None,
+            joined=joined,
+            confirms=_confirms if scope["method"] != "POST" else _never,
+            wish=self._wish,
+        )
+
+    async def _answer(self, key: Key, watcher: Watcher) -> None:
+        route, engine = self._route, self._route._engine
+        ask = self._ask(key, watcher.joined)
+        only = self._only_from_store()
+        if only:
+            found = engine.peek(ask)
+            if found is None:
+                await (self._refuse() if only == "only-if-cached" else self.bypass(only, ask))
+                return
+            answer = found
+        else:
+            try:
+                answer = await engine.answer(ask)
+            except ReaderGone:
+                await answer_nobody(self._send)
+                return
+            except Exception:
+                self._annotate(ask, Answer(result="error", tier="none"))
+                raise
+        self._annotate(ask, answer)
+        now = route._clock.now()
+        status_field = status_of(answer, ask, now)
+        if answer.entry is not None:
+            await send_entry(answer.entry, status_field, now, self._scope, self._send)
+        else:
+            assert answer.reader is not None
+            await play(answer.reader, status_field, self._scope, self._send)
+        engine.tally.finished(ask, answer, route._clock.now() - self._begun)
+
+    def _only_from_store(self) -> str:
+        """Why this request neither leads nor joins a load; empty if it may."""
+        if self._wish is not None and self._wish.only_if_cached:
+            return "only-if-cached"
+        if self._scope["method"] == "HEAD":
+            return "method"
+        return "range" if any(name == b"range" for name, _ in self._scope["headers"]) else ""
+
+    async def _refuse(self) -> None:
+        """Nothing is stored that could answer, and the client wants nothing else (RFC 9111, section 5.2.1.7)."""
+        self._told_bypass("only_if_cached")
+        field = cache_status.HEADER, cache_status.bypass("only_if_cached", "request")
+        await self._send({"type": "http.response.start", "status": 504, "headers": [field]})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._route._telemetry.emit(Answered(result="bypass", duration=self._route._clock.now() - self._begun))
+
+    def _annotate(self, ask: Ask, answer: Answer) -> None:
+        route = self._route
+        if route._telemetry.annotates:
+            now, entry = route._clock.now(), answer.entry
+            route._telemetry.annotate(
+                Outcome(
+                    result=answer.result,
+                    tier=answer.tier,
+                    group=route._counters.name,
+                    key=ask.at,
+                    text=ask.text,
+                    age=None if entry is None else now - entry.born,
+                    ttl=None if entry is None else entry.fresh_until - now,
+                    bypass=answer.bypass,
+                )
+            )
+
+    def _told_bypass(self, reason: str) -> None:
+        route = self._route
+        route._counters.others["bypass", "none"] += 1
+        route._engine.counters.bypasses[reason] += 1
+        if route._telemetry.annotates:
+            route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
+
+    async def _learn(self, ask: Ask, status: int, headers: Headers) -> None:
+        """What the answer to a HEAD says of the stored answer to a GET (RFC 9111, section 4.3.5)."""
+        route, engine = self._route, self._route._engine
+        stored = engine.near.peek(ask.at)
+        now = route._clock.now()
+        if stored is None or stored.vary or now >= stored.dead_from or (status, stored.status) != (200, 200):
+            return
+        if not http.is_same(headers, stored.headers, sum(map(len, stored.chunks))):
+            await engine.invalidate(key=ask.key)
+            return
+        fields = http.freshen(stored.headers, headers)
+        found = self._load.assess(status, fields, None)
+        if found.terms is not None:
+            renewed = make_entry(
+                chunks=stored.chunks,
+                status=status,
+                headers=http.storable_headers(fields, found.hidden),
+                terms=found.terms,
+                policy=ask.policy,
+                begun=self._begun,
+                now=now,
+                chance=0.0,
+                number=stored.number,
+                saves=stored.cost,
+            )
+            engine.renew(ask.at, stored, renewed)
+
+    async def bypass(self, reason: str, ask: Ask | None = None) -> None:
+        """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`.
+
+        `ask`: what a HEAD would have been answered from; a rule without a ttl learns from what it brings.
+        """
+        route = self._route
+        self._told_bypass(reason)
+        replay = iter(self._body.messages)
+
+        async def receive() -> Message:
+            message = next(replay, None)
+            return await self._receive() if message is None else message
+
+        field = cache_status.HEADER, cache_status.bypass(reason, "method" if reason == "method" else "bypass")
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if ask is not None and reason == "method" and route._rule.ttl is None:
+                    await self._learn(ask, message["status"], http.normalise(message.get("headers", ())))
+                message = {**message, "headers": [*message.get("headers", ()), field]}
+            await self._send(message)
+
+        failure: Exception | None = None
+        try:
+            await route._origin.app(self._scope, receive, send)
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            seconds = route._clock.now() - self._begun
+            route._telemetry.emit(Answered(result="bypass", duration=seconds, error=failure))
