@@ -65,10 +65,10 @@ def contentions(cache: Cache, *, since: int = 0) -> list[dict[str, object]]:
     return [_past(one, label(one.key)) for one in cache.engine.commons.contentions if one.number > since]
 
 
-def loads_now(cache: Cache) -> list[dict[str, object]]:
-    """The loads under way, those with most readers first."""
+def loads_now(cache: Cache, *, waiters: int = KEPT_OF_ONE_LOAD) -> list[dict[str, object]]:
+    """The loads under way, those with most readers first, and of who waits for each at most so many one by one."""
     now, label = cache.clock.now(), cache.keyring.label
-    return [_present(flight, label(flight.key), now) for flight in cache.engine.under_way(_SHOWN_LOADS)]
+    return [_present(flight, label(flight.key), now, waiters) for flight in cache.engine.under_way(_SHOWN_LOADS)]
 
 
 def _past(one: Contention, key_hash: str) -> dict[str, object]:
@@ -94,7 +94,7 @@ def _past(one: Contention, key_hash: str) -> dict[str, object]:
     }
 
 
-def _present(flight: Flight, key_hash: str, now: float) -> dict[str, object]:
+def _present(flight: Flight, key_hash: str, now: float, waiters: int) -> dict[str, object]:
     work = flight.work
     holder = work if work.waits_for is None else work.waits_for
     readers = islice(flight.readers, _LOOKED_AT_READERS)
@@ -108,7 +108,7 @@ def _present(flight: Flight, key_hash: str, now: float) -> dict[str, object]:
         "waiting": len(waits),
         "waiters": [
             {"waited": _rounded(now - wait.begun), "queue_position": wait.position, **_span(wait.ref)}
-            for wait in waits[:KEPT_OF_ONE_LOAD]
+            for wait in waits[:waiters]
         ],
     }
 

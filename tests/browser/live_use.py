@@ -100,6 +100,15 @@ def test_figures_move_while_the_service_is_used(watched: Watched, service: Servi
     expect(paths.nth(0)).not_to_have_attribute("d", drawn or "")
 
 
+def test_the_quantiles_are_those_of_what_happened(watched: Watched, service: Service) -> None:
+    page = watched.open_live()
+    service.ask("/ask?q=1&takes=0.4", 1)
+    expect(tile(page, "Miss, p99")).to_have_text(re.compile("s$"))
+    value, unit = tile(page, "Miss, p99").inner_text().split()
+    took = service.http.get("/metrics/cache").json()["avg_miss_time_ms"]  # of the one
+    assert float(value) * {"ms": 1, "s": 1000}[unit] == pytest.approx(took, rel=1 / 6)
+
+
 def test_a_load_under_way_shows_who_waits_for_it(watched: Watched, service: Service) -> None:
     page = watched.open_live()
     asking = [service.crowd.submit(service.get, "/ask?q=canary&takes=3") for _ in range(4)]

@@ -168,7 +168,7 @@ class LiveFeed:
                 "at": cache.clock.wall(),
                 **stats(cache),
                 "durations": cache.counters.durations.sparse(),
-                "under_way": loads_now(cache),
+                "under_way": loads_now(cache, waiters=0),
             }
             event = _event("figures", figures)
             self._figures = now, event
