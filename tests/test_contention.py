@@ -177,6 +177,7 @@ def test_a_wait_over_the_threshold_is_shown_with_all_that_leads_to_its_holder() 
                 "id": None,
                 "trace_id": f"{1:032x}",
                 "span_id": f"{1:016x}",
+                "fencing_token": None,
                 "elapsed": 2.0,
                 "running": 3.25,
                 "held": 3.25,

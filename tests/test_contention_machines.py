@@ -64,6 +64,7 @@ def test_a_wait_for_another_machine_names_it_while_it_lasts_and_afterwards(tmp_p
             assert len(waits) == 3
             assert {(one["scope"], one["outcome"], one["load"]) for one in waits} == {("cluster", "served", 1)}
             assert {(one["holder"]["id"], one["holder"]["held"]) for one in waits} == {(name, None)}
+            assert {one["holder"]["fencing_token"] for one in waits} == {own["holder"]["fencing_token"]}
             assert (shown(here)["loads"], shown(there)["contentions"]) == ([], [])
         finally:
             await there.aclose()

@@ -40,6 +40,8 @@ class Contention:
     holder: SpanRef | None
     machine: str
     """Where the load ran, if not in this process."""
+    fencing_token: int | None
+    """Of the load's lease, if it had one."""
     elapsed: float
     """How long the load had been under way when the wait began."""
     running: float
@@ -94,6 +96,7 @@ class Contentions:
             waiter=work.ref,
             holder=holder.ref,
             machine=holder.machine,
+            fencing_token=holder.fencing_token,
             elapsed=max(work.begun - holder.begun, 0.0),
             running=work.ended - holder.begun,
             held=holder.ended - holder.begun if holder.ended else None,

@@ -34,9 +34,9 @@ def contention(cache: Cache, *, since: int = 0, of: int | None = None) -> dict[s
       not push out the others (`queue_length` counts all of it). `number` counts them; `since` leaves out those up to
       that number. `load` is the same for all who waited for one load. `ended`: Unix time. `waited`: how long.
     - `holder`, of both: whose load it is. `id`: the other machine's, None if it is this process's own. `trace_id`,
-      `span_id`: its `cache.load` span (None without tracing). Of a contention also `elapsed`: how long it had been
-      under way when the wait began; `running`: the same at its end; `held`: how long it took in all (None:
-      it was not over with the wait, or is another machine's).
+      `span_id`: its `cache.load` span (None without tracing). `fencing_token`: of its lease, which names it in that
+      trace. Of a contention also `elapsed`: how long it had been under way when the wait began; `running`: the same
+      at the wait's end; `held`: how long it took in all (None: it went on, or is another machine's).
     - `waiters`: requests of this process that wait now. `seen`: all long waits so far, kept or not. `at`: Unix time.
 
     `worker` is this process, `of` how many there are (by default what `declared_workers` says; None: not known).
@@ -87,6 +87,7 @@ def _past(one: Contention, key_hash: str) -> dict[str, object]:
         "holder": {
             "id": one.machine or None,
             **_span(one.holder),
+            "fencing_token": one.fencing_token,
             "elapsed": _rounded(one.elapsed),
             "running": _rounded(one.running),
             "held": None if one.held is None else _rounded(one.held),
