@@ -201,6 +201,17 @@ def operations(rig: Rig) -> list[Any]:
     return rig.points("glasscache.tier.operation.duration")
 
 
+@pytest.mark.parametrize(("found", "leads"), [(True, 0), (None, 0), (False, 1)])
+def test_what_a_refresh_asked_leads_to_its_trace_only_if_a_load_came_of_it(
+    rig: Rig, found: bool | None, leads: int
+) -> None:
+    asked = TierCall(tier="redis", operation="get", begun=1.0, ended=1.1, found=found)
+    with rig.tracer.start_as_current_span("its root"), rig.telemetry.hushed(), rig.telemetry.span(asked):
+        pass
+    (point,) = operations(rig)
+    assert len(point.exemplars) == leads
+
+
 def test_a_failed_write_is_an_error_of_its_span(rig: Rig) -> None:
     with rig.telemetry.span(TierCall(tier="redis", operation="set", error=OSError("full"))):
         pass

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, get_value, set_value
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -158,6 +158,11 @@ class Section(ABC, Generic[W]):
         self.span.set_attributes(error_attributes(error))
         if error is not None and not isinstance(error, asyncio.CancelledError):
             self.span.set_status(StatusCode.ERROR)
+
+
+def is_hushed() -> bool:
+    """Whether instrumentation is switched off in the current context."""
+    return bool(get_value(_SUPPRESS))
 
 
 class Hush:

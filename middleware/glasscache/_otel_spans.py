@@ -10,12 +10,21 @@ import time
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from glasscache import _otel_names as names
 from glasscache._events import Invalidation, Load, Revalidation, SpanRef, TierCall, Wait
 from glasscache._otel_metrics import bounded_group
-from glasscache._otel_sections import CurrentSection, Section, context_of, error_attributes, ids_of, links_to, shown
+from glasscache._otel_sections import (
+    CurrentSection,
+    Section,
+    context_of,
+    error_attributes,
+    ids_of,
+    is_hushed,
+    links_to,
+    shown,
+)
 
 if TYPE_CHECKING:
     from glasscache._otel_names import LogEvent
@@ -178,7 +187,10 @@ class TierSection(CurrentSection[TierCall]):
         attributes = {names.TIER: work.tier, names.OPERATION: work.operation, **error_attributes(error)}
         if work.found is not None:
             attributes[names.RESULT] = "hit" if work.found else "miss"
-        self.out.record(names.TIER_OPERATION_DURATION, work.ended - work.begun, attributes, self.context)
+        # A refresh that finds its answer, or no server, never loads: its trace is not told, no exemplar leads there.
+        is_told = work.found is False or not is_hushed()
+        context = self.context if is_told else set_span_in_context(INVALID_SPAN)
+        self.out.record(names.TIER_OPERATION_DURATION, work.ended - work.begun, attributes, context)
         self.tell_error(error)
 
 
