@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+from glasscache.errors import StoreError
 from tests.support.otel_rig import KEY, Rig, Source, drive_everything, ids, linked, load, parent, run_load, wait
 
 
@@ -218,6 +219,16 @@ def test_a_failed_write_is_an_error_of_its_span(rig: Rig) -> None:
     assert rig.span("cache.store").status.status_code is StatusCode.ERROR
     (point,) = operations(rig)
     assert point.attributes["error.type"] == "OSError"
+
+
+@pytest.mark.parametrize(("cause", "told"), [(TimeoutError(), "TimeoutError"), (None, "glasscache.errors.StoreError")])
+def test_why_a_store_could_not_answer_is_told(rig: Rig, cause: Exception | None, told: str) -> None:
+    failure = StoreError("no answer")
+    failure.__cause__ = cause
+    with rig.telemetry.span(TierCall(tier="redis", operation="get", error=failure)):
+        pass
+    (point,) = operations(rig)
+    assert point.attributes["error.type"] == told
 
 
 def test_an_invalidation_tells_who_demanded_it_and_how_much_it_removed(rig: Rig) -> None:

@@ -198,7 +198,7 @@ class Guard:
             if not came and too_late is not None:
                 task.add_done_callback(lambda done: _tell_late(done, too_late))
         if not came:
-            raise StoreError(f"no answer within {self._budget:g} s")
+            raise StoreError(f"no answer within {self._budget:g} s") from TimeoutError()
         return task.result()
 
     def _spawn(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -27,6 +27,7 @@ from opentelemetry.trace import (
 
 from glasscache import _otel_names as names
 from glasscache._events import SpanRef, Work
+from glasscache.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +50,10 @@ def ref_of(span: Span) -> SpanRef | None:
 
 
 def error_attributes(error: BaseException | None) -> Attributes:
-    """`error.type`, and only if there is an error: the exception's full class name."""
+    """`error.type`, if there is an error: the exception's full class name; of a StoreError that of its cause."""
     if error is None:
         return {}
-    kind = type(error)
+    kind = type((error.__cause__ or error) if isinstance(error, StoreError) else error)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return {names.ERROR_TYPE: f"{module}{kind.__qualname__}"}
 

@@ -116,7 +116,7 @@ METRICS: dict[str, Kind] = {
         cache__tier=SHARED,
         cache__operation=words("get set delete lease publish"),
         cache__result=words("hit miss"),
-        error__type=words("glasscache.errors.StoreError"),
+        error__type=words("glasscache.errors.StoreError redis.exceptions.ConnectionError TimeoutError"),
     ),
     "tier.state": level("{tier}", cache__tier=SHARED, cache__tier__state=words("ok degraded open")),
     "saved.time": counter("s", cache__key_group=GROUPS),

@@ -139,8 +139,9 @@ _FAULTS = Band(
             panels.lines(
                 Words(
                     "Errors by type",
-                    "What failed operations said. timeout: slow server or network. ConnectionError: not there. NOPERM, "
-                    "READONLY, OOM: the server refuses (docs/redis-acl.md; is it a replica; is it full?).",
+                    "What failed operations met. TimeoutError: slow server or network, or GLASSCACHE_FAR_TIMEOUT too short. "
+                    "ConnectionError: not there. NoPermissionError, ReadOnlyError, OutOfMemoryError: the server refuses "
+                    "(docs/redis-acl.md; is it a replica; is it full?). StoreError: left alone, or nonsense.",
                     "ops",
                 ),
                 Query(
