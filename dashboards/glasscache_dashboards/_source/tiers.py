@@ -139,9 +139,10 @@ _FAULTS = Band(
             panels.lines(
                 Words(
                     "Errors by type",
-                    "What failed operations met. TimeoutError: slow server or network, or GLASSCACHE_FAR_TIMEOUT too short. "
-                    "ConnectionError: not there. NoPermissionError, ReadOnlyError, OutOfMemoryError: the server refuses "
-                    "(docs/redis-acl.md; is it a replica; is it full?). StoreError: left alone, or nonsense.",
+                    "What failed operations met. TimeoutError: slow server or network, or GLASSCACHE_FAR_TIMEOUT is "
+                    "too short. ConnectionError: not there. NoPermissionError, ReadOnlyError, OutOfMemoryError: the "
+                    "server refuses (docs/redis-acl.md; is it a replica; is it full?). StoreError: left alone, or "
+                    "nonsense.",
                     "ops",
                 ),
                 Query(
@@ -201,9 +202,9 @@ _CLIENT = Band(
             panels.lines(
                 Words(
                     "Command p99",
-                    "By redis-py's own clock: without what glasscache does around it. Low while Operation p99 is high: "
-                    "requests queue for connections (REDIS_MAX_CONNECTIONS). Empty: docs/dashboards.md says how to "
-                    "turn it on.",
+                    "By redis-py's own clock, and only what goes through its clients: our scripts are sent in batches "
+                    "past it, and Operation p99 has those. Slow here, too: the server or the network is. Empty: "
+                    "docs/dashboards.md says how to turn it on.",
                     "s",
                 ),
                 Query(CLIENT.quantile(0.99, foreign.CLIENT_OPERATIONS, foreign.COMMAND), legend(foreign.COMMAND)),

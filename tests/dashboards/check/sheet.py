@@ -164,7 +164,7 @@ def _lines(frame: Axes, panel: dict[str, Any], targets: list[Target], sources: S
     else:
         for (name, series), colour in zip(found, colours, strict=True):
             axes.plot(*_columns(series, sources.metrics.spans.began), color=colour, linewidth=1.0, label=name)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
     axes.yaxis.set_major_formatter(lambda value, _: units.shown(value, unit))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     _time_axis(axes, sources)
