@@ -14,6 +14,7 @@ import logging
 import math
 import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -53,12 +54,16 @@ _MOST_LABEL_CHARACTERS = 128  # OpenMetrics 1.0: of an exemplar's label names an
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One line: the family's name with `suffix`, labels (`le` among them), value, perhaps an exemplar."""
+    """One line: the family's name with `suffix`, labels, value; of a bucket the upper bound and perhaps an exemplar.
+
+    All samples of one series hold one and the same `labels`.
+    """
 
     suffix: str
     labels: Labels
     value: float
     exemplar: Exemplar | None = None
+    le: str = ""
 
 
 @dataclass(slots=True)
@@ -188,7 +193,7 @@ def _samples(family: Family, labels: Labels, point: Point, exemplars: Exemplars)
     bounds, counts = _buckets(point)
     kept = exemplars.of(family.name, labels, bounds, point.exemplars)
     for bound, count in zip(bounds, accumulate(counts), strict=True):
-        yield Sample("_bucket", (*labels, ("le", _le(bound))), count, kept.get(bound))
+        yield Sample("_bucket", labels, count, kept.get(bound), _le(bound))
     if point.sum >= 0 and bounds[0] >= 0:  # OpenMetrics: no sum, hence no count, where values may be negative
         yield Sample("_count", labels, point.count)
         yield Sample("_sum", labels, point.sum)
@@ -211,6 +216,7 @@ def _buckets(point: HistogramDataPoint | ExponentialHistogramDataPoint) -> tuple
     return list(buckets), list(buckets.values())
 
 
+@lru_cache(maxsize=1024)
 def _le(bound: float) -> str:
     """As every other exporter writes it, so that series of several processes meet (OpenMetrics: canonical numbers)."""
     if bound == math.inf:

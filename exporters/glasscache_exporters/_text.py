@@ -32,7 +32,7 @@ def openmetrics(families: Iterable[Family]) -> str:
             lines.append(f"# UNIT {family.name} {family.unit}\n")
         if family.help:
             lines.append(f"# HELP {family.name} {family.help.translate(_LABEL)}\n")
-        lines.extend(f"{_line(family, sample)}{_exemplar(sample)}\n" for sample in family.samples)
+        lines.extend(f"{line}{_exemplar(sample)}\n" for line, sample in _lines(family))
     lines.append("# EOF\n")
     return "".join(lines)
 
@@ -46,26 +46,30 @@ def plain(families: Iterable[Family]) -> str:
         if family.help:
             lines.append(f"# HELP {name} {family.help.translate(_PLAIN_HELP)}\n")
         lines.append(f"# TYPE {name} {'gauge' if family.kind == 'info' else family.kind}\n")
-        lines.extend(f"{_line(family, sample)}\n" for sample in family.samples)
+        lines.extend(f"{line}\n" for line, _ in _lines(family))
     return "".join(lines)
 
 
-def _line(family: Family, sample: Sample) -> str:
-    return f"{family.name}{sample.suffix}{_braces(sample.labels)} {_number(sample.value)}"
+def _lines(family: Family) -> Iterator[tuple[str, Sample]]:
+    labels, pairs = None, ""
+    for sample in family.samples:
+        if sample.labels is not labels:  # a histogram's are the same for all its buckets
+            labels, pairs = sample.labels, _pairs(sample.labels)
+        every = f'{pairs}{"," if pairs else ""}le="{sample.le}"' if sample.le else pairs
+        braces = f"{{{every}}}" if every else ""
+        yield f"{family.name}{sample.suffix}{braces} {_number(sample.value)}", sample
 
 
 def _exemplar(sample: Sample) -> str:
     exemplar = sample.exemplar
     if exemplar is None:
         return ""
-    labels = _braces(exemplar_labels(exemplar))
-    return f" # {labels} {_number(exemplar.value)} {exemplar.time_unix_nano / 1e9:.3f}"
+    labels = _pairs(exemplar_labels(exemplar))
+    return f" # {{{labels}}} {_number(exemplar.value)} {exemplar.time_unix_nano / 1e9:.3f}"
 
 
-def _braces(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{value.translate(_LABEL)}"' for name, value in labels) + "}"
+def _pairs(labels: Labels) -> str:
+    return ",".join([f'{name}="{value.translate(_LABEL)}"' for name, value in labels])
 
 
 def _number(value: float) -> str:
