@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.metrics import NoOpMeterProvider, Observation
 from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -167,6 +167,14 @@ def test_a_counter_shows_its_latest_exemplar() -> None:
         (sample,) = shown.page()["asked"].samples
         assert sample.exemplar is not None
         assert sample.exemplar.value == amount
+
+
+def test_the_span_of_the_scrape_is_nobodys_exemplar() -> None:
+    shown = Shown()
+    shown.meter.create_observable_counter("asked", [lambda _: [Observation(1)]])
+    with shown.tracer.start_as_current_span("GET /metrics"):
+        (sample,) = shown.page()["asked"].samples
+    assert sample.exemplar is None
 
 
 def test_exemplars_without_a_trace_lead_nowhere_and_are_left_out() -> None:

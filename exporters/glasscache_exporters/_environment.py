@@ -54,6 +54,11 @@ def log_exporters(default: str = "otlp") -> list[Callable[[], LogRecordExporter]
     return _exporters("logs", default)
 
 
+def are_events_printed(default: str) -> bool:
+    """Whether OTEL_LOGS_EXPORTER names the console; `default` if it is not set."""
+    return "console" in _names("logs", default)
+
+
 def metric_interval(default: float = 60.0) -> float:
     """OTEL_METRIC_EXPORT_INTERVAL, in seconds."""
     return _seconds("OTEL_METRIC_EXPORT_INTERVAL", default)
@@ -104,11 +109,16 @@ def _value(name: str) -> str:
 
 
 def _exporters(signal: Signal, default: str) -> list[Callable[[], Any]]:
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
-    names = [name.strip() for name in (_value(variable) or default).split(",")]
-    if names == ["none"]:
-        return []
-    return [partial(_exporter, signal, name, variable) for name in names]
+    names = _names(signal, default)
+    return [] if names == ["none"] else [partial(_exporter, signal, name, _variable(signal)) for name in names]
+
+
+def _names(signal: Signal, default: str) -> list[str]:
+    return [name.strip() for name in (_value(_variable(signal)) or default).split(",")]
+
+
+def _variable(signal: Signal) -> str:
+    return f"OTEL_{signal.upper()}_EXPORTER"
 
 
 def _exporter(signal: Signal, name: str, variable: str) -> Any:

@@ -32,11 +32,14 @@ _SEVERITIES = (
 )
 
 
-def listen(provider: LoggerProvider, loggers: Sequence[str] = ()) -> list[tuple[logging.Logger, logging.Handler]]:
+def listen(
+    provider: LoggerProvider, loggers: Sequence[str] = (), *, are_printed: bool = False
+) -> list[tuple[logging.Logger, logging.Handler]]:
     """Send the events of the `glasscache` logger, and all records of `loggers` ("" is the root), by this provider.
 
-    Returns what was added to what. Our logger lets INFO pass from now on, unless it has been told otherwise: that a
-    tier answers again is told at INFO. ConfigurationError for loggers that are not names.
+    Returns what was added to what. `are_printed`: the provider prints them, so that nobody else has to. Our logger
+    lets INFO pass from now on, unless it has been told otherwise: that a tier answers again is told at INFO.
+    ConfigurationError for loggers that are not names.
     """
     if isinstance(loggers, str) or not all(isinstance(name, str) for name in loggers):
         raise ConfigurationError(f"loggers={loggers!r}: give a list of names, such as ['myapp']; [''] is the root")
@@ -49,7 +52,7 @@ def listen(provider: LoggerProvider, loggers: Sequence[str] = ()) -> list[tuple[
         wanted[names.SCOPE] = True
     added: list[tuple[logging.Logger, logging.Handler]] = []
     for name, events_only in wanted.items():
-        logger, handler = logging.getLogger(name), _Handler(provider, events_only=events_only)
+        logger, handler = logging.getLogger(name), _Handler(provider, events_only, are_printed)
         logger.addHandler(handler)
         added.append((logger, handler))
     return added
@@ -62,18 +65,19 @@ def _is_below(name: str, other: str) -> bool:
 class _Handler(logging.Handler):
     """Turns records into OpenTelemetry's, in the context in which they are logged: the trace comes from there."""
 
-    def __init__(self, provider: LoggerProvider, *, events_only: bool) -> None:
+    def __init__(self, provider: LoggerProvider, events_only: bool, are_printed: bool) -> None:
         super().__init__()
         self._provider = provider
         self._events_only = events_only
+        self._are_printed = are_printed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand the record to the SDK's queue."""
-        fallback = logging.lastResort
-        if fallback is not None and record.levelno >= fallback.level and _is_heard_by_nobody_else(record.name):
-            fallback.handle(record)  # as Python does where there is no handler: to add one must hide nothing
         event: str | None = getattr(record, names.EVENT_NAME, None)
-        if (self._events_only and event is None) or get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+        is_sent = not get_value(_SUPPRESS_INSTRUMENTATION_KEY) and not (self._events_only and event is None)
+        if not (is_sent and self._are_printed) and _is_heard_by_nobody_else(record.name):
+            _show(record)
+        if not is_sent:
             return
         try:
             self._send(record, event)
@@ -92,6 +96,13 @@ class _Handler(logging.Handler):
             event_name=event,
             exception=error,
         )
+
+
+def _show(record: logging.LogRecord) -> None:
+    """As Python does where there is no handler: to add one must hide nothing."""
+    fallback = logging.lastResort
+    if fallback is not None and record.levelno >= fallback.level:
+        fallback.handle(record)
 
 
 def _is_heard_by_nobody_else(name: str) -> bool:

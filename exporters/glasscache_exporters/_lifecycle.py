@@ -104,9 +104,9 @@ class Exporters:
         atexit.register(self.shutdown)
         _forks.tell(self)
 
-    def listen(self, loggers: Sequence[str] = ()) -> None:
-        """Send the events of our logger, and all that `loggers` say; see `configure`."""
-        self._listening += listen(self.logger_provider, loggers)
+    def listen(self, loggers: Sequence[str] = (), *, are_printed: bool = False) -> None:
+        """Send the events of our logger, and all that `loggers` say (`are_printed`: to a terminal); see `configure`."""
+        self._listening += listen(self.logger_provider, loggers, are_printed=are_printed)
 
     def serve(self, port: int, *, host: str, token: str | None) -> None:
         """Open the page for Prometheus; see `serve_metrics`."""

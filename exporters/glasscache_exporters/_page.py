@@ -15,6 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 
@@ -87,10 +88,14 @@ class Page:
         """Collect now. Raises what the SDK raises, such as an instrument's callback."""
         if not self._is_known.wait(_PATIENCE):
             raise TimeoutError("a lock of OpenTelemetry's SDK was held when this process was forked")
-        with self._busy:
-            self._reader.data = None
-            self._reader.collect()
-            found = families(self._reader.data, self._exemplars, scope_labels=scope_labels)
+        outside = attach(Context())  # the span of the scrape is nobody's exemplar
+        try:
+            with self._busy:
+                self._reader.data = None
+                self._reader.collect()
+                found = families(self._reader.data, self._exemplars, scope_labels=scope_labels)
+        finally:
+            detach(outside)
         return [_whose(), *found]
 
     def answer(self, headers: Mapping[str, str], *, scope_labels: bool = False) -> Answer:

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
@@ -136,7 +136,7 @@ class Metrics(MetricReader):
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collect and send now. Raises what collecting or sending raises."""
-        silent = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))  # what happens in here is not to be traced
+        silent = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))  # in no trace, and not to be traced
         try:
             with self._own.busy:
                 self.collect(timeout_millis)

@@ -66,21 +66,21 @@ def configure(
     port = environment.metrics_port()
     if path := environment.config_file():
         exporters = from_file(path, service_name=service_name, console=console, shutdown_timeout=shutdown_timeout)
-        _begin(exporters, port, loggers)
+        _begin(exporters, port, loggers, are_printed=False)
     else:
         exporters = build(service_name=service_name, console=console, shutdown_timeout=shutdown_timeout)
-        _begin(exporters, port, loggers)
+        _begin(exporters, port, loggers, are_printed=environment.are_events_printed("console" if console else "otlp"))
         trace.set_tracer_provider(exporters.tracer_provider)
         metrics.set_meter_provider(exporters.meter_provider)
         _logs.set_logger_provider(exporters.logger_provider)
     return exporters
 
 
-def _begin(exporters: Exporters, port: int | None, loggers: Sequence[str]) -> None:
+def _begin(exporters: Exporters, port: int | None, loggers: Sequence[str], *, are_printed: bool) -> None:
     try:
         if port is not None:
             exporters.serve(port, host=environment.metrics_host(), token=environment.metrics_token())
-        exporters.listen(loggers)
+        exporters.listen(loggers, are_printed=are_printed)
     except ConfigurationError:
         exporters.shutdown()
         raise
