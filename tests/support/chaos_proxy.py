@@ -73,6 +73,10 @@ class ChaosProxy:
         self.faults = Faults(refuses=True)
         self.reset()
 
+    def leads_to(self, port: int) -> None:
+        """From now on, for new connections."""
+        self._upstream = port
+
     def heal(self) -> None:
         """Nothing is wrong any more."""
         self.faults = Faults()

@@ -21,6 +21,7 @@ from redis.exceptions import (
     ClusterDownError,
     MovedError,
     NoScriptError,
+    ReadOnlyError,
     ResponseError,
     SlotNotCoveredError,
     TryAgainError,
@@ -159,6 +160,8 @@ class Batches:
         try:
             return await self._exchange(connection, calls)
         finally:
+            if any(isinstance(call.error, ReadOnlyError) for call in calls):
+                await connection.disconnect()  # a primary no more: by the same name there may be another one
             await pool.release(connection)
 
     async def _over_node(self, client: RedisCluster, node: ClusterNode, calls: Sequence[Call]) -> Sequence[Call]:
@@ -242,7 +245,7 @@ async def _nodes(client: RedisCluster, batch: Sequence[Call]) -> dict[ClusterNod
         try:
             node = client.nodes_manager.get_node_from_slot(client.keyslot(call.keys[0]))
         except (SlotNotCoveredError, KeyError):
-            await client.nodes_manager.initialize()  # by itself the client never asks again
+            client._initialize = True  # by itself the client never asks again
             call.fail(SlotNotCoveredError("nobody serves the slot of this key"))
         else:
             found.setdefault(node, []).append(call)

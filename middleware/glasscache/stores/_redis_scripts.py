@@ -1,7 +1,7 @@
 """How commands are sent, and how Lua is run: by its digest, and in full where the server does not know it.
 
-Decides when a cluster's client has to ask anew which node serves what. Whatever talks to a server goes through `send`,
-but for subscriptions.
+Decides when a cluster's client has to ask anew which node serves what, and when a server is one to leave. Whatever
+talks to a server goes through `send`, but for lookups (_redis_batches.py) and subscriptions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError, SlotNotCoveredError
+from redis.exceptions import NoScriptError, ReadOnlyError, SlotNotCoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,11 @@ async def send(client: Redis | RedisCluster, *command: bytes | str | int) -> Any
     """What the server answers. Raises what the client raises."""
     execute: Callable[..., Awaitable[Any]] = client.execute_command  # redis-py has no types for it
     if not isinstance(client, RedisCluster):
-        return await execute(*command)
+        try:
+            return await execute(*command)
+        except ReadOnlyError:  # a primary no more: by the same name there may be another one
+            await client.connection_pool.disconnect(inuse_connections=False)
+            raise
     # Before it knows the nodes, redis-py sends a command to any of them, whatever its key.
     await client.initialize()
     try:
