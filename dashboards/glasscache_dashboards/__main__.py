@@ -16,7 +16,11 @@ def main() -> None:
     parser.add_argument("folder", help="where to; it is made if need be")
     parser.add_argument("--runbook", help="the address under which you serve docs/runbook.md", metavar="URL")
     asked = parser.parse_args()
-    for path in export(asked.folder, runbook=asked.runbook):
+    try:
+        written = export(asked.folder, runbook=asked.runbook)
+    except OSError as error:
+        parser.error(f"{asked.folder}: {error}; name a folder that you may write into")
+    for path in written:
         sys.stdout.write(f"{path}\n")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from glasscache.settings import VARIABLES
 from glasscache_dashboards import alert_rules
 from tests.dashboards import model
 
@@ -33,6 +34,23 @@ def anchors() -> set[str]:
 def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
     linked = {alert["annotations"]["runbook_url"] for alert in PROMETHEUS}
     assert linked == {f"docs/runbook.md#{anchor}" for anchor in anchors()}
+
+
+def test_the_runbook_leads_to_panels_that_are_there() -> None:
+    text = " ".join(RUNBOOK.read_text("utf-8").split())
+    quoted = set(re.findall(r'"([^"]+)"', text))
+    titles = {panel["title"] for _, panel in model.panels(rows=True)}
+    assert {name for name in quoted if not any(title.startswith(name) for title in titles)} == set()
+    boards = {board["title"].removeprefix("glasscache / ") for board in model.boards().values()}
+    assert set(re.findall(r"\*([A-Z][\w ]+)\*(?!\*)", text)) - boards == {"Instance"}
+
+
+def test_settings_that_are_advised_are_settings() -> None:
+    words = RUNBOOK.read_text("utf-8") + (RUNBOOK.parent / "dashboards.md").read_text("utf-8")
+    words += "".join(panel.get("description", "") for _, panel in model.panels())
+    advised = set(re.findall(r"\b(?:GLASSCACHE|CACHE|REDIS)_[A-Z_]+", words))
+    assert len(advised) > 5
+    assert advised - set(VARIABLES) == set()
 
 
 @every_alert

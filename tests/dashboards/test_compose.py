@@ -135,7 +135,7 @@ def test_the_demo_starts_by_that_command_and_tells_the_collector(tmp_path: Path)
             "REDIS_URL": f"redis://127.0.0.1:{server.port}/0",
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
             "OTEL_METRIC_EXPORT_INTERVAL": "200",
-            "KNOWLEDGE_PASSAGES": "60",
+            "KNOWLEDGE_PASSAGES": "20",
             "HF_HUB_OFFLINE": "1",
         }
         program, *arguments = SERVICES["demo"]["command"]

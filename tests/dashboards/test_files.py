@@ -13,6 +13,7 @@ import yaml
 
 from glasscache.errors import ConfigurationError
 from glasscache_dashboards import DASHBOARDS, FILES, alert_rules, dashboard, export
+from glasscache_dashboards._source import sdk
 from tests.dashboards import model
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -61,6 +62,21 @@ def test_all_files_are_written_where_the_user_wants_them(tmp_path: Path) -> None
         assert json.loads((folder / "grafana" / f"{uid}.json").read_text("utf-8")) == dashboard(uid)
     written = (folder / "alerts" / "grafana.yaml").read_text("utf-8")
     assert written == alert_rules("grafana", runbook="https://wiki.example/cache")
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "glasscache_dashboards", str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'file'}: " in done.stderr
+    assert done.stderr.endswith("; name a folder that you may write into\n")
+
+
+def test_the_types_of_grafana_read_a_dashboard_and_write_the_same() -> None:
+    for uid in DASHBOARDS:
+        read = sdk.models.Dashboard.from_json(dashboard(uid))
+        assert sdk.plain(read) == dashboard(uid)
 
 
 def test_what_users_import_needs_nothing_that_only_the_source_needs(tmp_path: Path) -> None:

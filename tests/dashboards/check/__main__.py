@@ -36,14 +36,18 @@ def tell(line: str) -> None:
 
 
 def check_rules(programs: Programs) -> None:
-    """promtool: the rules are well formed, and fire when they should."""
+    """The rules are well formed, for Prometheus and for VictoriaMetrics, and fire when they should."""
     tests = Path(__file__).with_name("alerts_test.yaml")
     rules = FILES / "alerts" / "prometheus.yaml"
-    for command in (["check", "rules", str(rules)], ["test", "rules", str(tests)]):
-        done = subprocess.run([str(programs.promtool), *command], capture_output=True, text=True, check=False)
+    for program, *arguments in (
+        (programs.promtool, "check", "rules", str(rules)),
+        (programs.promtool, "test", "rules", str(tests)),
+        (programs.vmalert, "-dryRun", f"-rule={rules}"),
+    ):
+        done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"promtool {' '.join(command)}:\n{done.stdout}{done.stderr}")
-        tell(f"promtool {command[0]} {command[1]}: ok")
+            raise SystemExit(f"{program.name} {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+        tell(f"{program.name} {arguments[0]}: ok")
 
 
 def check_syntax(programs: Programs) -> list[traceql.Tree]:

@@ -43,6 +43,7 @@ class Programs(NamedTuple):
     victoria_metrics: Path
     prometheus: Path
     promtool: Path
+    vmalert: Path
     redis_exporter: Path
     modules: Path
 
@@ -64,6 +65,7 @@ def install() -> Programs:
         victoria_metrics=programs / "victoria-metrics",
         prometheus=programs / "prometheus",
         promtool=programs / "promtool",
+        vmalert=programs / "vmalert",
         redis_exporter=programs / "prometheus-redis-exporter",
         modules=HOME / "node",
     )
