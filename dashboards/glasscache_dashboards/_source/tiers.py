@@ -139,10 +139,10 @@ _FAULTS = Band(
             panels.lines(
                 Words(
                     "Errors by type",
-                    "What failed operations met. TimeoutError: slow server or network, or GLASSCACHE_FAR_TIMEOUT is too "
-                    "short. ConnectionError: not there. MaxConnectionsError: allow more (REDIS_MAX_CONNECTIONS). "
-                    "NoPermissionError, ReadOnlyError, OutOfMemoryError: the server refuses (docs/redis-acl.md; is it a "
-                    "replica; is it full?). StoreError: left alone, or nonsense.",
+                    "What failed operations met. TimeoutError: slow server or network, or GLASSCACHE_FAR_TIMEOUT is "
+                    "too short. ConnectionError: not there. MaxConnectionsError: allow more (REDIS_MAX_CONNECTIONS). "
+                    "NoPermissionError, ReadOnlyError, OutOfMemoryError: the server refuses (docs/redis-acl.md; is it "
+                    "a replica; is it full?). StoreError: left alone, or nonsense.",
                     "ops",
                 ),
                 Query(
