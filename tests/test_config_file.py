@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import socket
 import sys
 import time
@@ -13,32 +15,15 @@ from glasscache.errors import ConfigurationError
 from glasscache_exporters._config_file import from_file
 from tests.support.otel_rig import in_a_process_of_its_own
 from tests.support.otlp import http_receiver
+from tests.telemetry.processes import PATIENCE, Process, client_of, site
 
-WHOLE = """
-file_format: "1.0"
-resource:
-  attributes:
-    - name: service.name
-      value: from the file
-tracer_provider:
-  processors:
-    - batch:
-        exporter:
-          otlp_http:
-            endpoint: {endpoint}/v1/traces
-meter_provider:
-  readers:
-    - periodic:
-        exporter:
-          otlp_http:
-            endpoint: {endpoint}/v1/metrics
-logger_provider:
-  processors:
-    - batch:
-        exporter:
-          otlp_http:
-            endpoint: {endpoint}/v1/logs
-"""
+PAGE = Path(__file__).parents[1] / "docs" / "exporters.md"
+
+
+def whole(endpoint: str) -> str:
+    """The file that docs/exporters.md shows, for this collector."""
+    (shown,) = re.findall(r"```yaml\n(file_format.*?)```", PAGE.read_text(), re.DOTALL)
+    return str(shown).replace("http://localhost:4318", endpoint)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -49,7 +34,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_all_signals_are_sent_where_the_file_says(tmp_path: Path) -> None:
     with http_receiver() as receiver:
-        path = write(tmp_path, WHOLE.format(endpoint=receiver.endpoint))
+        path = write(tmp_path, whole(receiver.endpoint))
         in_a_process_of_its_own(f"""
             os.environ.update(OTEL_CONFIG_FILE={str(path)!r}, OTEL_SERVICE_NAME="not asked")
             import logging
@@ -62,25 +47,45 @@ def test_all_signals_are_sent_where_the_file_says(tmp_path: Path) -> None:
         """)
         (span,) = receiver.spans()
         (record,) = receiver.logs()
-        assert span.resource["service.name"] == record.resource["service.name"] == "from the file"
+        assert span.resource["service.name"] == record.resource["service.name"] == "knowledge"
         assert record.event_name == "glasscache.happened"
         assert receiver.metrics()["asked"].points[0].value == 1
+
+
+def test_the_same_file_is_followed_under_opentelemetry_instrument(tmp_path: Path) -> None:
+    async def scenario(process: Process) -> None:
+        async with client_of(process) as client:
+            await client.get("/ask?q=one")
+
+    with http_receiver() as receiver:
+        path = write(tmp_path, whole(receiver.endpoint))
+        settings = {"OTEL_CONFIG_FILE": str(path), "SITE_SETUP": "none", "SITE_ORDER": "fastapi outside"}
+        with site(tmp_path, settings, instrumented=True) as process:
+            asyncio.run(scenario(process))
+            receiver.wait_until(lambda got: any(span.name == "cache.load" for span in got.spans()), timeout=PATIENCE)
+            process.stop()
+        (load,) = [span for span in receiver.spans() if span.name == "cache.load"]
+        assert load.resource["service.name"] == "knowledge"
 
 
 def test_a_signal_that_the_file_leaves_out_is_not_sent_and_an_end_is_an_end(tmp_path: Path) -> None:
     path = write(tmp_path, 'file_format: "1.0"')
     printed = in_a_process_of_its_own(f"""
         os.environ.update(OTEL_CONFIG_FILE={str(path)!r})
+        import logging
+        logging.basicConfig(stream=sys.stdout)
         from glasscache_exporters import configure
         exporters = configure()
         print(exporters.shutdown())
     """)
-    assert printed == "True\n"
+    warning, end = printed.splitlines()
+    assert "names no propagator: nobody's trace is continued" in warning
+    assert end == "True"
 
 
 def test_a_collector_that_hangs_holds_up_the_end_no_longer_than_the_bound(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        path = write(tmp_path, WHOLE.format(endpoint=f"http://127.0.0.1:{server.getsockname()[1]}"))
+        path = write(tmp_path, whole(f"http://127.0.0.1:{server.getsockname()[1]}"))
         began = time.monotonic()
         printed = in_a_process_of_its_own(f"""
             os.environ.update(OTEL_CONFIG_FILE={str(path)!r})

@@ -21,6 +21,11 @@ PATIENCE = 20.0
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
+@pytest.fixture(autouse=True)
+def _workers_that_nobody_has_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+
+
 @pytest.fixture
 def provider() -> MeterProvider:
     made = MeterProvider(shutdown_on_exit=False)

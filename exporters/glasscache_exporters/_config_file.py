@@ -6,15 +6,18 @@ contradicts the file is refused rather than ignored. Its providers are the SDK's
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 
-from opentelemetry import _logs, metrics, trace
+from opentelemetry import _logs, metrics, propagate, trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from glasscache.errors import ConfigurationError
 from glasscache_exporters._lifecycle import Exporters, check_bound
+
+_logger = logging.getLogger("glasscache")
 
 
 def from_file(path: str, *, service_name: str | None, console: bool, shutdown_timeout: float) -> Exporters:
@@ -36,6 +39,12 @@ def from_file(path: str, *, service_name: str | None, console: bool, shutdown_ti
         configuration.configure_sdk(configuration.load_config_file(path))
     except Exception as error:
         raise ConfigurationError(f"OTEL_CONFIG_FILE={path!r}: {error}") from error
+    if not propagate.get_global_textmap().fields:
+        _logger.warning(
+            "OTEL_CONFIG_FILE=%r names no propagator: nobody's trace is continued, and tracing around it may fail; "
+            "add propagator: {composite: [{tracecontext: {}}, {baggage: {}}]}",
+            path,
+        )
     tracers, meters, loggers = trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()
     # A signal that the file leaves out has no provider of the SDK's: one that sends nothing stands in.
     return Exporters(

@@ -87,7 +87,9 @@ def running(command: Sequence[str], port: int, folder: Path, settings: Mapping[s
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("CACHE_", "GLASSCACHE_", "OTEL_", "ROTEL_", "SITE_", "PYTHONWARNINGS"))
+        if not name.startswith(
+            ("CACHE_", "GLASSCACHE_", "OTEL_", "ROTEL_", "SITE_", "PYTHONWARNINGS", "WEB_CONCURRENCY")
+        )
     }
     environment = {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path])), **settings}
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
