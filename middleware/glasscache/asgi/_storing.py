@@ -6,6 +6,7 @@ is not shared. Must never read a clock, or look at a body.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -52,6 +53,7 @@ _UNDERSTOOD = frozenset(
 )
 """Statuses whose meaning for a cache we know (RFC 9111, section 5.2.2.3)."""
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 _PLAIN = 2048
 """Bytes of request headers up to which an error counts as the resource's and not as the request's."""
 
@@ -90,7 +92,7 @@ class Assessment:
 def asked(method: str, headers: Headers, *, has_credentials: bool) -> Asked:
     """Sum up a request."""
     length = sum(len(name) + len(value) + 4 for name, value in headers)
-    odd = length > _PLAIN or any(byte < 32 and byte != 9 for _, value in headers for byte in value)
+    odd = length > _PLAIN or _CONTROL.search(b"".join([value for _, value in headers])) is not None
     return Asked(method=method, has_credentials=has_credentials, is_odd=odd)
 
 
