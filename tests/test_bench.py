@@ -20,7 +20,20 @@ from tests.bench.traced import traced
 from tests.bench.traffic import ANSWER, App, Message, ask, get, new, post, question, raw, raw_reading, raw_unsafe
 
 TINY = run.Effort(
-    rounds=1, crowd_rounds=1, peer_rounds=1, imports=1, wire_rounds=1, wire_seconds=1, connections=(1,), scale=0.03
+    rounds=1,
+    crowd_rounds=1,
+    peer_rounds=1,
+    imports=1,
+    wire_rounds=1,
+    wire_seconds=1,
+    connections=(1,),
+    entries=(100, 200),
+    entries_weighed=200,
+    size_rounds=1,
+    tier_rounds=1,
+    all_places=True,
+    stall_requests=2,
+    scale=0.03,
 )
 
 
@@ -259,4 +272,11 @@ def test_the_time_of_an_import_is_read_from_an_interpreter_of_its_own() -> None:
 
 
 async def names() -> tuple[list[str], list[str]]:
-    return [line.case.name for line in one_at_a_time(traced())], [line.case.name for line in crowds()]
+    with traced() as under_sdk:
+        alone = [line.case.name for line in one_at_a_time(under_sdk)]
+        for line in under_sdk:
+            assert line.case.verify is not None
+            await line.case.verify()
+            await line.case.prepare(1)()
+            line.case.prepare(0)
+    return alone, [line.case.name for line in crowds()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from glasscache._lease import Claim, Lease
 from glasscache.errors import ConfigurationError, StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore
 from glasscache.stores import open_redis
+from glasscache.stores._envelope import Envelope
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import LeaseStoreContract, ManualClock, entry
 from glasscache.testing._lease_contract import holder_of, lease_of
@@ -433,3 +435,41 @@ def test_times_do_not_depend_on_this_machines_clock(server: RedisProcess) -> Non
 
 def test_a_folder_for_sockets_is_short_enough(tmp_path: Path) -> None:
     assert len(str(tmp_path)) < 90, "unix sockets have short names"
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_large_entry_is_packed_and_unpacked_off_the_loop_and_kept_whoever_leaves(
+    server: RedisProcess, cancelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, set[int]] = {"seal": set(), "open": set()}
+
+    def watched(name: str) -> Any:
+        real = getattr(Envelope, name)
+
+        def watching(*arguments: Any, **named: Any) -> Any:
+            threads[name].add(threading.get_ident())
+            return real(*arguments, **named)
+
+        return watching
+
+    for name in threads:
+        monkeypatch.setattr(Envelope, name, watched(name))
+
+    async def scenario() -> None:
+        store, body = store_of(server), os.urandom(300_000)
+        lease = await lease_of(store, key=b"k")
+        task = asyncio.create_task(store.commit(b"k", lease, live(30.0, chunks=(body,))))
+        await asyncio.sleep(0)
+        if cancelled:
+            task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled() is cancelled
+        async with asyncio.timeout(PATIENT):
+            while (found := await store.get(b"k")) is None:
+                pass
+        assert found.body == body
+        await store.aclose()
+
+    asyncio.run(scenario())
+    assert all(threads.values())
+    assert threading.get_ident() not in threads["seal"] | threads["open"]

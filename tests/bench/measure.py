@@ -1,8 +1,9 @@
 """How anything is measured here: many short samples, interleaved in shuffled order, and their medians.
 
-Decides what a figure is: processor time of this process per operation, so that other work on the machine costs no
-time (it still shares caches and clock rate); and that two cases are compared round by round, since samples of one
-round saw the same machine. Must never know what is measured, and needs nothing but the standard library: the peers'
+Decides what a figure is: processor time of the event loop's thread per operation, so that other work on the machine
+costs no time (it still shares caches and clock rate), nor what an exporter's thread does; and that two cases are
+compared round by round, since samples of one round saw the same machine. Elapsed time is kept beside it, for what waits
+for a server. Must never know what is measured, and needs nothing but the standard library: the peers'
 environment runs it, too.
 """
 
@@ -35,6 +36,12 @@ class Timings:
     """Microseconds per operation, by case and round."""
 
     rounds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    elapsed: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def by_the_clock(self) -> Timings:
+        """The same in elapsed time."""
+        return Timings(self.elapsed)
 
     def us(self, name: str) -> float:
         """The median."""
@@ -54,14 +61,15 @@ class Timings:
         return ranked[len(ranked) * 3 // 4] / ranked[len(ranked) // 4]
 
 
-async def sample(case: Case, count: int) -> float:
-    """Microseconds per operation, once. The collector waits, as it does for `timeit`."""
+async def sample(case: Case, count: int) -> tuple[float, float]:
+    """Microseconds of processor time and of elapsed time per operation, once. The collector waits, as for `timeit`."""
     work = case.prepare(count)
     gc.disable()
     try:
-        begun = time.process_time()
+        began, used = time.perf_counter(), time.thread_time()
         await work()
-        return (time.process_time() - begun) / count * 1e6
+        used, took = time.thread_time() - used, time.perf_counter() - began
+        return used / count * 1e6, took / count * 1e6
     finally:
         gc.enable()
 
@@ -78,6 +86,7 @@ async def measure(cases: Sequence[Case], *, rounds: int, seed: int, scale: float
     for case in cases:
         await sample(case, counts[case.name])
     found: dict[str, list[float]] = {case.name: [] for case in cases}
+    elapsed: dict[str, list[float]] = {case.name: [] for case in cases}
     order, random = list(cases), Random(seed)
     gc.collect()
     gc.freeze()  # what is here stays; without this each round would look through all of it
@@ -85,8 +94,10 @@ async def measure(cases: Sequence[Case], *, rounds: int, seed: int, scale: float
         for _ in range(rounds):
             random.shuffle(order)
             for case in order:
-                found[case.name].append(await sample(case, counts[case.name]))
+                used, took = await sample(case, counts[case.name])
+                found[case.name].append(used)
+                elapsed[case.name].append(took)
             gc.collect()
     finally:
         gc.unfreeze()
-    return Timings(found)
+    return Timings(found, elapsed)

@@ -21,7 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench import imports, peers, report, wire
+from tests.bench import debian, imports, peers, redis_tier, report, sizes, wire
 from tests.bench.cases import RAW, Line, crowds, one_at_a_time
 from tests.bench.measure import Timings, measure
 from tests.bench.report import Row
@@ -42,12 +42,44 @@ class Effort:
     wire_rounds: int
     wire_seconds: int
     connections: tuple[int, ...]
+    entries: tuple[int, ...]
+    entries_weighed: int
+    size_rounds: int
+    tier_rounds: int
+    all_places: bool
+    stall_requests: int
     scale: float = 1.0
 
 
-QUICK = Effort(rounds=60, crowd_rounds=12, peer_rounds=40, imports=3, wire_rounds=2, wire_seconds=1, connections=(64,))
+QUICK = Effort(
+    rounds=40,
+    crowd_rounds=8,
+    peer_rounds=30,
+    imports=3,
+    wire_rounds=2,
+    wire_seconds=1,
+    connections=(64,),
+    entries=(100, 10_000),
+    entries_weighed=2_000,
+    size_rounds=30,
+    tier_rounds=15,
+    all_places=False,
+    stall_requests=8,
+)
 FULL = Effort(
-    rounds=400, crowd_rounds=60, peer_rounds=300, imports=10, wire_rounds=5, wire_seconds=3, connections=(32, 64)
+    rounds=300,
+    crowd_rounds=50,
+    peer_rounds=200,
+    imports=10,
+    wire_rounds=4,
+    wire_seconds=2,
+    connections=(32, 64),
+    entries=(100, 10_000, 1_000_000),
+    entries_weighed=20_000,
+    size_rounds=150,
+    tier_rounds=100,
+    all_places=True,
+    stall_requests=20,
 )
 
 
@@ -69,9 +101,18 @@ class Bench:
     def in_process(self) -> None:
         """glasscache against the raw app."""
         effort = self._effort
-        found = self._measured("In process, 2 KB answer", lambda: one_at_a_time(traced()), effort.rounds)
+        with traced() as under_sdk:
+            found = self._measured("In process, 2 KB answer", lambda: one_at_a_time(under_sdk), effort.rounds)
         self._hit_times_raw = found.times("GET hit", RAW)
         self._measured("In process, 1,000 equal requests at once", crowds, effort.crowd_rounds)
+
+    def sizes(self) -> None:
+        """What must not grow with the number of entries, and with the size of bodies."""
+        effort = self._effort
+        lines = [*sizes.among(effort.entries), *sizes.bodies()]
+        self._measured("As the store and the bodies grow", lambda: lines, effort.size_rounds)
+        self._add("Memory", [sizes.bytes_per_entry(effort.entries_weighed)], {}, "")
+        self._measured("Eviction", sizes.eviction, effort.size_rounds)
 
     def _measured(self, title: str, make: Callable[[], Sequence[Line]], rounds: int) -> Timings:
         async def run() -> Timings:
@@ -82,6 +123,29 @@ class Bench:
             return found
 
         return asyncio.run(run())
+
+    def shared_tier(self) -> None:
+        """Redis and Valkey, wherever there is a server."""
+        effort = self._effort
+        try:
+            servers = redis_tier.places(debian.find("redis-server"), debian.environment())
+            with servers as found:
+                for place in found if effort.all_places else found[:1]:
+                    asyncio.run(self._tier(place))
+                row = asyncio.run(sizes.stalls(found[0].url, effort.stall_requests))
+                self._add("The event loop", [row], {}, "ms")
+        except OSError as error:
+            self._console.print(f"The shared tier is left out: {error}\n", markup=False)
+
+    async def _tier(self, place: redis_tier.Place) -> None:
+        tier = redis_tier.Tier(place)
+        try:
+            await tier.fill()
+            found = await measure(tier.cases(), rounds=self._effort.tier_rounds, seed=self._seed)
+        finally:
+            await tier.close()
+        kept = {"processor": found.rounds, "elapsed": found.elapsed}
+        self._add(f"Shared tier: {place.name} (us: elapsed)", redis_tier.rows(found), kept)
 
     def importing(self) -> None:
         """The time that an import takes."""
@@ -169,7 +233,9 @@ def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> in
     say_where(console, where)
     bench = Bench(effort or (QUICK if options.quick else FULL), options.seed, console)
     bench.in_process()
+    bench.sizes()
     bench.importing()
+    bench.shared_tier()
     if not options.no_peers:
         bench.peers(may_install=not options.quick)
     if not options.no_wire:

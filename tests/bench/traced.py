@@ -1,36 +1,52 @@
-"""Hits under the OpenTelemetry SDK.
+"""Hits under the OpenTelemetry SDK, which exports over OTLP to a real receiver while they are measured.
 
 Decides what the server around us does: every request runs inside a span of its own, which is made before and ended
 after the measured time, so that the figure is what glasscache adds. Making the span current is measured, on both sides
-of the comparison. Must never export while it measures: spans are dropped when they end.
+of the comparison. Figures are of the event loop's thread: what the exporter's threads take is another matter.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from opentelemetry import context, trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import Span, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
-from glasscache import Cache, MemoryStore
+from glasscache import Cache, Detail, MemoryStore
 from glasscache.asgi import CacheMiddleware
 from tests.bench.cases import HIT, Goal, Line, expect, null_cache, rules
 from tests.bench.measure import Case, Work
 from tests.bench.traffic import App, discard, get, raw
+from tests.support.otlp import http_receiver
 
 BASE = "GET hit in an unsampled span, null telemetry"
+_INTERVAL = 1000.0  # milliseconds: a user would take a minute
+_SITUATIONS: tuple[tuple[str, Sampler, Detail, float], ...] = (
+    ("GET hit in an unsampled span, OTLP", ALWAYS_OFF, Detail(), 1.2),
+    ("the same, one hit in 64 into the histogram of durations", ALWAYS_OFF, Detail(time_hits=64), 1.35),
+    ("GET hit in a sampled span with four attributes, OTLP", ALWAYS_ON, Detail(), 3.5),
+)
 
 
 def inside_spans(name: str, app: App, tracers: TracerProvider) -> Case:
     """GET hits, each inside a server span of its own."""
     numbers, make, tracer = itertools.count(), get(), tracers.get_tracer("server")
+    spans: list[trace.Span] = []
 
     def prepare(count: int) -> Work:
+        for span in spans:
+            _check(span)
+            span.end()  # of the sample before: exported while others are measured
         requests = [make(next(numbers)) for _ in range(count)]
-        spans = [tracer.start_span("GET /answer", kind=trace.SpanKind.SERVER) for _ in requests]
+        spans[:] = [tracer.start_span("GET /answer", kind=trace.SpanKind.SERVER) for _ in requests]
         contexts = [trace.set_span_in_context(span) for span in spans]
 
         async def work() -> None:
@@ -44,23 +60,32 @@ def inside_spans(name: str, app: App, tracers: TracerProvider) -> Case:
     return Case(name=name, prepare=prepare, verify=expect(app, make, HIT))
 
 
-def providers(sampler: Sampler) -> tuple[TracerProvider, MeterProvider]:
-    """An SDK that samples all or nothing; metrics are kept until somebody collects them."""
-    tracers = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-    return tracers, MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+def _check(span: trace.Span) -> None:
+    if isinstance(span, Span) and len(span.attributes or ()) != 4:
+        raise RuntimeError(f"the case is not what it claims: the span says {dict(span.attributes or {})}")
 
 
-def traced() -> list[Line]:
+@contextmanager
+def traced() -> Iterator[list[Line]]:
     """Hits inside server spans, against null telemetry inside the same unsampled span."""
-    silent, _ = providers(ALWAYS_OFF)
+    silent = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     app = CacheMiddleware(raw, cache=null_cache(), rules=rules())
     lines = [Line(case=inside_spans(BASE, app, silent))]
-    for name, sampler, limit in (
-        ("GET hit in an unsampled span, OpenTelemetry SDK", ALWAYS_OFF, 1.2),
-        ("GET hit in a sampled span, OpenTelemetry SDK", ALWAYS_ON, 3.5),
-    ):
-        tracers, meters = providers(sampler)
-        cache = Cache(MemoryStore(), tracer_provider=tracers, meter_provider=meters)
-        app = CacheMiddleware(raw, cache=cache, rules=rules())
-        lines.append(Line(case=inside_spans(name, app, tracers), base=BASE, goal=Goal("times", limit)))
-    return lines
+    with http_receiver() as receiver:
+        providers: list[TracerProvider | MeterProvider] = []
+        for name, sampler, detail, limit in _SITUATIONS:
+            tracers = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+            tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{receiver.endpoint}/v1/traces")))
+            reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{receiver.endpoint}/v1/metrics"), _INTERVAL)
+            meters = MeterProvider([reader], shutdown_on_exit=False)
+            providers += [tracers, meters]
+            cache = Cache(MemoryStore(), tracer_provider=tracers, meter_provider=meters, detail=detail)
+            app = CacheMiddleware(raw, cache=cache, rules=rules())
+            lines.append(Line(case=inside_spans(name, app, tracers), base=BASE, goal=Goal("times", limit)))
+        try:
+            yield lines
+        finally:
+            for provider in providers:
+                provider.shutdown()
+        if not receiver.metrics() or not receiver.spans():
+            raise RuntimeError("nothing was exported")

@@ -76,12 +76,21 @@ def sentinel_options(service: str, port: int, **options: int) -> list[str]:
 class RedisProcess:
     """One server on a port of 127.0.0.1, with nothing kept on disk."""
 
-    def __init__(self, folder: Path, *options: str, sentinel: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        sentinel: bool = False,
+        binary: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self._folder = folder / str(self.port)
         self._folder.mkdir()
         self._options = options
         self._sentinel = sentinel
+        self._binary = binary or server_binary()
+        self._env = env
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -115,9 +124,9 @@ class RedisProcess:
         allowed = " ".join(SENTINEL if self._sentinel else least())
         lines += [f"user default on nopass ~* &* -@all {allowed}", "user admin on >admin ~* &* +@all"]
         config.write_text("\n".join(lines))
-        arguments = [server_binary(), str(config), *(["--sentinel"] if self._sentinel else [])]
+        arguments = [self._binary, str(config), *(["--sentinel"] if self._sentinel else [])]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, env=self._env)
         self.until(self._answers)
 
     def _answers(self) -> bool:

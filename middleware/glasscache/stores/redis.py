@@ -15,8 +15,9 @@ import os
 import secrets as random
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from glasscache._clock import SystemClock
 from glasscache._entry import Entry, Key
@@ -29,13 +30,18 @@ from glasscache.stores._envelope import Envelope, EnvelopeError
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_bells import RedisBell, RedisBells
+from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
 from glasscache.stores._redis_scripts import Script
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
 
 T = TypeVar("T")
 
+P = ParamSpec("P")
+
 _CLOSE_TIMEOUT = 1.0
+_LARGE = 256 * 1024
+"""Bytes that take about as long to pack as a thread takes to be asked."""
 
 
 class RedisStore:
@@ -78,6 +84,7 @@ class RedisStore:
         self._envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
         self._now = (clock or SystemClock()).now
         self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
+        self._large = Calls()
         self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
         """Tells this process from all others."""
         self.rejected: Counter[str] = Counter()
@@ -123,7 +130,7 @@ class RedisStore:
 
     async def set(self, key: Key, entry: Entry) -> None:
         """Keep the entry, in place of any other under `key`."""
-        await _plainly(self._set(key, entry))
+        await self._run_whole(self._set(key, entry), entry)
 
     async def delete(self, key: Key) -> None:
         """Remove the entry and end its lease: what is being loaded is not kept."""
@@ -132,6 +139,7 @@ class RedisStore:
     async def aclose(self) -> None:
         """Listen no more, let operations end for 1 s, close the client that was made from a URL."""
         await self._bells.aclose()
+        await self._large.aclose(_CLOSE_TIMEOUT)
         await self._batches.aclose(_CLOSE_TIMEOUT)
         await self._clients.aclose()
 
@@ -148,7 +156,7 @@ class RedisStore:
 
     async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
         """Keep the entry, give the lease back and wake who waits; None: the lease is lost."""
-        return await _plainly(self._commit(key, lease, entry))
+        return await self._run_whole(self._commit(key, lease, entry), entry)
 
     async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
         """Give the lease back without an answer, and wake who waits."""
@@ -157,6 +165,10 @@ class RedisStore:
     def listen(self, key: Key) -> RedisBell:
         """A bell that rings when another machine lets go of `key`."""
         return self._bells.bell(key)
+
+    async def _run_whole(self, operation: Coroutine[Any, Any, T], entry: Entry) -> T:
+        """A large entry is packed before it is sent: nobody's cancellation may fall between the two."""
+        return await (self._large.run(operation) if entry.size > _LARGE else _plainly(operation))
 
     # --- one script each --------------------------------------------------------------------------------------------
 
@@ -169,7 +181,7 @@ class RedisStore:
         return None if value is None else await self._open(key, value, left)
 
     async def _set(self, key: Key, entry: Entry) -> None:
-        packed = self._pack(key, entry)
+        packed = await _off_loop(entry.size, self._pack, key, entry)
         if packed is not None:
             await self._run(lua.SET, key, *packed)
 
@@ -202,7 +214,7 @@ class RedisStore:
 
     async def _commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
         try:
-            packed = self._pack(key, entry)
+            packed = await _off_loop(entry.size, self._pack, key, entry)
         except UnstorableError:
             await self._release(key, lease, 0.0)
             raise
@@ -233,12 +245,18 @@ class RedisStore:
             _, found, envelope = value.partition(b"\n")
             if not found or left < 0:
                 raise EnvelopeError("foreign")
-            return self._envelope.open(key, envelope, now=self._now(), remaining=left / 1000)
+            opened = partial(self._envelope.open, now=self._now(), remaining=left / 1000)
+            return await _off_loop(len(value), opened, key, envelope)
         except EnvelopeError as error:
             self.rejected[error.reason] += 1
             digest = hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()  # what Redis can compute, too
             await self._run(lua.REJECT, key, digest)
             return None
+
+
+async def _off_loop(size: int, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What is large is packed and unpacked in a thread: it would hold up all other requests for milliseconds."""
+    return await asyncio.to_thread(do, *args, **kwargs) if size > _LARGE else do(*args, **kwargs)
 
 
 async def _plainly(operation: Awaitable[T]) -> T:

@@ -1,0 +1,178 @@
+"""The tier that machines share, on a real server: a lookup against a bare GET of redis-py, and what a lease costs.
+
+Decides what is compared: the same 2 KB, the same server, the same kind of socket. Figures are elapsed time, since the
+server's work is part of them; processor time of our own stands beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis, RedisCluster
+
+from glasscache._lease import Claim
+from glasscache.stores.redis import RedisStore
+from glasscache.testing import entry
+from tests.bench.measure import Case, Timings, Work
+from tests.bench.report import Row
+from tests.bench.traffic import ANSWER, HEADERS
+from tests.support.redis_process import RedisProcess, cluster_options
+
+AT_ONCE = 64
+_PATIENCE = 10.0
+GET, LOOK = "bare GET, one at a time", "lookup that finds 2 KB, one at a time"
+GETS, LOOKS = f"bare GETs, {AT_ONCE} at once", f"lookups that find 2 KB, {AT_ONCE} at once"
+MISS, LEASED = "bare GET and SET", "lookup that misses, lease, commit"
+
+
+class Place(NamedTuple):
+    """A server, and how it is reached."""
+
+    name: str
+    url: str
+
+
+@contextmanager
+def places(redis_binary: str | None, env: dict[str, str] | None = None) -> Iterator[list[Place]]:
+    """Over TCP, over a Unix socket, as a cluster; and Redis itself, where there is one beside Valkey."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (
+            RedisProcess(folder, f"unixsocket {folder}/socket") as server,
+            RedisProcess(folder, *cluster_options()) as cluster,
+        ):
+            cluster.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            cluster.until_cluster_ok()
+            kind = server.do("INFO", "server").decode()
+            what = "Valkey" if "valkey_version" in kind else "Redis"
+            found = [
+                Place(f"{what}, TCP", f"redis://127.0.0.1:{server.port}"),
+                Place(f"{what}, Unix socket", f"unix://{folder}/socket"),
+                Place(f"{what}, Cluster", f"redis+cluster://127.0.0.1:{cluster.port}"),
+            ]
+            if redis_binary is None or what == "Redis":
+                yield found
+                return
+            with RedisProcess(folder, binary=redis_binary, env=env) as other:
+                yield [*found, Place("Redis, TCP", f"redis://127.0.0.1:{other.port}")]
+
+
+class Tier:
+    """What is measured at one place. Belongs to one event loop."""
+
+    def __init__(self, place: Place) -> None:
+        prefix = f"bench-{os.urandom(4).hex()}"  # one server may be reached in two ways
+        self.store = RedisStore.from_url(place.url, prefix=prefix, timeout=_PATIENCE, connect_timeout=_PATIENCE)
+        kind = RedisCluster if "cluster" in place.url else Redis
+        self.client: Any = kind.from_url(place.url.replace("redis+cluster", "redis"), driver_info=None)
+        self.keys = [os.urandom(16) for _ in range(AT_ONCE)]
+        self._numbers = itertools.count()
+        self.entry = entry(ANSWER, born=0.0, fresh_until=0.0, settled_until=0.0)
+
+    async def fill(self) -> None:
+        """Put in what is found later."""
+        now = self.store._now()
+        self.entry = entry(ANSWER, headers=HEADERS, born=now, fresh_until=now + 3600.0, settled_until=now + 3000.0)
+        for key in self.keys:
+            await self.store.set(key, self.entry)
+            await self.client.set(b"bare:" + key, ANSWER)
+
+    async def close(self) -> None:
+        """Leave the server."""
+        await self.store.aclose()
+        await self.client.aclose()
+
+    async def get(self, key: bytes) -> None:
+        """As bare as redis-py has it."""
+        if await self.client.get(b"bare:" + key) is None:
+            raise RuntimeError("nothing was found")
+
+    async def look(self, key: bytes) -> None:
+        """What a hit of this tier takes."""
+        if (await self.store.look(key, Claim())).entry is None:
+            raise RuntimeError("nothing was found")
+
+    async def get_and_set(self, key: bytes) -> None:
+        """What a miss takes where nobody waits for anybody."""
+        await self.client.get(b"none:" + key)
+        await self.client.set(b"none:" + key, ANSWER, px=60_000)
+
+    async def lease(self, key: bytes) -> None:
+        """A miss: the lease is had by the lookup, and given back by the write."""
+        lease = (await self.store.look(key, Claim())).lease
+        if lease is None or await self.store.commit(key, lease, self.entry) is None:
+            raise RuntimeError("there was no lease")
+
+    def cases(self) -> Sequence[Case]:
+        """All of them."""
+        return [
+            Case(name=GET, prepare=self._one_by_one(self.get)),
+            Case(name=LOOK, prepare=self._one_by_one(self.look)),
+            Case(name=GETS, prepare=self._together(self.get), count=AT_ONCE),
+            Case(name=LOOKS, prepare=self._together(self.look), count=AT_ONCE),
+            Case(name=MISS, prepare=self._one_by_one(self.get_and_set, self._new)),
+            Case(name=LEASED, prepare=self._one_by_one(self.lease, self._new)),
+        ]
+
+    def _new(self) -> bytes:
+        return b"new %d" % next(self._numbers)
+
+    def _one_by_one(
+        self, do: Callable[[bytes], Awaitable[None]], key: Callable[[], bytes] | None = None
+    ) -> Callable[[int], Work]:
+        known = itertools.cycle(self.keys).__next__
+
+        def prepare(count: int) -> Work:
+            keys = [(key or known)() for _ in range(count)]
+
+            async def work() -> None:
+                for one in keys:
+                    await do(one)
+
+            return work
+
+        return prepare
+
+    def _together(self, do: Callable[[bytes], Awaitable[None]]) -> Callable[[int], Work]:
+        return lambda count: lambda: asyncio.gather(*[do(key) for key in self.keys[:count]])
+
+
+def rows(found: Timings) -> list[Row]:
+    """What was found at one place."""
+    clock = found.by_the_clock
+    hit, miss = clock.times(LOOK, GET), clock.added(LEASED, MISS)
+    throughput, spent = clock.times(GETS, LOOKS), found.times(GETS, LOOKS)
+    trip = clock.us(GET)
+    return [
+        Row(name=GET, us=trip),
+        Row(
+            name=LOOK,
+            us=clock.us(LOOK),
+            goal="1.3 x bare GET",
+            found=f"{hit:.2f} x (processor time {found.times(LOOK, GET):.2f} x)",
+            met=hit <= 1.3,
+        ),
+        Row(name=GETS, us=clock.us(GETS)),
+        Row(
+            name=LOOKS,
+            us=clock.us(LOOKS),
+            goal="8 x the throughput of bare GETs",
+            found=f"{throughput:.2f} x (by processor time {spent:.2f} x)",
+            met=throughput >= 8,
+        ),
+        Row(name=MISS, us=clock.us(MISS)),
+        Row(
+            name=LEASED,
+            us=clock.us(LEASED),
+            goal=f"bare GET and SET + one round trip ({trip:.0f} us)",
+            found=f"{miss:+.0f} us",
+            met=miss <= trip,
+        ),
+    ]
