@@ -13,7 +13,6 @@ from glasscache.stores.memory import MemoryStore
 from glasscache.testing import SharedServer
 from tests.asgi.site import FIRST, LoopClock, Origin, Site, read, respond, run
 from tests.support.asgi import Message, Receive, Response, Scope, Send
-from tests.support.otel_rig import Rig
 
 EVERYTHING = Rule("/*")
 Fields = list[tuple[bytes, bytes]]
@@ -107,34 +106,6 @@ def test_an_answer_that_has_changed_replaces_the_stale_one() -> None:
         assert (await site.get()).body == b"new"
         assert server.asked == [{}, {b"if-none-match": b'"a"'}]
         assert site.results == {"miss": 2, "hit": 1}
-
-    run(scenario)
-
-
-def test_a_confirmation_is_told_inside_of_its_load_with_what_came_of_it() -> None:
-    async def scenario() -> None:
-        rig = Rig()
-        server = Server((b"etag", b'"a"'), cc("max-age=5"))
-        site = Site(server, EVERYTHING, telemetry=rig.telemetry)
-        await site.get()
-        for _ in range(2):
-            await asyncio.sleep(6)
-            await site.get()
-            server.headers[0] = (b"etag", b'"b"')
-        server.fails = RuntimeError("no")
-        await asyncio.sleep(6)
-        with pytest.raises(RuntimeError):
-            await site.get()
-        spans = {span.context.span_id: span for span in rig.exporter.get_finished_spans() if span.context}
-        asked = [span for span in spans.values() if span.name == "cache.revalidate"]
-        told = [dict(span.attributes or {}) for span in asked]
-        assert told == [
-            {"cache.key_group": "/*", "cache.result": "revalidated"},
-            {"cache.key_group": "/*", "cache.result": "miss"},
-            {"cache.key_group": "/*", "error.type": "RuntimeError"},
-        ]
-        loads = [dict(spans[span.parent.span_id].attributes or {}) for span in asked if span.parent]
-        assert [load["cache.load.trigger"] for load in loads] == ["revalidate"] * 3
 
     run(scenario)
 
