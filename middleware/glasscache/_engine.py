@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 from random import Random
 
+from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Key
 from glasscache._events import (
     Acquired,
@@ -24,7 +25,7 @@ from glasscache._events import (
 )
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
-from glasscache._run import Answer, Ask, Run, forbid_recursion, loading
+from glasscache._run import Run, forbid_recursion, loading
 from glasscache._state import State
 from glasscache._stream import Reader, ReaderGone, Sight, copy_of
 from glasscache._tally import Tally

@@ -12,19 +12,18 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from glasscache._ask import Ask
 from glasscache._backplane import variant_tag
 from glasscache._entry import Entry, Key
-from glasscache._events import GroupCounters, Load, Result, Revalidation, StaleReason, Trigger, WaitOutcome
+from glasscache._events import Load, Revalidation, Trigger
 from glasscache._flight import Flight
-from glasscache._gate import Gate
 from glasscache._right import Right, SharedRight
 from glasscache._state import UNCACHEABLE_FOR, State
-from glasscache._stream import Chain, Reader
-from glasscache._wait import Waiting
+from glasscache._stream import Chain
 from glasscache.errors import LoadStoppedError, RecursiveLoadError
-from glasscache.policy import Policy, Share, Verdict, judge, make_entry, make_marker, may_stand_in
+from glasscache.policy import Share, Verdict, make_entry, make_marker
 
 log = logging.getLogger("glasscache")
 
@@ -37,84 +36,6 @@ def forbid_recursion(key: Key, flight: Flight | None) -> None:
     inside = loading.get()
     if inside and (any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside))):
         raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Ask:
-    """What one request wants: the key, the terms, and how to load it."""
-
-    key: Key
-    counters: GroupCounters
-    policy: Policy
-    load: Callable[[Flight], Awaitable[None]]
-    """Runs the origin and feeds the flight; may go on after the flight has ended."""
-    variant: Callable[[Entry], Key] = lambda marker: marker.chunks[0]
-    """The key of this request's variant under a marker."""
-    gate: Gate = field(default_factory=Gate)
-    joined: Callable[[Reader], None] = lambda reader: None
-    """Told every time this request joins a flight."""
-    queues: bool = True
-    """Whether a load of its own, where none can be shared, waits for its turn (`Limits.max_parallel_loads`)."""
-    text: str = ""
-    """The key in clear text, if telemetry is to show it."""
-    at: Key = b""
-    """Where the answer is looked for: `key`, or its variant once the marker is known."""
-    marker: Entry | None = None
-    stand_in: Entry | None = None
-    """A stale answer that may be served if the load fails or takes too long."""
-    stale: Entry | None = None
-    """A stored answer that the origin may be asked to confirm."""
-    confirms: Callable[[Entry], bool] = lambda entry: False
-    """Whether the origin can be asked to confirm such an answer."""
-    wish: Callable[[Entry, float, Verdict], Verdict] | None = None
-    """What this request makes of a verdict on a stored answer, at a time (its own Cache-Control)."""
-    generation: int = 0
-    waiting: Waiting | None = None
-    """A wait that goes on although its flight is over."""
-
-    def __post_init__(self) -> None:
-        self.at = self.key
-
-    def select(self, marker: Entry) -> None:
-        """Look under this marker from now on."""
-        self.marker = marker
-        self.at = self.variant(marker)
-
-    def can_stand_in(self, now: float, *, unreachable: bool = False) -> bool:
-        """Whether there is a stale answer that may be served."""
-        return may_stand_in(self.stand_in, now, unreachable=unreachable)
-
-    def judge(self, entry: Entry, now: float, *, beta: float, chance: float) -> Verdict:
-        """What this request may be served of a stored answer."""
-        verdict = judge(entry, now, beta=beta, chance=chance)
-        return verdict if self.wish is None else self.wish(entry, now, verdict)
-
-    @property
-    def confirmable(self) -> Entry | None:
-        """The stored answer that the origin is to confirm, if there is one."""
-        return self.stale if self.stale is not None and self.confirms(self.stale) else None
-
-    def go_round(self, reader: Reader) -> None:
-        """The request will look again; its wait goes on."""
-        self.waiting, reader.waiting = reader.waiting, None
-
-    def end_wait(self, outcome: WaitOutcome) -> None:
-        """The wait that went on, if any, is over."""
-        if self.waiting is not None:
-            self.waiting.over(outcome)
-            self.waiting = None
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Answer:
-    """How a request is answered: from `entry`, or by reading `reader` (which the caller must leave)."""
-
-    result: Result
-    tier: str
-    entry: Entry | None = None
-    reader: Reader | None = None
-    detail: StaleReason | None = None
-    bypass: str | None = None
 
 
 class Run:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from glasscache._ask import Ask
 from glasscache._cached import CachedFunction, Decorator, cached_function, returned_type, shown_call
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
@@ -21,7 +22,6 @@ from glasscache._events import TierChanged
 from glasscache._flight import Flight
 from glasscache._guard import Guard
 from glasscache._null import NullBackplane
-from glasscache._run import Ask
 from glasscache._stream import Head, Reader
 from glasscache._tiers import TieredStore
 from glasscache.codecs import MsgspecCodec

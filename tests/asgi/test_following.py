@@ -891,3 +891,101 @@ def test_a_head_of_what_is_not_stored_or_went_wrong_changes_nothing() -> None:
         assert server.asked[-1] == {b"if-none-match": b'"a"'}
 
     run(scenario)
+
+
+# --- QUERY (RFC 10008) and collapsed forwarding ---------------------------------------------------------------------
+
+SEARCH = Rule("/search", methods=("GET", "QUERY"))
+
+
+async def search(site: Site, body: bytes = b"q", *fields: tuple[bytes, bytes], kind: bytes = b"text/plain") -> Response:
+    headers = [(b"content-type", kind), *fields]
+    return await site.client.request("QUERY", "/search", body=body, headers=headers)
+
+
+def test_a_query_is_stored_under_its_content_and_what_describes_it() -> None:
+    async def scenario() -> None:
+        server = Server(cc("max-age=60"), (b"etag", b'"a"'))
+        site = Site(server, SEARCH)
+        for _ in range(2):
+            await search(site)
+            await search(site, b"other")
+            await search(site, kind=b"application/json")
+            await search(site, b"q", (b"content-encoding", b"gzip"))
+            await site.get("/search")
+        assert [method for method, _ in server.seen] == ["QUERY"] * 4 + ["GET"]
+        assert (await search(site, b"q", (b"if-none-match", b'"a"'))).status == 304
+
+    run(scenario)
+
+
+def test_a_stale_query_is_confirmed_and_its_freshness_never_guessed() -> None:
+    async def scenario() -> None:
+        server = Server(cc("max-age=5"), (b"etag", b'"a"'))
+        site = Site(server, SEARCH)
+        await search(site)
+        await asyncio.sleep(6)
+        assert (await search(site)).cache_status == "glasscache; fwd=stale; fwd-status=304; stored"
+        assert server.asked[1][b"if-none-match"] == b'"a"'
+        server.headers = [(b"last-modified", b"Sun, 06 Nov 1994 08:49:37 GMT")]
+        for _ in range(2):
+            await search(site, b"new")
+        assert len(server.seen) == 4
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [SEARCH, Rule("/search", methods=("QUERY",)), Rule("/search", headers=("x-a",)), Rule("/search", shared=True)],
+)
+def test_a_change_takes_all_that_is_stored_for_its_url(rule: Rule) -> None:
+    async def scenario() -> None:
+        shop = Shop(cc("max-age=60"))
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await shop({**scope, "method": "GET" if scope["method"] == "QUERY" else scope["method"]}, receive, send)
+
+        site = Site(app, rule)
+
+        async def ask() -> None:
+            await site.get("/search", headers=[(b"x-a", b"1")])
+            if "QUERY" in rule.methods:
+                await search(site)
+
+        await ask()
+        before = len(shop.seen)
+        await ask()
+        assert len(shop.seen) == before + ("GET" not in rule.methods)  # which passes untouched
+        await site.client.request("PUT", "/search")
+        before = len(shop.seen)
+        await ask()
+        assert len(shop.seen) == before + (2 if "QUERY" in rule.methods else 1)
+
+    run(scenario)
+
+
+def test_a_crowd_is_told_that_its_requests_were_collapsed_and_how_old_the_answer_was() -> None:
+    async def scenario() -> None:
+        server = Server(cc("max-age=60"), (b"age", b"30"))
+        server.takes = 1.0
+        site = Site(server, EVERYTHING)
+        responses = await site.crowd(5)
+        assert [of(response, b"age") for response in responses] == [[b"30"]] * 5
+        told = sorted(str(response.cache_status) for response in responses)
+        assert told == ["glasscache; fwd=uri-miss; collapsed"] * 4 + [FIRST]
+        assert len(server.seen) == 1
+
+    run(scenario)
+
+
+def test_what_may_not_be_shared_is_not_collapsed() -> None:
+    async def scenario() -> None:
+        for said in ("no-store", "private", ""):
+            server = Server(cc(said))
+            server.takes = 1.0
+            site = Site(server, EVERYTHING)
+            await site.crowd(5)
+            assert len(server.seen) == 5
+
+    run(scenario)

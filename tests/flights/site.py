@@ -13,12 +13,12 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from glasscache._ask import Ask
 from glasscache._engine import Answer, Engine
 from glasscache._entry import Entry
 from glasscache._flight import Flight
 from glasscache._gate import Gate
 from glasscache._null import NullBackplane, NullTelemetry
-from glasscache._run import Ask
 from glasscache._stream import Head
 from glasscache._tiers import Unleased
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Store, Telemetry

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import Answered, Outcome
-from glasscache._run import Answer, Ask
 from glasscache._stream import ReaderGone
 from glasscache.asgi import _request, http
 from glasscache.asgi._recorder import AppLoad

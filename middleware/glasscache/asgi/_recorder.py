@@ -133,7 +133,8 @@ class AppLoad:
     def _tags(self, headers: Headers) -> tuple[str, ...]:
         tags = self._origin.rule.tags
         found: Iterable[str] = tags(self._scope) if callable(tags) else tags
-        return (*found, *http.tags(headers), *http.groups(self._scope, headers, b"cache-groups"))
+        url = (http.url_tag(self._scope),) if self._origin.rule.keys_by_more else ()
+        return (*found, *url, *http.tags(headers), *http.groups(self._scope, headers, b"cache-groups"))
 
 
 class Recorder:

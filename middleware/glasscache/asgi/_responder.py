@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers
-from glasscache._run import Answer, Ask
-from glasscache._stream import Reader
+from glasscache._stream import Head, Reader
 from glasscache.asgi import http
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
@@ -130,7 +130,7 @@ async def play(reader: Reader, status_field: bytes, scope: Scope, send: Send) ->
             "type": "http.response.start",
             "status": head.status,
             "headers": [
-                *(head.own_headers if reader.leader else head.headers),
+                *(head.own_headers if reader.leader else _as_stored(head)),
                 (http.cache_status.HEADER, status_field),
             ],
         }
@@ -147,6 +147,12 @@ async def play(reader: Reader, status_field: bytes, scope: Scope, send: Send) ->
             await send(trailers)
     finally:
         reader.leave()
+
+
+def _as_stored(head: Head) -> Headers:
+    """The fields of an answer for those who did not ask for it: with the age that it came with."""
+    age = 0 if head.terms is None else int(head.terms.age)
+    return (*head.headers, (b"age", b"%d" % age)) if age else head.headers
 
 
 async def _spare(reader: Reader, status_field: bytes, send: Send) -> None:

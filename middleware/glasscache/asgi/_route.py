@@ -43,6 +43,7 @@ class Route:
             credentials=credentials,
             statuses=None if rule.statuses is None else frozenset(rule.statuses),
         )
+        self.keys_by_more = rule.keys_by_more
         self._hears = rule.ttl is None or rule.client_may_refresh
         self._engine = cache.engine
         self._near = cache.engine.near

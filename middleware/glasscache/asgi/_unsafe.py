@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import unquote
 
 from glasscache.asgi import http
@@ -23,7 +24,7 @@ _OF_THE_CONTENT = frozenset({b"content-type", b"content-encoding", b"content-len
 class Unsafe:
     """Passes unsafe requests on, and invalidates before their answers go out.
 
-    `find`: the route of GET requests for a path, if there is one.
+    `find`: the route of a request, if there is one.
     """
 
     def __init__(self, app: ASGIApp, cache: Cache, find: Callable[[Scope], Route | None]) -> None:
@@ -51,19 +52,20 @@ class Unsafe:
         if not http.changes(status):
             return
         for target in http.targets(scope, headers):
-            seen = _get(scope, target)
-            route = self._find(seen)
-            if route is None:
-                continue
-            try:
-                key = route.key_of(seen, b"")
-            except BypassError:
-                continue  # nothing of it can be stored
-            await engine.invalidate(key=key, source="unsafe_method")
+            await self._forget(_request_for(scope, target))
+
+    async def _forget(self, seen: Scope) -> None:
+        """What is stored for the URL of a GET."""
+        route = self._find(seen)
+        if route is not None:
+            with suppress(BypassError):  # nothing of it can be stored
+                await self._cache.engine.invalidate(key=route.key_of(seen, b""), source="unsafe_method")
+        if (route is not None and route.keys_by_more) or self._find({**seen, "method": "QUERY"}) is not None:
+            await self._cache.engine.invalidate(tag=http.url_tag(seen), source="unsafe_method")
 
 
-def _get(scope: Scope, target: http.Target) -> Scope:
-    """The GET request for a resource, from the same client."""
+def _request_for(scope: Scope, target: http.Target) -> Scope:
+    """The GET of a resource, from the same client."""
     return {
         **scope,
         "method": "GET",

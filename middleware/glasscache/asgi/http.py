@@ -13,7 +13,7 @@ from glasscache._entry import Headers
 from glasscache.asgi import cache_status
 from glasscache.asgi._asking import Wish, wish_of
 from glasscache.asgi._fields import content_length, members, normalise, parse_directives, parse_http_date
-from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets
+from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets, url_tag
 from glasscache.asgi._ranges import Span, cut, part_headers, wanted
 from glasscache.asgi._selecting import vary_value
 from glasscache.asgi._storing import Asked, Assessment, asked, assess
@@ -63,6 +63,7 @@ __all__ = [
     "storable_headers",
     "tags",
     "targets",
+    "url_tag",
     "vary_value",
     "wanted",
     "wish_of",

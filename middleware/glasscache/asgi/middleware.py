@@ -65,7 +65,8 @@ class CacheMiddleware:
             routes = self._routes[path]
             route = routes.get(scope["method"])
             if route is None:
-                route = self._unsafe if "GET" in routes and scope["method"] not in http.SAFE else self.app
+                reads = "GET" in routes or "QUERY" in routes
+                route = self._unsafe if reads and scope["method"] not in http.SAFE else self.app
             await route(scope, receive, send)
         elif scope["type"] == "lifespan":
             await watch_lifespan(self.app, (self.cache,), scope, receive, send, ending=self._admin.close)
