@@ -437,15 +437,19 @@ def test_an_expires_that_is_repeated_alike_is_one() -> None:
         ([b"10"], 10),
         ([b"10, 20"], 10),  # 5.1: the first member
         ([b"10", b"20"], 10),
-        ([b"x"], 0),
-        ([b"-5"], 0),
-        ([b"1.5"], 0),
+        ([b"10;a=1"], 10),
         ([b""], 0),
         ([b",7"], 7),
     ],
 )
-def test_the_first_age_counts_and_a_malformed_one_is_ignored(values: list[bytes], age: int) -> None:
+def test_the_first_age_counts(values: list[bytes], age: int) -> None:
     assert terms(cc(b"max-age=60"), *((b"age", value) for value in values)) == lasting(ttl=60, age=age)
+
+
+@pytest.mark.parametrize("value", [b"x", b"-5", b"1.5", b"x, 10", b";a"])
+def test_an_answer_of_unknown_age_counts_as_stale(value: bytes) -> None:
+    assert judged(cc(b"max-age=60"), (b"age", value)).reason == "no_freshness"
+    assert terms(cc(b"max-age=60"), (b"age", value), (b"etag", b'"a"')) == stated(ttl=60, age=60, kept=DAY)
 
 
 def test_the_age_is_what_date_shows_if_that_is_more() -> None:  # 4.2.3: apparent_age

@@ -8,9 +8,10 @@ import re
 import pytest
 
 from glasscache._tiers import TieredStore
-from glasscache.asgi import Rule
+from glasscache.asgi import Rule, http
+from glasscache.policy import Verdict
 from glasscache.stores.memory import MemoryStore
-from glasscache.testing import SharedServer
+from glasscache.testing import SharedServer, entry
 from tests.asgi.site import FIRST, LoopClock, Origin, Site, read, respond, run
 from tests.support.asgi import Message, Receive, Response, Scope, Send
 
@@ -186,14 +187,11 @@ def test_a_confirmation_may_come_in_several_messages_and_says_nothing_more() -> 
 
 
 def test_what_is_dead_is_dead_for_every_request() -> None:
-    async def scenario() -> None:
-        server = Server(cc("max-age=5, must-revalidate"))
-        site = Site(server, EVERYTHING)
-        await site.get()
-        await asyncio.sleep(5.5)  # the sweeper comes later
-        assert (await site.get(headers=[cc("max-stale")])).cache_status == FIRST
-
-    run(scenario)
+    dead = entry(born=0.0, fresh_until=5.0, settled_until=5.0)
+    for said in ("max-stale", "no-cache"):
+        wish = http.wish_of([cc(said)])
+        assert wish is not None
+        assert wish(dead, 9.0, Verdict.DEAD) is Verdict.DEAD
 
 
 def test_a_post_is_never_confirmed() -> None:
@@ -877,6 +875,15 @@ def test_the_answer_to_a_head_renews_or_removes_what_is_stored(told: Fields, ask
     run(scenario)
 
 
+def test_what_has_left_meanwhile_is_not_renewed() -> None:
+    async def scenario() -> None:
+        engine = Site(Server(), EVERYTHING).cache.engine
+        engine.renew(b"key", entry(), entry())
+        assert engine.near.gauge().entries == 0
+
+    run(scenario)
+
+
 def test_a_head_of_what_is_not_stored_or_went_wrong_changes_nothing() -> None:
     async def scenario() -> None:
         server = Server(cc("max-age=5"), (b"etag", b'"a"'))
@@ -974,6 +981,19 @@ def test_a_crowd_is_told_that_its_requests_were_collapsed_and_how_old_the_answer
         assert [of(response, b"age") for response in responses] == [[b"30"]] * 5
         told = sorted(str(response.cache_status) for response in responses)
         assert told == ["glasscache; fwd=uri-miss; collapsed"] * 4 + [FIRST]
+        assert len(server.seen) == 1
+
+    run(scenario)
+
+
+def test_a_crowd_that_has_the_answer_gets_a_304_while_it_is_loaded() -> None:
+    async def scenario() -> None:
+        server = Server(cc("max-age=60"), (b"etag", b'"a"'), (b"age", b"30"))
+        server.takes = 1.0
+        site = Site(server, EVERYTHING)
+        responses = await site.crowd(3, headers=[(b"if-none-match", b'"a"')])
+        assert [(response.status, response.body) for response in responses] == [(304, b"")] * 3
+        assert [of(response, b"age") for response in responses] == [[b"30"]] * 3
         assert len(server.seen) == 1
 
     run(scenario)

@@ -119,11 +119,14 @@ def lifetime(stored: Stored) -> float | None:
 
 
 def initial_age(stored: Stored) -> float:
-    """Section 4.2.3; nothing delays a response here."""
+    """Section 4.2.3; nothing delays a response here. Of unknown age is what nobody may take for fresh."""
     date = when(stored.response.get("date"))
     apparent = 0.0 if date is None else max(0.0, math.floor(stored.wall) - date)
     said = (stored.response.get("age") or "").split(",")[0].strip()
-    return max(apparent, seconds(said) or 0)
+    told: float | None = seconds(said)
+    if said and told is None:
+        told = lifetime(stored)
+    return max(apparent, told or 0)
 
 
 def has_validator(response: Response) -> bool:

@@ -83,7 +83,7 @@ class Exchange:
 
         headers = scope["headers"]
         private = _request.has_credentials(scope, route._rule, route._origin.credentials)
-        asked = http.asked(scope["method"], headers, has_credentials=private)
+        asked = http.Asked(method=scope["method"], headers=headers, has_credentials=private)
         self._load = AppLoad(route._origin, scope, self._body.messages, asked)
         return Ask(
             key=key,

@@ -45,8 +45,11 @@ def freshness(
         lifetime = _guessed(fields, date)
     if lifetime is None:
         return None
+    age = _age(fields)
+    if age is None:
+        age = lifetime  # nobody knows: it counts as stale
     # section 4.2.3, but for the response delay. Date has whole seconds.
-    return Freshness(lifetime, max(0.0, math.floor(now_wall) - date, _age(fields)))
+    return Freshness(lifetime, max(0.0, math.floor(now_wall) - date, age))
 
 
 def date_of(fields: Fields, now_wall: float) -> float:
@@ -78,7 +81,7 @@ def _guessed(fields: Fields, date: float) -> float | None:
     return min((date - modified[0]) * _OF_ITS_AGE, _LONGEST_GUESS)
 
 
-def _age(fields: Fields) -> float:
-    """Section 5.1: the first member counts, without parameters; ignored if it is not a number."""
+def _age(fields: Fields) -> float | None:
+    """Section 5.1: the first member counts, without parameters; None if it is no number."""
     ages = members(fields.get(b"age", ()))
-    return (delta_seconds(ages[0].partition(b";")[0]) if ages else None) or 0.0
+    return delta_seconds(ages[0].partition(b";")[0]) if ages else 0.0

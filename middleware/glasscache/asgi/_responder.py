@@ -130,7 +130,7 @@ async def play(reader: Reader, status_field: bytes, scope: Scope, send: Send) ->
             "type": "http.response.start",
             "status": head.status,
             "headers": [
-                *(head.own_headers if reader.leader else _as_stored(head)),
+                *_seen_by(reader, head),
                 (http.cache_status.HEADER, status_field),
             ],
         }
@@ -149,8 +149,10 @@ async def play(reader: Reader, status_field: bytes, scope: Scope, send: Send) ->
         reader.leave()
 
 
-def _as_stored(head: Head) -> Headers:
-    """The fields of an answer for those who did not ask for it: with the age that it came with."""
+def _seen_by(reader: Reader, head: Head) -> Headers:
+    """The fields of an answer: all of them for who asked for it; for others with the age that it came with."""
+    if reader.leader:
+        return head.own_headers
     age = 0 if head.terms is None else int(head.terms.age)
     return (*head.headers, (b"age", b"%d" % age)) if age else head.headers
 
@@ -159,9 +161,8 @@ async def _spare(reader: Reader, status_field: bytes, send: Send) -> None:
     """The client has this answer already; it stays a reader, so that the load is not given up."""
     head = reader.stream.head
     assert head is not None
-    fields = http.not_modified_headers(head.headers)
-    if reader.leader:  # with the age that its own answer came with
-        fields += tuple(field for field in head.own_headers if field[0] == b"age")
+    age = tuple(field for field in _seen_by(reader, head) if field[0] == b"age")
+    fields = http.not_modified_headers(head.headers) + age
     headers = [*fields, (http.cache_status.HEADER, status_field)]
     while await reader.next() is not None:
         pass

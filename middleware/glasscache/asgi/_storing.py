@@ -53,7 +53,8 @@ _UNDERSTOOD = frozenset(
 )
 """Statuses whose meaning for a cache we know (RFC 9111, section 5.2.2.3)."""
 
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
 _PLAIN = 2048
 """Bytes of request headers up to which an error counts as the resource's and not as the request's."""
 
@@ -63,10 +64,15 @@ class Asked:
     """What of a request bears on what may be done with its answer."""
 
     method: str = "GET"
+    headers: Headers = ()
     has_credentials: bool = False
     """It says who asks, and its rule does not say who shares."""
-    is_odd: bool = False
-    """An error may be due to its header fields: they are long, or hold what no field should."""
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether an error may be due to its header fields: they are long, or hold what no field should."""
+        length = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return length > _PLAIN or any(_CONTROL.search(value) for _, value in self.headers)
 
 
 _ANYBODY = Asked()
@@ -87,13 +93,6 @@ class Assessment:
     """Why it is not stored, in one word; empty if it is."""
     retry_after: float | None = None
     """Seconds for which a 429 or 503 asks to be left alone, at most an hour."""
-
-
-def asked(method: str, headers: Headers, *, has_credentials: bool) -> Asked:
-    """Sum up a request."""
-    length = sum(len(name) + len(value) + 4 for name, value in headers)
-    odd = length > _PLAIN or _CONTROL.search(b"".join([value for _, value in headers])) is not None
-    return Asked(method=method, has_credentials=has_credentials, is_odd=odd)
 
 
 def assess(

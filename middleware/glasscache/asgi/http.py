@@ -16,7 +16,7 @@ from glasscache.asgi._fields import content_length, members, normalise, parse_di
 from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets, url_tag
 from glasscache.asgi._ranges import Span, cut, part_headers, wanted
 from glasscache.asgi._selecting import vary_value
-from glasscache.asgi._storing import Asked, Assessment, asked, assess
+from glasscache.asgi._storing import Asked, Assessment, assess
 from glasscache.asgi._validation import (
     CONDITIONALS,
     conditions,
@@ -40,7 +40,6 @@ __all__ = [
     "Span",
     "Target",
     "Wish",
-    "asked",
     "assess",
     "cache_status",
     "changes",
