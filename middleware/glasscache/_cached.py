@@ -185,8 +185,7 @@ def cached_function(cache: Values, function: Callable[..., Any], **options: Any)
 
 def shown_call(name: str, load: Callable[[], object]) -> str:
     """A call as a reader would write it; only its name, if its arguments cannot be shown."""
-    if not isinstance(load, functools.partial):
-        return name
+    assert isinstance(load, functools.partial)  # as `CachedFunction` makes it
     given = load.args[1:] if load.func is _in_thread else load.args
     try:
         arguments = [*map(repr, given), *(f"{key}={value!r}" for key, value in load.keywords.items())]

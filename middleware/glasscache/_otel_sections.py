@@ -171,16 +171,16 @@ class Hush:
 
     def __init__(self, quiet: Quiet) -> None:
         self._quiet = quiet
-        self._token: Token[Context] | None = None
+        self._tokens: list[Token[Context]] = []
 
     def __enter__(self) -> None:
         with self._quiet:
-            self._token = attach(set_value(_SUPPRESS, value=True))
+            self._tokens.append(attach(set_value(_SUPPRESS, value=True)))
 
     def __exit__(self, *error: object) -> None:
         with self._quiet:
-            if self._token is not None:
-                detach(self._token)
+            while self._tokens:
+                detach(self._tokens.pop())
 
 
 class CurrentSection(Section[W]):
