@@ -120,6 +120,7 @@ class Cache:
             near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
             detail=self.detail,
         )
+        self._groups = self.counters.groups
         self._every, self._first = self.engine.tally.every, 1 % self.engine.tally.every
         # hits that are to be told one by one take the slow way
         self._peek: Callable[[Key], Entry | None] = _nothing if self.detail.trace_hits else self.engine.near.peek
@@ -199,8 +200,7 @@ class Cache:
         tags: tuple[str, ...],
         text: str | None = None,
     ) -> Any:
-        engine = self.engine
-        counters = engine.counters.group(group)
+        counters = self._groups.get(group) or self.counters.group(group)
         begun = self.clock.now()
         entry = self._peek(key)
         if entry is not None and begun < entry.settled_until:
@@ -210,8 +210,9 @@ class Cache:
             counters.saved_bytes += entry.size
             value = self._codec.decode(entry.body, wanted)
             if counters.hits % self._every == self._first:
-                engine.tally.timed(counters, begun)
+                self.engine.tally.timed(counters, begun)
             return value
+        engine = self.engine
         ask = Ask(key=key, counters=counters, policy=policy, load=functools.partial(self._load, loader, policy, tags))
         if self.detail.clear_keys:
             ask.text = shown_call(group, loader) if text is None else text
