@@ -106,7 +106,7 @@ def test_loggers_that_are_no_names_are_refused(loggers: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("level", "text", "number"),
-    [(10, "DEBUG", 5), (20, "INFO", 9), (30, "WARN", 13), (40, "ERROR", 17), (50, "FATAL", 21), (5, "Level 5", None)],
+    [(10, "DEBUG", 5), (20, "INFO", 9), (30, "WARN", 13), (40, "ERROR", 17), (50, "FATAL", 21), (7, "Level 7", None)],
 )
 def test_levels_become_severities(level: int, text: str, number: int | None) -> None:
     logger = logging.getLogger("myapp")
