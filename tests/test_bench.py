@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from glasscache.asgi import CacheMiddleware
-from tests.bench import imports, instructions, peers, report, run, wire
+from tests.bench import debian, imports, instructions, peers, report, run, wire
 from tests.bench.cases import RAW, Goal, Line, crowds, expect, null_cache, one_at_a_time, rules
 from tests.bench.measure import Case, Timings, Work, measure
 from tests.bench.traced import traced
@@ -92,11 +92,31 @@ class TestArithmetic:
         assert (share.found, share.met) == ("0.20 x", True)
 
     def test_over_http_a_hit_has_to_meet_both_goals(self) -> None:
-        costs = Timings({RAW: [10.0], "hit": [11.0], "route": [20.0]})
-        rows = report.wire_rows({RAW: [1000.0], "hit": [950.0], "route": [500.0]}, costs)
-        assert [row.met for row in rows] == [None, True, None]
-        rows = report.wire_rows({RAW: [1000.0], "hit": [850.0], "route": [500.0]}, costs)
-        assert [row.met for row in rows] == [None, False, None]
+        costs = Timings({RAW: [10.0], wire.HIT: [11.0], wire.ROUTE: [20.0]})
+        rows = report.wire_rows({RAW: [1000.0], wire.HIT: [950.0], wire.ROUTE: [500.0]}, costs)
+        assert [row.met for row in rows] == [None, True, None, True]
+        rows = report.wire_rows({RAW: [1000.0], wire.HIT: [850.0], wire.ROUTE: [700.0]}, costs)
+        assert [row.met for row in rows] == [None, False, None, False]
+
+    def test_over_http_a_hit_is_compared_with_the_best_of_the_peers_and_with_whoever_is_there(self) -> None:
+        names = (RAW, wire.HIT, wire.SHARED, wire.PEER + "slow", wire.PEER + "fast", wire.VARNISH)
+        rates = dict(zip(names, ([1000.0], [900.0], [600.0], [10.0], [100.0], [1800.0]), strict=True))
+        rows = report.wire_rows(rates, Timings({name: [1.0] for name in names}))
+        assert [(row.name, row.found, row.met) for row in rows[len(names) :]] == [
+            (f"{wire.HIT} over {wire.PEER}fast", "9.00 x", True),
+            (f"{wire.HIT} over {wire.VARNISH}", "0.50 x", None),
+        ]
+
+    def test_the_page_gets_the_tables_between_its_marks_and_keeps_the_rest(self, tmp_path: Path) -> None:
+        page = tmp_path / "page.md"
+        page.write_text(f"before\n\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+        rows = [report.Row(name="hit | miss", us=1.234, times_raw=4, goal="5 x raw", found="4.00 x", met=True)]
+        report.write_page(page, "This machine.", {"Some title": rows})
+        text = page.read_text()
+        assert text.startswith("before\n")
+        assert text.endswith(f"{report.END}\nafter\n")
+        assert "| hit / miss | 1.23 | 4.00 | 5 x raw | 4.00 x | yes |" in text
+        assert "old" not in text
 
 
 class TestMeasuring:
@@ -200,10 +220,12 @@ class TestTheCommand:
         assert bench.sections == {}
 
     def test_without_wrk_it_says_how_to_get_it(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("PATH", "")
-        run.Bench(TINY, 1, Console()).over_http()
+        monkeypatch.setattr(debian, "FOLDER", tmp_path)
+        assert debian.environment()["PATH"] == ""
+        run.Bench(TINY, 1, Console()).over_http(may_install=False)
         assert "apt-get install wrk" in capsys.readouterr().out
 
     def test_a_server_is_there_while_it_is_measured_and_gone_afterwards(self) -> None:

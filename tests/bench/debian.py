@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 from tests.bench.peers import ROOT
 
@@ -23,9 +22,10 @@ PACKAGES = (
 PROGRAMS = ("wrk", "nginx", "varnishd", "redis-server")
 
 
-def set_up(folder: Path = FOLDER) -> str:
+def set_up() -> str:
     """Unpack what is missing; why that could not be done, or nothing."""
-    if all(find(name, folder) for name in PROGRAMS):
+    folder = FOLDER
+    if all(map(find, PROGRAMS)):
         return ""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return "there is no apt-get here"
@@ -44,13 +44,13 @@ def set_up(folder: Path = FOLDER) -> str:
     return ""
 
 
-def find(name: str, folder: Path = FOLDER) -> str | None:
+def find(name: str) -> str | None:
     """Where the program is."""
-    return shutil.which(name) or shutil.which(name, path=f"{folder}/usr/bin:{folder}/usr/sbin")
+    return shutil.which(name) or shutil.which(name, path=f"{FOLDER}/usr/bin:{FOLDER}/usr/sbin")
 
 
-def environment(folder: Path = FOLDER) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Of a program that may have been unpacked: where its libraries are."""
-    libraries = [path.parent for path in sorted(folder.glob("usr/lib/**/*.so.*"))]
+    libraries = [path.parent for path in sorted(FOLDER.glob("usr/lib/**/*.so.*"))]
     places = dict.fromkeys([*map(str, libraries), *os.environ.get("LD_LIBRARY_PATH", "").split(":")])
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, places))}

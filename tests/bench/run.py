@@ -12,9 +12,11 @@ import argparse
 import asyncio
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,17 +180,22 @@ class Bench:
         timings = Timings(found["timings"])
         self._add("Peers, in a process of their own", report.peer_rows(timings, self._hit_times_raw), found)
 
-    def over_http(self) -> None:
-        """uvicorn under wrk."""
+    def over_http(self, *, may_install: bool) -> None:
+        """uvicorn and others under wrk."""
         effort = self._effort
-        for connections in effort.connections:
-            try:
-                rates, costs = wire.measure(effort.wire_rounds, effort.wire_seconds, connections, self._seed)
-            except wire.NoWireError as error:
-                self._console.print(f"HTTP is left out: {error}\n", markup=False)
-                return
-            title = f"uvicorn under wrk, {connections} connections (us: the server's CPU per request)"
-            self._add(title, report.wire_rows(rates, costs), {"rates": rates, "costs": costs.rounds})
+        if may_install and (reason := debian.set_up()):
+            self._console.print(f"Debian's packages are left out: {reason}", markup=False)
+        try:
+            with ExitStack() as stack:
+                servers = wire.Wire(stack, everything=effort.all_places)
+                for name, reason in servers.left_out.items():
+                    self._console.print(f"{name} is left out: {reason}", markup=False)
+                for connections in effort.connections:
+                    found = servers.measure(effort.wire_rounds, effort.wire_seconds, connections, self._seed)
+                    title = f"Over HTTP, wrk with {connections} connections (us: the server's CPU per request)"
+                    self._add(title, report.wire_rows(*found), {"rates": found[0], "costs": found[1].rounds})
+        except (wire.NoWireError, subprocess.SubprocessError) as error:
+            self._console.print(f"HTTP is left out: {error}\n", markup=False)
 
 
 def machine() -> dict[str, Any]:
@@ -220,6 +227,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-wire", action="store_true", help="leave uvicorn and wrk out")
     parser.add_argument("--seed", type=int, default=7, help="another seed, another order of the samples (7)")
     parser.add_argument("--out", type=Path, default=peers.ROOT / "build" / "bench.json", help="build/bench.json")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/benchmarks.md as well")
     return parser.parse_args(given)
 
 
@@ -239,8 +247,11 @@ def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> in
     if not options.no_peers:
         bench.peers(may_install=not options.quick)
     if not options.no_wire:
-        bench.over_http()
+        bench.over_http(may_install=not options.quick)
     report.save(options.out, {**where, "seed": options.seed}, bench.sections, bench.timings)
+    if options.docs:
+        said = f"{where['python']}, {where['system']}, {where['cores']} cores; load before: {where['load_before']:.1f}."
+        report.write_page(peers.ROOT / "docs" / "benchmarks.md", said, bench.sections)
     console.print(f"{time.monotonic() - begun:.0f} s; every sample is in {options.out}", soft_wrap=True)
     return 0
 

@@ -1,12 +1,11 @@
-"""What uvicorn serves for wrk: `python -m tests.bench.wire_apps NAME` prints its port, and serves until it is ended.
+"""What is served for wrk: `python -m tests.bench.wire_apps NAME PORT` serves it by uvicorn until it is ended.
 
-Decides how it is served: uvloop, httptools, no access log. The socket is made here and listens before the port is told;
-one that is handed over by `uvicorn --fd` is taken for a Unix socket, and gets no TCP_NODELAY.
+Decides how it is served: uvloop, httptools, no access log. granian takes the functions as factories.
 """
 
 from __future__ import annotations
 
-import socket
+import os
 import sys
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from glasscache import Cache, MemoryStore
+from glasscache import Cache, MemoryStore, RedisStore
 from glasscache.asgi import CacheMiddleware
 from tests.bench.cases import rules
 from tests.bench.traffic import ANSWER, App, raw
@@ -41,16 +40,33 @@ def starlette_route() -> App:
     return Starlette(routes=[Route("/answer", endpoint)])
 
 
-APPS: dict[str, Callable[[], App]] = {"constant": constant, "hit": hit, "starlette_route": starlette_route}
+def redis_hit() -> App:
+    """Every hit from a shared tier: nothing is kept in memory."""
+    store = RedisStore.from_url(os.environ["BENCH_REDIS_URL"], timeout=10.0, connect_timeout=10.0)
+    return CacheMiddleware(raw, cache=Cache(store, key_secret="for benchmarks only, 0123456789 0123"), rules=rules())
 
 
-def main(name: str) -> None:
-    """Serve one of them on a free port."""
-    config = uvicorn.Config(APPS[name](), loop="uvloop", http="httptools", access_log=False, log_level="warning")
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        print(listener.getsockname()[1], flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+APPS: dict[str, Callable[[], App]] = {
+    "constant": constant,
+    "hit": hit,
+    "starlette_route": starlette_route,
+    "redis_hit": redis_hit,
+}
+
+
+def main(name: str, port: int) -> None:
+    """Serve one of them."""
+    uvicorn.run(
+        APPS[name](),
+        host="127.0.0.1",
+        port=port,
+        backlog=1024,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
