@@ -214,7 +214,7 @@ class Run:
             return None  # an error does not take the place of what stands in for it
         terms = head.terms
         if self._ask.marker is not None or flight.marker is not None:
-            terms = replace(terms, tags=(*terms.tags, variant_tag(self._ask.key)))
+            terms = replace(terms, tags=tuple(dict.fromkeys((*terms.tags, variant_tag(self._ask.key)))))
         entry = make_entry(
             chunks=tuple(flight.buffer.chunks),
             status=head.status,

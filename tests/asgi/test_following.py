@@ -8,7 +8,7 @@ import re
 import pytest
 
 from glasscache._tiers import TieredStore
-from glasscache.asgi import Rule, http
+from glasscache.asgi import Rule, answer, http
 from glasscache.policy import Verdict
 from glasscache.stores.memory import MemoryStore
 from glasscache.testing import SharedServer, entry
@@ -107,6 +107,28 @@ def test_an_answer_that_has_changed_replaces_the_stale_one() -> None:
         assert (await site.get()).body == b"new"
         assert server.asked == [{}, {b"if-none-match": b'"a"'}]
         assert site.results == {"miss": 2, "hit": 1}
+
+    run(scenario)
+
+
+def test_what_its_load_said_of_an_answer_holds_after_it_is_confirmed() -> None:
+    async def scenario() -> None:
+        server = Server((b"etag", b'"a"'), (b"vary", b"x-a"), cc("max-age=5"))
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if not server.seen:
+                answer().tag("doc:7").cost(0.5)
+            await server(scope, receive, send)
+
+        site = Site(app, EVERYTHING)
+        await site.get()
+        for method in ("GET", "HEAD"):
+            await asyncio.sleep(6)
+            await site.client.request(method, "/page")
+        await site.get()
+        assert site.results == {"miss": 1, "revalidated": 1, "bypass": 1, "hit": 1}
+        assert site.cache.counters.groups["/*"].saved_price == 0.5
+        assert await site.cache.invalidate(tag="doc:7") == 1
 
     run(scenario)
 
@@ -994,6 +1016,19 @@ def test_a_crowd_that_has_the_answer_gets_a_304_while_it_is_loaded() -> None:
         responses = await site.crowd(3, headers=[(b"if-none-match", b'"a"')])
         assert [(response.status, response.body) for response in responses] == [(304, b"")] * 3
         assert [of(response, b"age") for response in responses] == [[b"30"]] * 3
+        assert len(server.seen) == 1
+
+    run(scenario)
+
+
+def test_who_waited_for_a_failure_does_not_see_the_fields_that_are_for_one() -> None:
+    async def scenario() -> None:
+        server = Server(cc('private="x-user"'), (b"x-user", b"me"), (b"x-all", b"1"), status=500)
+        server.takes = 1.0
+        site = Site(server, EVERYTHING)
+        first, *others = await site.crowd(3)
+        assert of(first, b"x-user") == [b"me"]
+        assert [(of(other, b"x-user"), of(other, b"x-all")) for other in others] == [([], [b"1"])] * 2
         assert len(server.seen) == 1
 
     run(scenario)

@@ -228,7 +228,7 @@ _ATTACKS = {
     "no type that suits": [(b"accept", b"text/nonsense")],
     "an expectation": [(b"expect", b"the unexpected")],
 }
-_STATUS = {"no type that suits": 406, "an expectation": 417, "oversized": 431}
+_STATUS = {"no type that suits": 406, "an expectation": 417, "oversized": 431, "many": 500, "a nul": 501}
 
 
 @pytest.mark.parametrize("attack", _ATTACKS)

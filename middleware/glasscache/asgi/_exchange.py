@@ -7,6 +7,7 @@ other, and sees to it that every request is answered, counted and told once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from glasscache._ask import Answer, Ask
@@ -185,7 +186,7 @@ class Exchange:
                 chunks=stored.chunks,
                 status=status,
                 headers=http.storable_headers(fields, found.hidden),
-                terms=found.terms,
+                terms=replace(found.terms, tags=stored.tags, price=stored.price),
                 policy=ask.policy,
                 begun=self._begun,
                 now=now,

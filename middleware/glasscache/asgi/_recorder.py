@@ -190,6 +190,9 @@ class Recorder:
         if has_trailers or not self._notes.is_stored:
             share, terms = Share.NONE, None
         if terms is not None:
+            if self._confirmed is not None:  # what its load said of it still holds
+                tags = dict.fromkeys((*terms.tags, *self._confirmed.tags))
+                terms = replace(terms, tags=tuple(tags), price=self._confirmed.price)
             self._terms = terms
             terms = self._notes.apply(terms, is_error=status >= 400)
         self._flight.confirmed = self._confirmed is not None

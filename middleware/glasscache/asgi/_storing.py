@@ -119,6 +119,7 @@ def assess(
     vary = tuple(sorted({name.lower() for name in members(fields.get(b"vary", ()))}))
     retry_after = _pause(status, fields, now_wall)
     by_rule = ttl is not None
+    hidden = frozenset() if by_rule else _qualified(directives, b"private") | _qualified(directives, b"no-cache")
 
     reason = _forbidden(status, fields, directives, by_rule=by_rule) or _selecting(fields, vary)
     if not reason and request.has_credentials and _OPEN_TO_ALL.isdisjoint(directives.said):
@@ -127,19 +128,18 @@ def assess(
         known = () if reason in {"vary_star", "vary_malformed"} else vary
         return Assessment(share=Share.NONE, vary=known, reason=reason, retry_after=retry_after)
     if not _storable(status, policy, statuses, request, by_rule=by_rule):
-        return Assessment(share=_unstored(status), vary=vary, reason="status", retry_after=retry_after)
-    hidden: frozenset[bytes] = frozenset()
+        share = _unstored(status, request)
+        return Assessment(share=share, vary=vary, hidden=hidden, reason="status", retry_after=retry_after)
     if ttl is not None:
         terms: Terms | None = _ruled(ttl, policy)
     else:
         found = freshness(status, fields, directives, now_wall, guess=request.method in {"GET", "HEAD"})
         terms = _stated(found, directives, can_be_confirmed=has_validator(headers), is_failure=status >= 500)
-        hidden = _qualified(directives, b"private") | _qualified(directives, b"no-cache")
     if terms is not None and status >= 400 and (by_rule or statuses is not None):
         terms = _negative(terms, policy, ruled=by_rule)
     if terms is None or _dead_on_arrival(terms):
-        share = Share.NONE if status < 400 else _unstored(status)
-        return Assessment(share=share, vary=vary, reason="no_freshness", retry_after=retry_after)
+        share = Share.NONE if status < 400 else _unstored(status, request)
+        return Assessment(share=share, vary=vary, hidden=hidden, reason="no_freshness", retry_after=retry_after)
     return Assessment(share=Share.ALL, terms=terms, vary=vary, hidden=hidden, retry_after=retry_after)
 
 
@@ -197,8 +197,9 @@ def _storable(status: int, policy: Policy, statuses: frozenset[int] | None, requ
     return status in listed and (status < 400 or policy.negative_ttl > 0)
 
 
-def _unstored(status: int) -> Share:
-    return Share.WHEN_COMPLETE if status >= 500 else Share.LEADER
+def _unstored(status: int, request: Asked) -> Share:
+    """A failure is everybody's who waited, unless the one who asked may have earned it."""
+    return Share.WHEN_COMPLETE if status >= 500 and not request.is_odd else Share.LEADER
 
 
 def _ruled(ttl: float, policy: Policy) -> Terms:
