@@ -178,3 +178,18 @@ def test_an_answer_that_a_wrong_clock_stored_ends_everywhere_when_its_time_is_ov
                 assert [await cache.get_or_load(key, origin, ttl=1.0) for cache in (second, first)] == [wanted + 1] * 2
 
     asyncio.run(scenario())
+
+
+def test_bytes_that_are_no_entry_are_counted_as_rejected_by_the_tier_that_had_them(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        async with machines(f"redis://127.0.0.1:{server.port}", 1, "rejected") as (cache,):
+            origin = Origin()
+            assert await cache.get_or_load("question", origin) == 1
+            await cache.engine.drain()
+            (key,) = server.do("KEYS", "rejected:*:e")
+            server.do("SET", key, b"not an entry", "KEEPTTL")
+            cache.engine.near.clear()
+            assert await cache.get_or_load("question", origin) == 2
+            assert cache.counters.removals["redis", "rejected"] == 1
+
+    asyncio.run(scenario())

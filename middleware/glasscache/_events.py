@@ -15,7 +15,8 @@ from glasscache._durations import Durations
 
 Result: TypeAlias = Literal["hit", "stale", "revalidated", "collapsed", "miss", "bypass", "error"]
 Cause: TypeAlias = Literal["evicted", "expired", "invalidated", "replaced", "rejected"]
-"""Why an entry left a store: no room, its age, told so, a newer answer; `rejected` never came in (too large)."""
+"""Why an entry left a store: no room, its age, told so, a newer answer; `rejected` never came in (too large), or was
+none: bytes that are not an entry under their key."""
 Scope: TypeAlias = Literal["process", "cluster"]
 WaitOutcome: TypeAlias = Literal[
     "served", "promoted", "acquired", "timeout", "holder_failed", "stale_served", "cancelled", "error"
@@ -288,6 +289,10 @@ class Counters:
         """(tier, cause) -> entries."""
         self.durations: Durations = Durations()
         """By result and tier."""
+
+    def reject(self, tier: str) -> None:
+        """A tier had something that was no entry."""
+        self.removals[tier, "rejected"] += 1
 
     def group(self, name: str) -> GroupCounters:
         """The integers of a key group, made on first use."""

@@ -120,6 +120,9 @@ class Cache:
             near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
             detail=self.detail,
         )
+        for one in tiers.stores:
+            if hasattr(one, "told_rejected"):
+                one.told_rejected = self.counters.reject
         self._groups = self.counters.groups
         self._every, self._first = self.engine.tally.every, 1 % self.engine.tally.every
         # hits that are to be told one by one take the slow way

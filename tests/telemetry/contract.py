@@ -97,7 +97,7 @@ METRICS: dict[str, Kind] = {
     "lock.waiter.count": level("{waiter}", cache__lock__scope=SCOPE),
     "lock.holder.count": level("{holder}", cache__lock__scope=SCOPE),
     "lock.queue.length": histogram("{waiter}", "0 1 2 4 8 16 32 64 128 256 512 1024", cache__lock__scope=SCOPE),
-    "evictions": counter("{eviction}", cache__tier=TIER, cache__eviction__reason=CAUSES),
+    "evictions": counter("{eviction}", cache__tier=TIER | SHARED, cache__eviction__reason=CAUSES),
     "eviction.age": histogram(
         "s", "1 10 60 300 900 3600 14400 86400", cache__tier=TIER, cache__eviction__reason=CAUSES
     ),

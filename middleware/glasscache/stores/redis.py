@@ -44,6 +44,10 @@ _LARGE = 256 * 1024
 """Bytes that take about as long to pack as a thread takes to be asked."""
 
 
+def _nobody(tier: str) -> None:
+    """Told of what was rejected, where nobody else is."""
+
+
 class RedisStore:
     """Answers from Redis or Valkey: one server, Sentinel or Cluster (redis-py 8 or later).
 
@@ -89,6 +93,8 @@ class RedisStore:
         """Tells this process from all others."""
         self.rejected: Counter[str] = Counter()
         """Stored bytes that were not an entry under their key, by reason; they were deleted."""
+        self.told_rejected: Callable[[str], None] = _nobody
+        """Called with the name of the tier whenever there were some."""
         self._name = self.machine.encode()
         self._wake = f"{prefix}:wake:".encode()
         self._bells = RedisBells(self._clients, f"{prefix}:wake:{self.machine}")
@@ -249,6 +255,7 @@ class RedisStore:
             return await _off_loop(len(value), opened, key, envelope)
         except EnvelopeError as error:
             self.rejected[error.reason] += 1
+            self.told_rejected(self.name)
             digest = hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()  # what Redis can compute, too
             await self._run(lua.REJECT, key, digest)
             return None
