@@ -13,17 +13,14 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Literal
 
+from glasscache._abroad import Abroad
 from glasscache._entry import Entry, Key
-from glasscache._events import Acquired, Load, Release, TierCall, WaitOutcome
+from glasscache._events import Acquired, Load, Release, TierCall
 from glasscache._flight import Flight
-from glasscache._lease import Claim, Holder, Lease, Lookup
+from glasscache._lease import Claim, Lease, Lookup
 from glasscache._state import State
-from glasscache._wait import Waiting
-from glasscache.interfaces import Bell
 
-_POLL = 1.0  # seconds: who waits asks no more often, unless it is woken
 _MAX_LOOKS = 64  # for a key that is told invalid again and again
-_MAX_HOLDERS = 2  # machines that may fail before a waiting one loads by itself
 _FIRST_RENEWAL = 1 / 3  # of a lease
 _NEVER_FRESH_ENOUGH = 1e9  # seconds: for a request that wants its origin's own word
 _FRESHER = 0.05  # seconds: an entry of another machine is worth having if it lives this much longer
@@ -284,68 +281,3 @@ class SharedRight(Right):
             self._work.release = "lost"
             return False
         return True
-
-
-class Abroad:
-    """The waits of one run for other machines, one after the other."""
-
-    def __init__(self, state: State, key: Key, work: Load, bell: Bell) -> None:
-        self._state = state
-        self._commons = state.commons
-        self._key = key
-        self._work = work
-        self._bell = bell
-        self._began = -math.inf
-        self._tokens: list[int] = []
-        self._waiting: Waiting | None = None
-
-    @property
-    def has_waited(self) -> bool:
-        """Whether there was anything to wait for."""
-        return bool(self._tokens)
-
-    async def wait(self, holder: Holder) -> bool:
-        """Until there is reason to look again; False: no more waiting, load."""
-        now = self._commons.clock.now()
-        if holder.token not in self._tokens:
-            if self._tokens:
-                self._end("holder_failed")
-            else:
-                self._began = now
-            self._begin(holder, now)
-        patience = self._began + self._commons.limits.wait_timeout - now
-        if patience <= 0 or len(self._tokens) > _MAX_HOLDERS:
-            self.over("timeout")
-            return False
-        await self._bell.rung(min(patience, self._pause(holder)))
-        return True
-
-    def _pause(self, holder: Holder) -> float:
-        """Who waits asks about once a second, and just after the lease has run out, should nobody renew it."""
-        jitter = self._state.random.random()
-        if holder.remaining <= 2 * _POLL:  # of the usual 5 s there is more left, as long as somebody renews it
-            return max(holder.remaining, _POLL / 2) + jitter / 20
-        return _POLL + jitter / 4
-
-    def _begin(self, holder: Holder, now: float) -> None:
-        self._tokens.append(holder.token)
-        group = self._work.group
-        there = Load(group=group, key=self._key, trigger="miss", text=self._work.text)
-        there.ref, there.machine = holder.ref, holder.machine
-        there.begun, there.fencing_token = now - holder.elapsed, holder.token
-        self._work.waits_for = there
-        self._waiting = self._commons.begin_wait(there, group, self._key, holder.position, "cluster")
-
-    def over(self, outcome: WaitOutcome) -> None:
-        """The last wait, if any, ended like this; the first word counts."""
-        self._end(outcome)
-        if outcome != "served":
-            self._work.waits_for = None  # from here on its followers wait for this load
-
-    def leave(self) -> None:
-        """Wait no more, for whatever reason."""
-        self._end("cancelled")
-
-    def _end(self, outcome: WaitOutcome) -> None:
-        if self._waiting is not None:
-            self._waiting.over(outcome)
