@@ -168,7 +168,7 @@ def _fill(family: Family, metric: Metric, scope: dict[str, str], exemplars: Exem
         labels = labels_of(point.attributes)
         if family.kind == "histogram" and "le" in labels:
             labels["exported_le"] = labels.pop("le")  # the name is a histogram's own
-        series = tuple((scope | labels).items())
+        series = tuple(sorted((scope | labels).items()))  # in one order, whoever said what
         if series in family.seen:
             _tell_once(family.name, "two of its series have the same labels; the first is shown")
         else:
