@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import redis
@@ -34,8 +34,31 @@ SECRET = "a secret that all machines of this test share"
 BUDGET = 0.1
 """Seconds that a request gives to far tiers (`Limits.far_timeout`)."""
 SLOW_TO_LOAD = ("key-load-delay 10000", "loading-process-events-interval-bytes 1024", "rdbcompression no")
-BUSY = 1.0
-"""Seconds that a busy test machine may add to a request: what hangs, hangs for longer."""
+SPARE = 0.05
+"""Seconds that a request takes beside: the origin, and fifty at once."""
+TURNS = 4
+"""Turns of the event loop that a request waits for, each of which a busy test machine makes late."""
+
+
+class Lateness:
+    """How late this machine's event loop is, at worst."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._measure())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+
+    async def _measure(self) -> None:
+        while True:
+            due = time.monotonic() + 0.005
+            await asyncio.sleep(0.005)
+            self.worst = max(self.worst, time.monotonic() - due)
 
 
 class Place:
@@ -246,8 +269,10 @@ class Machine:
                 await asyncio.sleep(0.005)
 
 
-async def shows(fault: Fault, worst: str, server: RedisProcess) -> list[float]:
-    """Run all operations while something is wrong, and after it; how long the requests took meanwhile."""
+async def shows(fault: Fault, worst: str, server: RedisProcess) -> tuple[list[float], float]:
+    """Run all operations while something is wrong, and after it; how long the requests took meanwhile, and how late the
+    machine was by itself.
+    """
     answers = iter(range(10**6))
 
     async def origin() -> str:
@@ -268,6 +293,7 @@ async def shows(fault: Fault, worst: str, server: RedisProcess) -> list[float]:
             await machine.ask("warm", origin)
             await machine.recover(origin)
         one.took.clear()
+        late = await stack.enter_async_context(Lateness())
         async with fault(place):
             for number in range(8):
                 new = await one.ask(f"new {number}", origin)
@@ -283,7 +309,7 @@ async def shows(fault: Fault, worst: str, server: RedisProcess) -> list[float]:
         await two.recover(origin)
         assert (worst in one.states) or worst == "ok"
         await hears(one, two, origin)
-        return one.took
+        return one.took, late.worst
 
 
 async def hears(one: Machine, two: Machine, origin: Callable[[], Awaitable[str]]) -> None:
@@ -301,7 +327,9 @@ async def hears(one: Machine, two: Machine, origin: Callable[[], Awaitable[str]]
 def test_no_request_fails_or_hangs_and_all_is_well_afterwards(name: str, tmp_path: Path) -> None:
     fault, worst = FAULTS[name]
     with RedisProcess(tmp_path, *(cluster_options() if name == "CLUSTERDOWN" else ())) as server:
-        took = sorted(asyncio.run(shows(fault, worst, server)))
+        took, late = asyncio.run(shows(fault, worst, server))
+    took.sort()
     p99 = took[math.ceil(len(took) * 0.99) - 1]
-    print(f"{name}: p50 {took[len(took) // 2] * 1e3:.1f} ms, p99 {p99 * 1e3:.0f} ms of {len(took)}")
-    assert p99 < BUDGET + BUSY
+    figures = f"p50 {took[len(took) // 2] * 1e3:.1f} ms, p99 {p99 * 1e3:.0f} ms of {len(took)}"
+    print(f"{name}: {figures}; the machine itself was late by {late * 1e3:.0f} ms")
+    assert p99 < BUDGET + SPARE + TURNS * late

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import threading
@@ -473,3 +474,35 @@ def test_a_large_entry_is_packed_and_unpacked_off_the_loop_and_kept_whoever_leav
     asyncio.run(scenario())
     assert all(threads.values())
     assert threading.get_ident() not in threads["seal"] | threads["open"]
+
+
+def test_a_child_of_a_fork_talks_over_connections_of_its_own(server: RedisProcess) -> None:
+    store, key, body = store_of(server), b"k", b"of the parent"
+
+    async def look(times: int) -> None:
+        for _ in range(times):
+            found = await asyncio.gather(*(store.get(key) for _ in range(8)))
+            assert [entry and entry.body for entry in found] == [body] * 8
+
+    async def keep() -> None:
+        now = store._now()
+        await store.set(key, entry(body, born=now, fresh_until=now + 60.0, settled_until=now + 60.0))
+        await look(1)
+
+    async def look_and_close() -> None:
+        await look(50)
+        await store.aclose()
+
+    with asyncio.Runner() as parent:
+        parent.run(keep())
+        child = os.fork()
+        if child == 0:  # pragma: no cover - of another process
+            gc.disable()  # what the parent still uses is not the child's to close
+            code = 1
+            try:
+                asyncio.run(look_and_close())
+                code = 0
+            finally:
+                os._exit(code)
+        parent.run(look_and_close())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
