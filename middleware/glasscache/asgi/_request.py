@@ -151,7 +151,7 @@ def _client_certificate(scope: Scope) -> bool:
 
 
 def place_of(scope: Scope, rule: Rule, keyring: Keyring) -> Key:
-    """A digest of everything but the content: what was asked, where, and on whose behalf. BypassError if it has none.
+    """A digest of all but query and content: what was asked, where, and on whose behalf. BypassError if it has none.
 
     All that the app can see and that is not known to be without influence is in it; a HEAD has the place of its GET.
     """
@@ -170,7 +170,6 @@ def place_of(scope: Scope, rule: Rule, keyring: Keyring) -> Key:
         *_host(headers, rule),
         scope.get("root_path", "").encode("utf-8", "surrogatepass"),
         scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass"),
-        _query(scope.get("query_string", b""), rule.query),
         tenant,
         *_chosen(headers, rule.headers),
         *http.routing_parts(headers),
@@ -181,13 +180,14 @@ def place_of(scope: Scope, rule: Rule, keyring: Keyring) -> Key:
 
 
 def key_at(place: Key, scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
-    """The key of this content at a place. BypassError if it has none."""
+    """The key of this query and this content at a place. BypassError if it has none."""
+    query = _query(scope.get("query_string", b""), rule.query)
     if rule.key is None:
-        return keyring.digest(place, content)
+        return keyring.digest(place, query, content)
     part = _ask(rule.key, scope, content)
     if part is None:
         raise BypassError(rule.key.bypass_reason)
-    return keyring.digest(place, part)
+    return keyring.digest(place, query, part)
 
 
 def _host(headers: _Fields, rule: Rule) -> list[bytes]:

@@ -55,6 +55,7 @@ class Route:
         # --- the short way
         self._every, self._first = self._engine.tally.every, 1 % self._engine.tally.every
         self._memo: dict[tuple[object, ...], Key] = {}
+        self._places: dict[tuple[object, ...], Key] = {}
         self._wary_of: dict[str, frozenset[bytes]] = {}
         told = cache.detail.trace_hits or cache.detail.clear_keys  # by the slow way alone
         if not (rule.tenant or rule.when or rule.headers or told):
@@ -77,13 +78,14 @@ class Route:
         body = None
         try:
             if scope["method"] == "GET":
-                key = self._memo.get(token) or self._remember(token, self.key_of(scope, b""))
+                key = self._memo.get(token) or self._identify(token, token, scope, b"")
             else:
                 body = Body()
                 rest = body.take(receive, self._rule)
                 if rest is not None:
                     await rest
-                key = self._memo.get((token, body.content)) or self._identify(token, scope, body.content)
+                asked = token, body.content
+                key = self._memo.get(asked) or self._identify(asked, token, scope, body.content)
         except BypassError as bypass:
             await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
             return
@@ -100,18 +102,14 @@ class Route:
         if self._counters.hits % self._every == self._first:
             self._engine.tally.timed(self._counters, now)
 
-    def _identify(self, token: tuple[object, ...], scope: Scope, content: bytes) -> Key:
-        """The key of a request with a content that is not remembered. BypassError if it has none."""
-        places = token, None  # no content: what is remembered under it is no key
-        place = self._memo.get(places) or self._remember(places, self._place_of(scope, self._rule))
+    def _identify(self, asked: tuple[object, ...], token: tuple[object, ...], scope: Scope, content: bytes) -> Key:
+        """The key of what was asked and is not remembered. BypassError if it has none."""
+        where = token[1:]  # all but the query
+        place = self._places.get(where)
+        if place is None:
+            place = _remember(self._places, where, self._place_of(scope, self._rule))
         key = self._key_at(place, scope, content, self._rule)
-        return self._remember((token, content), key) if len(content) <= _MEMO_BYTES else key
-
-    def _remember(self, token: tuple[object, ...], key: Key) -> Key:
-        if len(self._memo) >= _MEMO:
-            self._memo.clear()
-        self._memo[token] = key
-        return key
+        return _remember(self._memo, asked, key) if len(content) <= _MEMO_BYTES else key
 
     def _recognise(self, scope: Scope, wary_of: frozenset[bytes]) -> tuple[object, ...] | None:
         """What tells this request from others as it stands, if the short way can handle it."""
@@ -132,8 +130,8 @@ class Route:
         ):
             return None
         return (
-            path,
             query,
+            path,
             host,
             kind,
             scope["method"],
@@ -191,6 +189,13 @@ class Route:
                 f"key_for(): requests came under {len(seen)} schemes and hosts; say which with scheme= and host="
             )
         return seen.pop()
+
+
+def _remember(known: dict[tuple[object, ...], Key], token: tuple[object, ...], key: Key) -> Key:
+    if len(known) >= _MEMO:
+        known.clear()
+    known[token] = key
+    return key
 
 
 def _show(entry: Entry, now: float) -> Headers:
