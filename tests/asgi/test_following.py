@@ -710,6 +710,18 @@ def test_an_origin_names_tags_in_its_header_fields(field: tuple[bytes, bytes]) -
 # --- what is stored, and when ---------------------------------------------------------------------------------------
 
 
+def test_freshness_is_guessed_unless_the_rule_says_no() -> None:
+    async def scenario() -> None:
+        for guess, loads in ((True, 1), (False, 2)):
+            server = Server((b"last-modified", b"Sun, 06 Nov 1994 08:49:37 GMT"))
+            site = Site(server, Rule("/*", guess=guess))
+            await site.get()
+            await site.get()
+            assert len(server.seen) == loads
+
+    run(scenario)
+
+
 def test_named_fields_are_for_one_reader_and_the_rest_is_for_all() -> None:
     async def scenario() -> None:
         server = Server(

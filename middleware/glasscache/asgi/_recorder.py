@@ -117,6 +117,7 @@ class AppLoad:
             statuses=self._origin.statuses,
             now_wall=self._origin.clock.wall(),
             request=self._asked,
+            guess=self._origin.rule.guess,
         )
         if found.retry_after is not None:
             self._origin.gate.pause(self._origin.clock.now() + found.retry_after)

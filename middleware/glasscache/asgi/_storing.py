@@ -104,13 +104,14 @@ def assess(
     statuses: frozenset[int] | None,
     now_wall: float,
     request: Asked = _ANYBODY,
+    guess: bool = True,
 ) -> Assessment:
     """Judge an answer by its head. `headers` as `normalise` returns them; `now_wall` is Unix time.
 
     With a `ttl` (seconds) the rule decides freshness and stale windows, whatever max-age, Expires, Age or
     must-revalidate say; only what forbids storing at all still wins. Without one, the origin's words decide. Of
     `statuses` errors (400 and up) are stored for `policy.negative_ttl` only; None: 200, and without a ttl whatever
-    RFC 9111 allows.
+    RFC 9111 allows. `guess`: where the origin says nothing, its Last-Modified tells how fresh an answer to GET may be.
     """
     fields: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for name, value in headers:
@@ -133,7 +134,7 @@ def assess(
     if ttl is not None:
         terms: Terms | None = _ruled(ttl, policy)
     else:
-        found = freshness(status, fields, directives, now_wall, guess=request.method in {"GET", "HEAD"})
+        found = freshness(status, fields, directives, now_wall, guess=guess and request.method in {"GET", "HEAD"})
         terms = _stated(found, directives, can_be_confirmed=has_validator(headers), is_failure=status >= 500)
     if terms is not None and status >= 400 and (by_rule or statuses is not None):
         terms = _negative(terms, policy, ruled=by_rule)

@@ -48,21 +48,23 @@ class Rule:
 
     `path`: exact (`/ask`), with parameters (`/docs/{id}`), or a prefix (`/api/*`). `methods`: of GET (which
     includes HEAD), POST, QUERY. `key`: what of the content is keyed (see `json_body`); by default all of it. `ttl`:
-    freshness; None follows the origin's own Cache-Control and Expires. `stale_while_revalidate`, `stale_if_error`,
-    `policy`: see `Policy`.
+    freshness; None follows HTTP, by RFC 9111 (docs/http.md). `stale_while_revalidate`, `stale_if_error`, `policy`: see
+    `Policy`.
 
-    Who shares: a request with credentials is bypassed unless `tenant` (a callable of the scope; None, "" or an
-    exception bypass; or `credential("authorization")`) says whose answer it is, or `shared=True` says that
-    credentials do not matter, which hides them from the load. `host`: False where all names answer alike.
+    Who shares: a request with credentials is bypassed (without a ttl: what it brings is shared only if its origin
+    says `public`) unless `tenant` (a callable of the scope; None, "" or an exception bypass; or
+    `credential("authorization")`) says whose answer it is, or `shared=True` says that credentials do not matter,
+    which hides them from the load. `host`: False where all names answer alike.
     `headers`: request headers that are part of the key. `query`: see `QueryKey`.
 
     `tags`: names for `invalidate(tag=)`, or a callable of the scope. `when`: a callable of the scope; False
     bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored
     (errors only for `policy.negative_ttl`); by default 200, and without a ttl whatever RFC 9111 allows.
     `client_may_refresh`: hear the Cache-Control of requests (no-cache, max-age and so on), as rules without a ttl do:
-    anyone may then ask for a load. `etag`: give stored answers that have none a strong ETag made from their body, so
-    that who has them already gets a 304. `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them a
-    request is bypassed. `name`: `cache.key_group` in telemetry (default: the path).
+    anyone may then ask for a load. `guess`: without a ttl, guess how fresh an answer is that says nothing but
+    `Last-Modified` (RFC 9111, section 4.2.2). `etag`: give stored answers that have none a strong ETag made from their
+    body, so that who has them already gets a 304. `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them
+    a request is bypassed. `name`: `cache.key_group` in telemetry (default: the path).
     """
 
     path: str
@@ -83,6 +85,7 @@ class Rule:
     statuses: Sequence[int] | None = None
     client_may_refresh: bool = False
     etag: bool = False
+    guess: bool = True
     max_loads: int | None = None
     max_body: int = 1024**2
     body_timeout: float = 10.0
