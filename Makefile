@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick instructions machines conformance browser lint format types layers package demo dashboards dashboards-check picture live-picture lock clean
+.PHONY: help setup test soak bench bench-quick instructions machines conformance load browser lint format types layers package demo dashboards dashboards-check picture live-picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -60,6 +60,9 @@ conformance: $(READY)  ## run the public suite for HTTP caches against `glasscac
 browser: $(READY)  ## the live page in a real Chromium (installs Playwright below build/, and Debian's Chromium if there is none)
 	$(BIN)/python -m tests.browser.parts
 	PYTHONPATH=build/browser/python $(BIN)/python -m pytest -p no:cacheprovider tests/browser/live_use.py tests/browser/live_ends.py $(ARGS)
+
+load: $(READY)  ## `glasscache proxy` under wrk and h2load, with upstreams that break off (needs both; a minute)
+	$(BIN)/python -m tests.proxy.load $(ARGS)
 
 lint: $(READY)  ## check style, bans and formatting with ruff
 	$(BIN)/ruff check .

@@ -99,7 +99,11 @@ EXPORTER_TESTS = [
     "test_openmetrics.py",
     "test_metrics_port.py",
 ]
-TESTS: dict[str | None, list[str]] = {None: CORE_TESTS, "exporters": [*OTEL_TESTS, *EXPORTER_TESTS]}
+TESTS: dict[str | None, list[str]] = {
+    None: CORE_TESTS,
+    "exporters": [*OTEL_TESTS, *EXPORTER_TESTS],
+    "proxy": ["proxy", "cli/test_words.py"],
+}
 
 # At the lowest versions these differ by what the SDK of that time can do, not by what we do.
 NOT_AT_MINIMUM = [
@@ -191,8 +195,9 @@ class Environment:
         )
 
     def check(self, extra: str | None) -> str:
-        """All that is declared is there, agrees with each other, and imports; what was imported."""
+        """All that is declared is there, agrees with each other, and imports; the command runs; what was imported."""
         self.uv("pip", "check", "--quiet", "--python", self.python)
+        self.run(str(Path(self.python).with_name("glasscache")), "check")
         # As pytest would: the folder with the tests is on the path, and nothing else of ours.
         others = ",".join(name for name in NEEDS_EXTRA if not has(extra, name))
         return self.run(

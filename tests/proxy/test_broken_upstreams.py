@@ -32,7 +32,9 @@ NO_ANSWER = {
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 4\r\n\r\nwhole",
     "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nwhole",
     "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nwhole",
-    "an unknown transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nwhole",
+    "a transfer coding that we do not decode": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nwhole",
+    "an odd coding beside a length": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: odd\r\nContent-Length: 5\r\n\r\nwhole",
+    "two transfer codings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: odd\r\nTransfer-Encoding: chunked\r\n\r\nwhole",
     "a space before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nwhole",
     "a null byte in a field": b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 5\r\n\r\nwhole",
     "fields without an end": b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 100_000,
@@ -185,7 +187,12 @@ def test_an_answer_longer_than_its_length_ends_where_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [closing(b"HTTP/1.0 200 OK\r\n\r\nwhole"), closing(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nwhole")]
+    "script",
+    [
+        closing(b"HTTP/1.0 200 OK\r\n\r\nwhole"),
+        closing(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nwhole"),
+        closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nwhole"),
+    ],
 )
 def test_without_any_framing_the_end_of_the_connection_is_the_end_of_the_answer(script: Script) -> None:
     async def scenario() -> None:

@@ -13,6 +13,7 @@ from typing import TypeAlias, cast
 
 import h11
 
+from glasscache.proxy._head import Head
 from glasscache.proxy._wire import Wire
 from glasscache.proxy.errors import ProxyError
 
@@ -32,6 +33,7 @@ class Connection:
     def __init__(self, wire: Wire, *, read_timeout: float, write_timeout: float) -> None:
         self._wire = wire
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._head = Head(_MAX_HEAD)
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self.is_reused: bool = False
@@ -69,22 +71,27 @@ class Connection:
 
     async def next_event(self) -> Event:
         """The next piece of the answer. ProxyError if none comes, or nonsense."""
+        while (event := self.event()) is None:
+            data = await self._read()
+            if not (data or self.has_answered):
+                raise ProxyError(502, "the upstream ended the connection without an answer")
+            self.has_answered = True
+            if plain := self._head.take(data):
+                self._http.receive_data(plain)
+            if not data:
+                self._http.receive_data(b"")
+        return event
+
+    async def _read(self) -> bytes:
         while True:
-            if (event := self.event()) is not None:
-                return event
             try:
                 async with asyncio.timeout(self._read_timeout):
-                    data = await self._wire.read()
+                    return await self._wire.read()
             except TimeoutError:
-                if asyncio.get_running_loop().time() < self.answer_due:
-                    continue
-                raise ProxyError(504, f"the upstream sent nothing for {self._read_timeout:g} s") from None
+                if asyncio.get_running_loop().time() >= self.answer_due:
+                    raise ProxyError(504, f"the upstream sent nothing for {self._read_timeout:g} s") from None
             except OSError as error:
                 raise ProxyError(502, f"the connection broke before the end of the answer: {error}") from error
-            self.has_answered = self.has_answered or bool(data)
-            if not data and self._http.their_state is h11.SEND_RESPONSE and not self.has_answered:
-                raise ProxyError(502, "the upstream ended the connection without an answer")
-            self._http.receive_data(data)
 
     def event(self) -> Event | None:
         """The next piece of the answer if it has come; None: not yet. ProxyError if it is nonsense."""
@@ -104,6 +111,7 @@ class Connection:
         if left_over or not self.is_quiet:
             return False
         http.start_next_cycle()
+        self._head = Head(_MAX_HEAD)
         self.is_reused, self.has_answered, self.answer_due = True, False, 0.0
         return True
 
