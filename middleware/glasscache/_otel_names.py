@@ -100,7 +100,7 @@ REQUEST_DURATION = Metric(
     "glasscache.request.duration",
     "histogram",
     "s",
-    "Time to answer a request; hits are a sample.",
+    "Time to answer a request; of hits a sample, by opt-in.",
     (RESULT, ERROR_TYPE),
     _buckets(".00005 .0001 .00025 .0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10"),
 )

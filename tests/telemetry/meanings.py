@@ -55,7 +55,7 @@ All carry `cache.name`, beside the attributes of the table. Ratios are for queri
 METRICS: dict[str, str] = {
     "glasscache.requests": "Hit ratio, origin offload, and errors, for each rule.",
     "glasscache.request.bypasses": "A reason that grows is traffic that is paid for in full: see `cache.bypass.reason`.",
-    "glasscache.request.duration": "Off for hits unless `Detail(time_hits=N)`. Its exemplars lead to the server span.",
+    "glasscache.request.duration": "Hits are not in it unless `Detail(time_hits=N)` says so. Its exemplars lead to the server span.",
     "glasscache.load.duration": "What a miss costs, without the cache's own work. Compare with `lock.wait.duration`: a wait cannot be shorter than what is left of the load.",
     "glasscache.lock.wait.duration": "Who waits here has a duplicate question. `rate(sum)` is the number of requests that are blocked on average. Its exemplars lead to the span of the wait, and that to the load: [locks.md](locks.md).",
     "glasscache.lock.hold.duration": "In scope `cluster`, `expired` and `lost` are leases that ran out or were taken while loading: the answer was not stored. More than a few: raise `GLASSCACHE_LEASE_SECONDS`, or look for machines that stand still.",
@@ -87,7 +87,7 @@ SPANS_TOP = "All are INTERNAL, and their names never carry a value. `error.type`
 SPANS: dict[str, str] = {
     "cache.lookup": "A hit, from asking to having it. Only with `Detail(trace_hits=True)`: it shows hits of values in code, which have no server span.",
     "cache.load": "The origin's work for a miss or a refresh; the origin's own spans are below it. A child of the request that led it, and it may outlast it; a refresh is a trace of its own. `cache.lock.waiter.count` requests of this machine waited for it.",
-    "cache.lock.wait": "A request that waits for another's load, until its first bytes can be passed on. Where the load runs on another machine, the link leads to the request that set it off there, and `cache.fencing_token` names the load in that trace. Where nobody knew yet who would load, the link is there when the wait ends.",
+    "cache.lock.wait": "A request that waits for another's load, until its first bytes can be passed on. Where the load runs on another machine, the link leads to the request that set it off there (of a refresh: to the load itself), and `cache.fencing_token` names the load in that trace. Where nobody knew yet who would load, the link is there when the wait ends.",
     "cache.store": "An answer is written to a shared tier. Behind the answer: no request waits for it.",
     "cache.revalidate": "The origin is asked whether a stored answer still holds (a conditional request), inside of `cache.load`. `cache.result` is `revalidated` if it does.",
     "cache.invalidate": "A removal on demand. On the other machines it is a trace of its own, linked to the one that told it.",
@@ -105,8 +105,9 @@ LINKS: dict[str, str] = {
 }
 
 EVENTS_TOP = """\
-Through `logging`, from the logger `glasscache`, at most one a second of each name. The attributes are attributes of the record (`extra`);
-with OpenTelemetry's logging handler they arrive as attributes of the log record."""
+Through `logging`, from the logger `glasscache`, at most one a second of each name. The attributes are attributes of the record
+(`extra`); `glasscache_exporters.configure()` sends them as log records, in the trace of who they happened to
+([exporters.md](exporters.md))."""
 
 EVENTS: dict[str, str] = {
     "glasscache.lock.contention": "A wait was longer than `Limits.contention_threshold` (1 s, `GLASSCACHE_CONTENTION_THRESHOLD`). The holder's ids lead to the load.",

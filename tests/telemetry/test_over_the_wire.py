@@ -100,3 +100,6 @@ def test_what_is_told_by_opt_in_alone_arrives_as_the_contract_has_it(tmp_path: P
     ):
         assert {span.attributes["cache.key"] for span in shown} == asked
     assert metrics["glasscache.request.duration"].point({"cache.result": "hit"}).count == len(found) == 3
+    ours = {name: metric for name, metric in metrics.items() if name.startswith(contract.PREFIX)}
+    assert "q=one" not in repr(ours), "on spans alone"
+    assert "who?" not in repr(ours)
