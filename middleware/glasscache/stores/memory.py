@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cachetools
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from glasscache._entry import Entry, Key
+    from glasscache._entry import Entry, Headers, Key
     from glasscache.interfaces import RemovalHook
 
 _PER_ENTRY = 640
@@ -35,6 +35,11 @@ Measured with tracemalloc on CPython 3.11 for 1,000 to 1,000,000 entries of one 
 """
 _PER_TAG = 300
 """Bytes that a tag takes beside its text, if no other entry carries it (measured likewise)."""
+
+_MAX_FIELDS = 1024
+_SHORT = 64
+"""Bytes of a header field that others may have, too. Longer ones are this answer's own."""
+Field: TypeAlias = tuple[bytes, bytes]
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +83,7 @@ class MemoryStore:
         self._bytes = 0
         self._tags = Index[str]()
         self._deaths = Calendar()
+        self._fields: dict[Field, Field] = {}
         self._gone: list[tuple[Key, Entry, Cause]] = []  # removals that the hooks have not heard of yet
 
     # --- what a hit costs -----------------------------------------------------------------------------------
@@ -194,6 +200,7 @@ class MemoryStore:
 
     def _insert(self, key: Key, entry: Entry) -> bool:
         self._make_room(key, entry)
+        entry.headers = self._shared(entry.headers)
         try:
             self._cache[key] = entry
         except ValueError:  # how cachetools refuses
@@ -208,6 +215,13 @@ class MemoryStore:
         self._deaths.note(entry.dead_from, key)
         self._settle()
         return True
+
+    def _shared(self, headers: Headers) -> Headers:
+        """The same fields, of which equal ones are one object: most answers have most of them in common."""
+        fields = self._fields
+        if len(fields) > _MAX_FIELDS:
+            fields.clear()
+        return tuple([fields.setdefault(field, field) if len(field[1]) <= _SHORT else field for field in headers])
 
     def _holds(self, key: Key, entry: Entry) -> bool:
         """Whether the cache took it: some refuse without a word, and some keep the older value then."""
