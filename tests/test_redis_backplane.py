@@ -16,6 +16,7 @@ from glasscache.errors import StoreError
 from glasscache.interfaces import Backplane
 from glasscache.stores._redis_backplane import MAX_TAGS, RedisBackplane
 from glasscache.stores._redis_messages import MAX_NUMBER
+from glasscache.stores.redis import RedisStore
 from glasscache.testing import BackplaneContract, ManualClock
 from glasscache.testing._backplane_contract import Ear
 from tests.support.redis_process import RedisProcess, cluster_options
@@ -442,6 +443,26 @@ def test_a_caller_that_is_cancelled_does_not_disturb_the_mark(server: RedisProce
         assert len(ear.marks) == 20
 
     on(server, scenario)
+
+
+@pytest.mark.parametrize("kind", ["server", "cluster"])
+def test_a_flood_of_new_answers_needs_one_connection(kind: str, request: pytest.FixtureRequest) -> None:
+    """Each over one of its own would leave none for what goes on beside it, and most would not be told."""
+    process: RedisProcess = request.getfixturevalue(kind)
+    scheme = "redis+cluster" if process.is_cluster else "redis"
+    keys = {f"{number:032d}".encode() for number in range(300)}
+
+    async def scenario() -> None:
+        url, ear = f"{scheme}://127.0.0.1:{process.port}", Ear()
+        one, other = (RedisStore.from_url(url, max_connections=1, prefix=f"flood-{kind}") for _ in range(2))
+        await other.backplane.start(ear)
+        await ear.until(lambda: ear.hears)
+        await asyncio.gather(*(one.backplane.tell_replaced(key) for key in keys))
+        await ear.until(lambda: set(ear.keys) == keys)
+        await one.aclose()
+        await other.aclose()
+
+    asyncio.run(scenario())
 
 
 # --- cluster: the message goes out after the script ----------------------------------------------------------

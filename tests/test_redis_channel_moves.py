@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
+from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_channel import Subscription
 from tests.support.redis_process import RedisProcess, client_options, cluster_options, sentinel_options
 from tests.test_redis_channel import Told, subscription
@@ -68,6 +69,25 @@ def test_a_channel_whose_slot_moves_is_lost_and_found_at_the_new_owner(cluster: 
             assert await told.next() == "restored"
             await assert_heard(told, client)
         await close(sub, client)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_told_follows_the_channel_to_its_new_owner(cluster: Cluster) -> None:
+    async def scenario() -> None:
+        ear, told = cluster.one.cluster_client(), Told()
+        mouth = await cluster.one.cluster_client().initialize()  # knows where the channel was
+        backplane = RedisBackplane(lambda: mouth, machine="one", prefix="p")
+        sub = subscription(ear.pubsub, told, _CHANNEL, sharded=True)
+        sub.start()
+        assert await told.next() == "restored"
+        cluster.move(_CHANNEL, cluster.one, cluster.two)
+        assert [await told.next() for _ in range(2)] == ["lost", "restored"]
+        await backplane.tell_replaced(b"a key of thirty-two bytes, about")
+        assert isinstance(await told.next(), tuple)
+        await backplane.aclose()
+        await mouth.aclose()
+        await close(sub, ear)
 
     asyncio.run(scenario())
 

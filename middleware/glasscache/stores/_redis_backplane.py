@@ -21,12 +21,13 @@ from glasscache._entry import Key
 from glasscache._events import SpanRef
 from glasscache._lease import Marks
 from glasscache.interfaces import Clock, Listener
+from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_channel import PING_EVERY, Subscription
 from glasscache.stores._redis_clients import Client
 from glasscache.stores._redis_hearing import Hearing, ServerTime
 from glasscache.stores._redis_messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
-from glasscache.stores._redis_scripts import Script, send
+from glasscache.stores._redis_scripts import Command, Script
 from glasscache.stores._traceparent import to_traceparent
 
 MAX_TAGS = 65_536
@@ -92,6 +93,7 @@ if mode == 'read' then
 end
 return answer
 """)
+_PUBLISH, _SPUBLISH = Command("PUBLISH"), Command("SPUBLISH")
 _TIME = Script("local time = redis.call('TIME') return time[1] * 1000000 + time[2]")
 
 
@@ -143,6 +145,8 @@ class RedisBackplane:
         self._now = (clock or SystemClock()).now
         self._time = ServerTime(self._now)
         self._calls = Calls()
+        # What is told goes over one connection, in batches: a flood of it must leave the others to lookups.
+        self._telling = Batches(client, 1, self._context_of_nobody)
         self._birth = ""
         self._given = 0
         self._hearing: Hearing | None = None
@@ -207,6 +211,7 @@ class RedisBackplane:
         if subscription is not None:
             await subscription.aclose()
         await self._calls.aclose(_CLOSE_TIMEOUT)
+        await self._telling.aclose(_CLOSE_TIMEOUT)
 
     async def _ask(self, mode: _Mode, seen: int, told: Marked) -> _Answer:
         client = self._client()
@@ -222,10 +227,12 @@ class RedisBackplane:
             await self._publish(Message(VERSION, *numbers, told))
         return answer
 
+    def _context_of_nobody(self) -> contextvars.Context:
+        return self.context.copy()
+
     async def _publish(self, message: Message) -> None:
-        client = self._client()
-        command = "SPUBLISH" if isinstance(client, RedisCluster) else "PUBLISH"
-        await send(client, command, self._bus, encode(message))
+        command = _SPUBLISH if isinstance(self._client(), RedisCluster) else _PUBLISH
+        await self._telling.call(command, (self._bus,), (encode(message),))
 
     def _keep_time(self) -> None:
         """Ask for the server's time, if it is not known well enough to tell how old a message is."""

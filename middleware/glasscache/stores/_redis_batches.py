@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
-    from glasscache.stores._redis_clients import Clients
-    from glasscache.stores._redis_scripts import Script
+    from glasscache.stores._redis_clients import Client
+    from glasscache.stores._redis_scripts import Command, Script
 
 _MOST = 128
 """Calls that share one connection's fate."""
@@ -48,12 +48,12 @@ _REFUSALS = (NoScriptError, MovedError, AskError, TryAgainError)
 
 
 class Call:
-    """One run of a script: `keys` are of one slot."""
+    """One run of a script, or one command: `keys` are of one slot."""
 
     __slots__ = ("arguments", "done", "error", "keys", "script")
 
     def __init__(
-        self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
+        self, script: Script | Command, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
     ) -> None:
         self.script = script
         self.keys = keys
@@ -87,7 +87,10 @@ class Batches:
     """
 
     def __init__(
-        self, clients: Clients, limit: int, context: Callable[[], contextvars.Context] = contextvars.Context
+        self,
+        clients: Callable[[], Client],
+        limit: int,
+        context: Callable[[], contextvars.Context] = contextvars.Context,
     ) -> None:
         self._clients = clients
         self._limit = limit
@@ -98,7 +101,7 @@ class Batches:
         self._is_worker_due = False
         self._sweeps: dict[float, Sweep[asyncio.Task[Any]]] = {}
 
-    def call(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> asyncio.Future[Any]:
+    def call(self, script: Script | Command, keys: Sequence[bytes], arguments: Sequence[bytes]) -> asyncio.Future[Any]:
         """What the script will have returned. It is run whether or not somebody waits for that."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # what another loop left behind has nobody who would read it

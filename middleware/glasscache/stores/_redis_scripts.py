@@ -1,7 +1,7 @@
 """How commands are sent, and how Lua is run: by its digest, and in full where the server does not know it.
 
 Decides when a cluster's client has to ask anew which node serves what, and when a server is one to leave. Whatever
-talks to a server goes through `send`, but for lookups (_redis_batches.py) and subscriptions.
+talks to a server goes through `send`, but for what goes in batches (_redis_batches.py) and subscriptions.
 """
 
 from __future__ import annotations
@@ -59,3 +59,21 @@ class Script:
             return await send(client, "EVALSHA", self._digest, *rest)
         except NoScriptError:
             return await send(client, "EVAL", self._text, *rest)
+
+
+class Command:
+    """One command, to be sent as scripts are: with others, over one connection. `keys` name its slot."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+
+    def packed(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
+        """The command in RESP."""
+        parts = (self._word.encode(), *keys, *arguments)
+        return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+
+    async def run(
+        self, client: Redis | RedisCluster, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
+    ) -> Any:
+        """What the server answers. Raises what the client raises."""
+        return await send(client, self._word, *keys, *arguments)
