@@ -214,6 +214,26 @@ def test_only_so_many_may_watch_and_who_leaves_makes_room() -> None:
     run(scenario)
 
 
+def test_those_who_come_at_once_are_counted_before_they_are_answered() -> None:
+    async def scenario() -> None:
+        watched, statuses = site(), []
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await asyncio.sleep(1)
+                statuses.append(message["status"])
+
+        scope = {"type": "http", "method": "GET", "path": EVENTS, "headers": BEARER}
+        await asyncio.gather(*(watched.middleware(dict(scope), receive, send) for _ in range(MAX_WATCHERS + 4)))
+        assert sorted(statuses) == [200] * MAX_WATCHERS + [503] * 4
+
+    run(scenario)
+
+
 def test_a_head_is_answered_without_a_feed() -> None:
     async def scenario() -> None:
         head = await site().client.request("HEAD", EVENTS, headers=BEARER)

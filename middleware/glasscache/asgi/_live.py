@@ -34,6 +34,11 @@ MAX_WATCHERS = 8
 _EVERY = 0.5  # seconds between two updates
 _LONGEST = 10.0  # seconds: for a server that waits for its requests, and tells nobody
 _PATIENCE = 5.0  # seconds that a client has to take an update
+_HEADERS = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would keep it back
+)
 _SCRIPTS = ("feed.js", "history.js", "charts.js", "waterfall.js", "page.js")
 _encode = msgspec.json.encode
 
@@ -100,19 +105,13 @@ class LiveFeed:
             fields = (b"content-type", b"application/json"), (b"retry-after", b"5")
             await respond(scope, send, b'{"error":"enough others are watching"}', *fields, status=503)
             return
-        headers = [
-            (b"content-type", b"text/event-stream"),
-            (b"cache-control", b"no-store"),
-            (b"x-accel-buffering", b"no"),  # nginx would keep it back
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body", "body": b""})
-            return
         client = asyncio.get_running_loop().create_task(_until_gone(receive))
         self._watching.add(client)
         try:
-            await self._tell(client, self._last_seen(scope), send)
+            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
+            if scope["method"] != "HEAD":
+                await self._tell(client, self._last_seen(scope), send)
+            await send({"type": "http.response.body", "body": b""})
         except OSError:
             pass  # a client that takes nothing (TimeoutError), or is gone
         finally:
@@ -134,7 +133,6 @@ class LiveFeed:
                 await send({"type": "http.response.body", "body": b"".join(news), "more_body": True})
             news.clear()
             await asyncio.wait((client,), timeout=_EVERY)
-        await send({"type": "http.response.body", "body": b""})
 
     @property
     def _counts(self) -> str:

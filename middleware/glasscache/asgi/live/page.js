@@ -44,10 +44,12 @@ let whose = null; // what `hello` said
 let latest = null;
 let drawn = 0;
 let paused = false;
-const held = []; // [contentions, whose] that came while paused
+let connection = ["closed", "Not connected"];
 
-function showState(state, text) {
-  if (at("state").textContent !== text) at("state").textContent = text;
+function showState(...news) {
+  if (news.length) connection = news;
+  const [state, text] = paused && connection[0] === "live" ? ["paused", "Paused"] : connection;
+  if (at("state").textContent !== text) at("state").textContent = text; // else it would be read aloud again
   at("state").dataset.state = state;
 }
 
@@ -90,7 +92,9 @@ function draw() {
   for (const chart of Object.values(charts)) chart.draw(past.points);
 }
 
-function explain() {
+function drawWaits() {
+  if (paused || !whose) return;
+  waterfalls.draw();
   at("explain").textContent = waterfalls.isEmpty
     ? `No request has waited longer than ${shownSeconds(whose.threshold)} for another’s load. ` +
       "To see shorter waits, set GLASSCACHE_CONTENTION_THRESHOLD to fewer seconds."
@@ -108,7 +112,7 @@ const events = {
     at("cache").textContent = told.name;
     document.title = `${told.name} · glasscache live`;
     at("worker").textContent = `answered by worker ${told.worker}${told.of ? `, one of ${told.of}` : " alone"}`;
-    explain();
+    drawWaits();
   },
   figures(told) {
     latest = told;
@@ -116,16 +120,15 @@ const events = {
     draw();
   },
   contentions(told) {
-    if (paused) return void held.push([told, whose]);
     waterfalls.add(told, whose);
-    explain();
+    drawWaits();
   },
 };
 
 const feed = new Feed(`${location.pathname.replace(/\/$/, "")}/events`, {
   open() {
     show("view");
-    showState(paused ? "paused" : "live", paused ? "Paused" : "Live");
+    showState("live", "Live");
   },
   event: (name, data) => events[name]?.(data),
   trying: (why) => showState("trying", `Not connected: ${why}. Trying again.`),
@@ -144,6 +147,7 @@ function show(part) {
 function watch(token) {
   sessionStorage.setItem(STORED, token);
   at("refusal").textContent = "";
+  at("forget").hidden = false;
   showState("trying", "Connecting");
   feed.start(token);
 }
@@ -164,10 +168,9 @@ at("forget").addEventListener("click", forget);
 at("pause").addEventListener("click", () => {
   paused = !paused;
   at("pause").setAttribute("aria-pressed", paused);
-  showState(paused ? "paused" : "live", paused ? "Paused" : "Live");
-  if (!paused) for (const [told, process] of held.splice(0)) waterfalls.add(told, process);
-  if (whose) explain();
+  showState();
   draw();
+  drawWaits();
 });
 
 const given = new URLSearchParams(location.hash.slice(1)).get("token"); // a link that was made for whoever reads it

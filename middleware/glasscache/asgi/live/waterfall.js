@@ -77,7 +77,6 @@ class Waterfalls {
       kept -= load.waits.length;
       this.#loads.delete(id);
     }
-    this.draw();
   }
 
   draw() {
