@@ -83,6 +83,8 @@ def test_workers_forked_from_a_cache_in_use_do_not_count_what_they_inherited(tmp
             process.stop()
         assert_counted_once(receiver, sent)
         assert list(counted(receiver)["before"].values()) == [2]  # by the parent alone
+        loads = receiver.metrics()["glasscache.load.duration"].points
+        assert sum(point.count for point in loads if point.attributes["cache.key_group"] == "before") == 1
 
 
 def test_workers_that_set_up_their_own_exporters_after_the_fork_may_use_grpc(tmp_path: Path) -> None:
