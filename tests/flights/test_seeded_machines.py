@@ -49,7 +49,7 @@ class Machines:
         for each in self.sites:
             each.version = version
         how = self.world.random.choice(({"key": b"k"}, {"tag": "tag:k"}, {"everything": True}))
-        await site.engine.invalidate(**how)  # type: ignore[arg-type]
+        await site.engine.invalidate(**how)
         site.invalidated = max(site.invalidated, version)
         await asyncio.sleep(SETTLED)
         for each in self.sites:
