@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conformance.suite import Judged, Test
+from tests.conformance.suite import Case, Judged
 
 GOOD = frozenset({"pass", "yes"})
 KINDS = ("required", "optimal", "check")
@@ -24,7 +24,7 @@ class Score:
 
     name: str
     verdicts: Mapping[str, str]
-    tests: tuple[Test, ...]
+    tests: tuple[Case, ...]
     """Those that apply."""
 
     def passed(self, kind: str, suite: str | None = None) -> tuple[int, int]:
@@ -32,7 +32,7 @@ class Score:
         chosen = [test for test in self.tests if test.kind == kind and suite in (None, test.suite)]
         return sum(self.verdicts[test.id] in GOOD for test in chosen), len(chosen)
 
-    def failed(self) -> list[Test]:
+    def failed(self) -> list[Case]:
         """The tests with a right answer that did not pass."""
         return [test for test in self.tests if test.kind in COUNTED and self.verdicts[test.id] not in GOOD]
 

@@ -30,7 +30,7 @@ class SuiteError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test:
+class Case:
     """One test of the suite."""
 
     id: str
@@ -56,7 +56,7 @@ class Peer:
 class Judged:
     """What the suite says: of itself, of the published caches, and of our runs."""
 
-    tests: list[Test]
+    tests: list[Case]
     peers: list[Peer]
     runs: list[dict[str, str]]
     """One verdict a test: pass, yes, or what else became of it."""
@@ -104,7 +104,7 @@ class Suite:
         command = [_tool("node"), "--no-warnings", str(HERE / "judge.mjs"), str(self.directory), *map(str, results)]
         said: dict[str, Any] = json.loads(_run(command, self.directory))
         return Judged(
-            tests=[Test(**test) for test in said["tests"]],
+            tests=[Case(**test) for test in said["tests"]],
             peers=[Peer(**peer) for peer in said["published"]],
             runs=said["runs"],
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -114,8 +115,8 @@ class Upstream:
 
 
 @asynccontextmanager
-async def upstream(script: Script) -> AsyncIterator[Upstream]:
-    """An upstream in this event loop, for as long as the block lasts."""
+async def upstream(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
+    """An upstream in this event loop, for as long as the block lasts; https with the certificate in `tls`."""
     talks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,8 +131,9 @@ async def upstream(script: Script) -> AsyncIterator[Upstream]:
             talks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     it = Upstream(script, server)
+    it.url = it.url if tls is None else it.url.replace("http:", "https:")
     try:
         yield it
     finally:

@@ -1,0 +1,65 @@
+"""How the results of the public suite become a score, and what of the list of known failures is told to be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import report
+from tests.conformance.suite import Case, Judged, Peer, SuiteError, results_in
+
+KNOWN = Path(report.__file__).with_name("known_failures.toml")
+
+
+def case(name: str, kind: str = "required", *, applies: bool = True) -> Case:
+    return Case(id=name, name=f"It must {name}", suite="group", kind=kind, applies=applies)
+
+
+def judged(*runs: dict[str, str]) -> Judged:
+    tests = [case("a"), case("b"), case("c", "optimal"), case("d", "check"), case("browser", applies=False)]
+    return Judged(tests=tests, peers=[Peer(name="p", version="1", type="cdn", verdicts=runs[0])], runs=list(runs))
+
+
+GOOD = {"a": "pass", "b": "pass", "c": "pass", "d": "no", "browser": "fail"}
+
+
+def test_a_test_counts_as_passed_only_if_it_passed_in_every_run() -> None:
+    ours, (peer,), unstable = report.scores(judged(GOOD, GOOD | {"b": "fail"}, GOOD | {"b": "retry"}))
+    assert unstable == ["b"]
+    assert (ours.verdicts["b"], ours.passed("required"), ours.passed("optimal")) == ("fail", (1, 2), (1, 1))
+    assert ours.passed("check") == (0, 1)
+    assert (peer.name, peer.passed("required")) == ("p 1", (2, 2))
+
+
+def test_what_is_not_as_the_list_says_is_told() -> None:
+    ours, _, _ = report.scores(judged(GOOD | {"a": "fail", "c": "optional_fail"}))
+    assert report.changes(ours, {"a": "because", "c": "because"}) == []
+    assert report.changes(ours, {"a": "because"}) == ["c fails, and is no known failure: It must c"]
+    assert report.changes(ours, {"a": " ", "b": "because", "c": "because", "e": "because"}) == [
+        "b passes: strike it off the list",
+        "e is no test of this suite: strike it off the list",
+        "a has no reason",
+    ]
+
+
+def test_the_list_gives_one_line_of_reason_for_each_failure() -> None:
+    for suite in ("npm", "newest"):
+        known = report.known_failures(KNOWN, suite)
+        assert known
+        assert all(reason.strip() and "\n" not in reason for reason in known.values())
+
+
+def test_the_table_has_our_row_first_and_the_best_peer_next() -> None:
+    ours, peers, _ = report.scores(judged(GOOD))
+    worse = report.Score(name="worse", verdicts=GOOD | {"a": "fail"}, tests=ours.tests)
+    lines = report.by_cache(ours, [worse, *peers]).splitlines()
+    assert [line.split()[1] for line in lines] == ["cache", "----------", "glasscache", "p", "worse"]
+    assert lines[2] == "| glasscache |      2/2 |     1/1 |"
+    assert report.by_group(ours).splitlines()[-1] == "| all   |      2/2 |     1/1 |   0/1 |"
+
+
+def test_results_are_found_behind_what_else_the_client_prints() -> None:
+    assert results_in('a note\n{\n  "a": true\n}\n') == {"a": True}
+    with pytest.raises(SuiteError, match="printed no results"):
+        results_in("a note\n")
