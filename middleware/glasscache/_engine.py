@@ -141,6 +141,16 @@ class Engine:
         self.tally.answered(ask, answer, begun)
         return answer
 
+    @property
+    def number(self) -> int:
+        """Of the last invalidation that is known."""
+        return self._state.coherence.markers.number
+
+    def keep(self, key: Key, asked: Key, entry: Entry) -> None:
+        """Keep near what no flight has brought, unless it was told invalid meanwhile, or machines share a tier."""
+        if not self._state.is_shared and entry.number >= self._state.coherence.dead_below(entry, asked):
+            self._state.keep_near(key, entry)
+
     def renew(self, key: Key, old: Entry, new: Entry) -> None:
         """Keep `new` near in place of `old`, unless that has left, or machines share a tier (which has its own)."""
         if self.near.peek(key) is old and not self._state.is_shared:

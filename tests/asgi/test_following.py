@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 
 from glasscache._tiers import TieredStore
 from glasscache.asgi import Rule, answer, http
-from glasscache.policy import Verdict
+from glasscache.policy import Limits, Verdict
 from glasscache.stores.memory import MemoryStore
 from glasscache.testing import SharedServer, entry
 from tests.asgi.site import FIRST, LoopClock, Origin, Site, read, respond, run
@@ -553,6 +554,148 @@ def test_without_a_stored_whole_the_origin_gets_the_range() -> None:
         response = await site.get(headers=[(b"range", b"bytes=0-1")])
         assert response.cache_status == "glasscache; fwd=bypass; detail=range"
         assert server.asked == [{b"range": b"bytes=0-1"}]
+
+    run(scenario)
+
+
+class Film(Server):
+    """Answers a range with that part of its body, or with what it is told instead."""
+
+    where: bytes | None = None
+    cut_short = 0
+    pieces = 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = dict(scope["headers"]).get(b"range", b"")
+        if scope["method"] != "GET" or not asked:
+            await super().__call__(scope, receive, send)
+            return
+        await read(receive)
+        self.seen.append(("GET", dict(scope["headers"])))
+        await asyncio.sleep(self.takes)
+        first, _, last = asked.removeprefix(b"bytes=").partition(b"-")
+        part = self.body[int(first) : int(last) + 1]
+        where = b"bytes %d-%d/%d" % (int(first), int(last), len(self.body)) if self.where is None else self.where
+        chunks = [part[: len(part) - self.cut_short]] if self.pieces == 1 else [part[:1], b"", part[1:]]
+        await respond(send, *chunks, status=self.status, headers=[*self.headers, (b"content-range", where)])
+
+
+def film(*headers: tuple[bytes, bytes], **options: Any) -> Film:
+    made = Film(*(headers or (cc("max-age=60"), (b"etag", b'"a"'))), status=206)
+    for name, value in options.items():
+        setattr(made, name, value)
+    return made
+
+
+async def part(site: Site, asked: bytes, *fields: tuple[bytes, bytes]) -> Response:
+    return await site.get(headers=[(b"range", asked), *fields])
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_part_that_went_by_answers_who_asks_for_less_of_it(pieces: int) -> None:
+    async def scenario() -> None:
+        server = film(pieces=pieces)
+        site = Site(server, EVERYTHING)
+        assert (await part(site, b"bytes=2-7")).body == b"234567"
+        for asked, body, where in (
+            (b"bytes=2-7", b"234567", b"bytes 2-7/10"),
+            (b"bytes=3-4", b"34", b"bytes 3-4/10"),
+        ):
+            response = await part(site, asked, (b"if-range", b'"a"'))
+            assert (response.status, response.body, of(response, b"content-range")) == (206, body, [where])
+            assert of(response, b"content-length") == [b"%d" % len(body)]
+            assert (response.cache_status or "").startswith("glasscache; hit")
+        assert len(server.seen) == 1
+        for asked in (b"bytes=1-3", b"bytes=5-8"):  # not all of it is there
+            await part(site, asked)
+        assert len(server.seen) == 3
+        await part(site, b"bytes=5-8", (b"if-range", b'"b"'))
+        assert len(server.seen) == 4
+        await asyncio.sleep(61)
+        await part(site, b"bytes=5-6")
+        assert len(server.seen) == 5
+        server.status = 200
+        assert (await site.get()).body == b"0123456789"  # a part is never taken for the whole
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"where": b"bytes 0-9/10"},
+        {"where": b"bytes 7-2/10"},
+        {"where": b"bytes 2-7/5"},
+        {"where": b"bytes 2-7/*"},
+        {"where": b"nonsense"},
+        {"cut_short": 1},
+        {"status": 200},
+        {"headers": [cc("no-store")]},
+        {"headers": [cc("max-age=60"), (b"vary", b"x-a")]},
+        {"headers": [cc("max-age=60"), (b"content-range", b"bytes 2-7/10")]},
+    ],
+)
+def test_a_part_that_may_not_be_kept_is_only_passed_on(options: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        server = film(**options)
+        site = Site(server, EVERYTHING)
+        for _ in range(2):
+            await part(site, b"bytes=2-7")
+        assert len(server.seen) == 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("method", "fields"), [("HEAD", []), ("GET", [(b"range", b"bytes=0-1")])])
+def test_what_goes_by_is_never_failed_by_what_is_learned_from_it(
+    method: str, fields: Fields, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        sent: list[Message] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 206, "headers": [("no", "bytes")]})
+            await send({"type": "http.response.body"})
+
+        async def receive() -> Message:
+            raise AssertionError("read")
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": "/page", "query_string": b"", "headers": fields}
+        await Site(app, EVERYTHING).middleware(scope, receive, send)
+        assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+
+    run(scenario)
+    assert "nothing was learned" in caplog.text
+
+
+def test_a_part_is_bounded_told_invalid_and_not_for_a_rule_with_a_ttl() -> None:
+    async def scenario() -> None:
+        server = film(cc("max-age=60"), body=b"x" * 100)
+        site = Site(server, EVERYTHING, limits=Limits(max_entry_bytes=50))
+        for _ in range(2):
+            await part(site, b"bytes=0-59")
+        assert len(server.seen) == 2
+        await part(site, b"bytes=0-9")
+        await site.client.request("DELETE", "/page")
+        await part(site, b"bytes=0-9")
+        assert [method for method, _ in server.seen] == ["GET", "GET", "GET", "DELETE", "GET"]
+        slow = film()
+        slow.takes = 1.0
+        site = Site(slow, EVERYTHING)
+        under_way = asyncio.create_task(part(site, b"bytes=0-9"))
+        await asyncio.sleep(0.5)
+        await site.client.request("DELETE", "/page")
+        await under_way
+        await part(site, b"bytes=0-9")
+        assert len(slow.seen) == 3
+        ruled = film()
+        site = Site(ruled, Rule("/*", ttl=60))
+        for _ in range(2):
+            await part(site, b"bytes=0-9")
+        assert len(ruled.seen) == 2
 
     run(scenario)
 

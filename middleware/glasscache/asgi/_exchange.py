@@ -6,7 +6,8 @@ other, and sees to it that every request is answered, counted and told once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import Answered, Outcome
 from glasscache._stream import ReaderGone
-from glasscache.asgi import _request, http
+from glasscache.asgi import _parts, _request, http
+from glasscache.asgi._parts import PartKeeper
 from glasscache.asgi._recorder import AppLoad
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, status_of
@@ -25,6 +27,8 @@ from glasscache.policy import make_entry
 if TYPE_CHECKING:
     from glasscache.asgi._route import Route
 
+log = logging.getLogger("glasscache")
+
 
 def _confirms(entry: Entry) -> bool:
     return entry.kept > 0 and http.has_validator(entry.headers)
@@ -32,6 +36,10 @@ def _confirms(entry: Entry) -> bool:
 
 def _never(entry: Entry) -> bool:
     return False  # RFC 9110, section 13.1.2: to a POST nobody answers 304
+
+
+async def _nothing(message: Message) -> None:
+    """What is learned where nothing can be."""
 
 
 class Exchange:
@@ -105,7 +113,7 @@ class Exchange:
         ask = self._ask(key, watcher.joined)
         only = self._only_from_store()
         if only:
-            found = engine.peek(ask)
+            found = engine.peek(ask) or (self._part(ask) if only == "range" else None)
             if found is None:
                 await (self._refuse() if only == "only-if-cached" else self.bypass(only, ask))
                 return
@@ -128,6 +136,20 @@ class Exchange:
             assert answer.reader is not None
             await play(answer.reader, status_field, self._scope, self._send)
         engine.tally.finished(ask, answer, route._clock.now() - self._begun)
+
+    def _part(self, ask: Ask) -> Answer | None:
+        """From a part that has what is asked for."""
+        whole, ask.at = ask.at, self._key_of_part(ask)
+        entry = self._route._near.peek(ask.at)
+        found = None
+        if entry is not None and _parts.within(entry, self._scope["headers"]) is not None:
+            found = self._route._engine.peek(ask)
+        if found is None:
+            ask.at = whole
+        return found
+
+    def _key_of_part(self, ask: Ask) -> Key:
+        return self._route._cache.keyring.digest(b"part", ask.at)
 
     def _only_from_store(self) -> str:
         """Why this request neither leads nor joins a load; empty if it may."""
@@ -196,10 +218,23 @@ class Exchange:
             )
             engine.renew(ask.at, stored, renewed)
 
+    def _learning(self, reason: str, ask: Ask | None) -> Callable[[Message], Awaitable[None]]:
+        """What a rule without a ttl does with the messages of an answer that goes past the cache."""
+        if ask is None or self._route._rule.ttl is not None:
+            return _nothing
+        if reason == "range":
+            return PartKeeper(self._route._engine, self._load, ask, self._key_of_part(ask))
+
+        async def learn(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await self._learn(ask, message["status"], http.normalise(message.get("headers", ())))
+
+        return learn
+
     async def bypass(self, reason: str, ask: Ask | None = None) -> None:
         """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`.
 
-        `ask`: what a HEAD would have been answered from; a rule without a ttl learns from what it brings.
+        `ask`: what a HEAD or a part would have been answered from: something may be learned from what goes by.
         """
         route = self._route
         self._told_bypass(reason)
@@ -209,12 +244,15 @@ class Exchange:
             message = next(replay, None)
             return await self._receive() if message is None else message
 
+        learn = self._learning(reason, ask)
         field = cache_status.HEADER, cache_status.bypass(reason, "method" if reason == "method" else "bypass")
 
         async def send(message: Message) -> None:
+            try:
+                await learn(message)
+            except Exception:
+                log.exception("nothing was learned from an answer that went by")
             if message["type"] == "http.response.start":
-                if ask is not None and reason == "method" and route._rule.ttl is None:
-                    await self._learn(ask, message["status"], http.normalise(message.get("headers", ())))
                 message = {**message, "headers": [*message.get("headers", ()), field]}
             await self._send(message)
 

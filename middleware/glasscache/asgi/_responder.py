@@ -14,6 +14,7 @@ from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers
 from glasscache._stream import Head, Reader
 from glasscache.asgi import http
+from glasscache.asgi._parts import place, within
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import Share
@@ -37,11 +38,21 @@ def _fitted(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[bytes]]:
     if method == "HEAD":
         return status, headers, ()
     part = None
+    if method == "GET" and status == 206:
+        return _part_of_a_part(entry, scope)
     if method == "GET" and status == 200:
         part = http.wanted(scope["headers"], headers, sum(map(len, entry.chunks)))
     if part is None:
         return status, headers, entry.chunks
     return 206 if part.end > part.first else 416, http.part_headers(headers, part), http.cut(entry.chunks, part)
+
+
+def _part_of_a_part(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[bytes]]:
+    kept, wanted = place(entry.headers), within(entry, scope["headers"])
+    assert kept is not None  # it was looked at before it was chosen
+    assert wanted is not None
+    bytes_of_it = wanted._replace(first=wanted.first - kept.first, end=wanted.end - kept.first)
+    return 206, http.part_headers(entry.headers, wanted), http.cut(entry.chunks, bytes_of_it)
 
 
 async def send_chunks(chunks: Sequence[bytes], send: Send) -> None:
