@@ -55,7 +55,7 @@ def caches(kind: str, count: int, url: str) -> list[Cache]:
         memory = MemoryStore(max_entries=100_000)
         if kind == "memory":
             return memory
-        redis = RedisStore.from_url(url, prefix=prefix, timeout=10.0)
+        redis = RedisStore.from_url(url, prefix=prefix, timeout=10.0, connect_timeout=10.0)
         return redis if kind == "redis" else TieredStore([memory, redis])
 
     policy, limits = Policy(ttl=3600.0), Limits(far_timeout=10.0)

