@@ -25,8 +25,9 @@ class Case:
 
     name: str
     prepare: Callable[[int], Work]
-    count: int = 100
-    """Operations in a sample: few, so that what was prepared is still in the processor's caches."""
+    count: int = 20
+    """Operations in a sample: few, so that what was prepared is still in the processor's caches, as it is for a server
+    that has just made it. With 1,000 a hit would take half as much again, and all of that to read prepared strings."""
     verify: Callable[[], Awaitable[None]] | None = None
     """Called before anything is measured: raises if the case does not do what its name says."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import subprocess
@@ -54,7 +55,7 @@ class Effort:
 
 
 QUICK = Effort(
-    rounds=40,
+    rounds=80,
     crowd_rounds=8,
     peer_rounds=30,
     imports=3,
@@ -63,13 +64,13 @@ QUICK = Effort(
     connections=(64,),
     entries=(100, 10_000),
     entries_weighed=2_000,
-    size_rounds=30,
-    tier_rounds=15,
+    size_rounds=60,
+    tier_rounds=40,
     all_places=False,
     stall_requests=8,
 )
 FULL = Effort(
-    rounds=300,
+    rounds=700,
     crowd_rounds=50,
     peer_rounds=200,
     imports=10,
@@ -78,8 +79,8 @@ FULL = Effort(
     connections=(32, 64),
     entries=(100, 10_000, 1_000_000),
     entries_weighed=20_000,
-    size_rounds=150,
-    tier_rounds=100,
+    size_rounds=300,
+    tier_rounds=200,
     all_places=True,
     stall_requests=20,
 )
@@ -236,6 +237,7 @@ def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> in
     options = arguments(given)
     for name in [name for name in os.environ if name.startswith(_OURS)]:
         del os.environ[name]  # measured is what the code says, not what this shell was set to
+    logging.getLogger("glasscache").addHandler(logging.NullHandler())  # it would warn of a store that is kept full
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     where, begun = machine(), time.monotonic()
     say_where(console, where)

@@ -129,6 +129,8 @@ def content_length(headers: Headers) -> int | None:
     fields = [value for name, value in headers if name == b"content-length"]
     if not fields:
         return None
+    if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= _LONGEST_NUMBER:
+        return int(fields[0])
     values = [part.strip(b" \t") for part in b",".join(fields).split(b",")]
     if not all(value.isdigit() and len(value) <= _LONGEST_NUMBER for value in values):
         return -1
