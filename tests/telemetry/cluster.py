@@ -22,6 +22,7 @@ SETTINGS = {
     "OTEL_BSP_SCHEDULE_DELAY": "50",
     "GLASSCACHE_NAME": "knowledge",
     "GLASSCACHE_CONTENTION_THRESHOLD": "0.001",
+    "GLASSCACHE_LEASE_SECONDS": "30",  # a busy test machine is no dead one
     "GLASSCACHE_COMPRESSION": "none",  # so that what is stored can be read
 }
 PATIENCE = 30.0
