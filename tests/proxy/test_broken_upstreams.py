@@ -37,6 +37,8 @@ NO_ANSWER = {
     "two transfer codings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: odd\r\nTransfer-Encoding: chunked\r\n\r\nwhole",
     "a space before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nwhole",
     "a null byte in a field": b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 5\r\n\r\nwhole",
+    "a control character in a field": b"HTTP/1.1 200 OK\r\nX-A: a\x01b\r\nContent-Length: 5\r\n\r\nwhole",
+    "a control character in an interim response": b"HTTP/1.1 103 Early Hints\r\nX-A: a\x7fb\r\n\r\n" + WHOLE,
     "fields without an end": b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 100_000,
 }
 

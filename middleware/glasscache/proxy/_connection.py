@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from typing import TypeAlias, cast
 
 import h11
@@ -19,6 +20,8 @@ from glasscache.proxy.errors import ProxyError
 
 _MAX_HEAD = 64 * 1024
 """Bytes of a status line with all its fields, or of a trailer section."""
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 Event: TypeAlias = "h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage"
 
@@ -99,6 +102,10 @@ class Connection:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
             raise ProxyError(502, f"the answer is no HTTP/1.1, or was cut short: {error}") from error
+        # RFC 9110, section 5.5; h11 lets some pass, servers refuse to send them, and what is stored would stay refused
+        fields = event.headers if isinstance(event, h11.InformationalResponse | h11.Response) else ()
+        if any(_CONTROL.search(value) for _, value in fields):
+            raise ProxyError(502, "a field of the answer has a control character in it")
         # of a server that nobody asked for another protocol, h11 accepts nothing else before the end of a message
         return None if event is h11.NEED_DATA else cast("Event", event)
 
