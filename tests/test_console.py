@@ -77,8 +77,8 @@ def test_metrics_are_told_when_they_have_changed(capsys: pytest.CaptureFixture[s
     level.add(1.5)
     reader.collect()
     assert sorted(lines(capsys)) == [
-        "metric  asked  result=hit  3 (+3)",
-        "metric  asked  result=miss  1 (+1)",
+        "metric  asked  1 (+1)  result=miss",
+        "metric  asked  3 (+3)  result=hit",
         "metric  level  1.5 (+1.5)",
         "metric  size  1 (+1), mean 2048 By",
         "metric  took  2 (+2), mean 200 ms",
@@ -88,7 +88,7 @@ def test_metrics_are_told_when_they_have_changed(capsys: pytest.CaptureFixture[s
     level.add(-1)
     reader.collect()
     assert lines(capsys) == [
-        "metric  asked  result=hit  5 (+2)",
+        "metric  asked  5 (+2)  result=hit",
         "metric  took  3 (+1), mean 900 ms",
         "metric  level  0.5 (-1)",
     ]

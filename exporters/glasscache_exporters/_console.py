@@ -60,7 +60,7 @@ class MetricLines(MetricExporter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: dict[str, tuple[float, float]] = {}
+        self._last: dict[tuple[str, str], tuple[float, float]] = {}
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
         """Print."""
@@ -77,7 +77,7 @@ class MetricLines(MetricExporter):
 
     def _changed(self, metric: Metric) -> Iterable[str]:
         for point in metric.data.data_points:
-            series = f"{metric.name}  {_pairs(point.attributes)}".rstrip()
+            series = metric.name, _pairs(point.attributes)
             now, total = (point.value, None) if isinstance(point, NumberDataPoint) else (point.count, point.sum)
             before, total_before = self._last.get(series, (0, 0))
             self._last[series] = now, total or 0
@@ -86,7 +86,7 @@ class MetricLines(MetricExporter):
                     "" if total is None else f", mean {_amount((total - total_before) / (now - before), metric.unit)}"
                 )
                 change = f"{_figure(now)} ({'+' if now > before else ''}{_figure(now - before)})"
-                yield f"{_clock(point.time_unix_nano)}  metric  {series}  {change}{mean}"
+                yield f"{_clock(point.time_unix_nano)}  metric  {series[0]}  {change}{mean}  {series[1]}".rstrip()
 
 
 def _span(span: ReadableSpan) -> str:
