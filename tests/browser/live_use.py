@@ -111,10 +111,13 @@ def test_the_quantiles_are_those_of_what_happened(watched: Watched, service: Ser
 
 def test_a_load_under_way_shows_who_waits_for_it(watched: Watched, service: Service) -> None:
     page = watched.open_live()
-    asking = [service.crowd.submit(service.get, "/ask?q=canary&takes=3") for _ in range(4)]
+    asking = [service.crowd.submit(service.get, "/search?q=alone&takes=4")]
+    expect(page.get_by_role("rowheader")).to_have_text("/search")
+    asking += [service.crowd.submit(service.get, "/ask?q=canary&takes=3") for _ in range(4)]
+    expect(page.get_by_role("rowheader")).to_have_text(["/ask", "/search"])  # the one with most readers first
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="/ask"))
     expect(row.get_by_role("cell").nth(2)).to_have_text("3")
-    (load,) = service.contention()["loads"]
+    load = service.contention()["loads"][0]
     expect(row.get_by_role("cell").nth(0)).to_have_text(load["key_hash"])
     expect(row.get_by_role("button")).to_have_attribute("title", load["holder"]["trace_id"])
     assert "canary" not in page.content()

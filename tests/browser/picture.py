@@ -9,10 +9,11 @@ import asyncio
 import random
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import parts
 from tests.browser.conftest import serve, tab
@@ -20,7 +21,7 @@ from tests.telemetry.processes import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECONDS = 125.0
-SIZE = {"width": 1200, "height": 1290}
+SIZE = {"width": 1200, "height": 1500}
 
 
 async def visit(url: str, ended: threading.Event) -> None:
@@ -51,6 +52,12 @@ async def visit(url: str, ended: threading.Event) -> None:
         await asyncio.gather(crowds(), *(visitor() for _ in range(20)))
 
 
+def draw(pages: dict[str, Page]) -> None:
+    """Each page as it is now."""
+    for scheme, page in pages.items():
+        page.screenshot(path=DOCS / f"live-{scheme}.png")
+
+
 def main() -> None:
     """Serve, visit, watch, draw."""
     with tempfile.TemporaryDirectory() as folder, free_port() as port, serve(Path(folder), port) as process:
@@ -64,8 +71,11 @@ def main() -> None:
                 with tab(browser, process.url, color_scheme="light", viewport=SIZE) as light, dark as other:
                     pages = {"light": light.open_live(), "dark": other.open_live()}
                     pages["light"].wait_for_timeout(SECONDS * 1000)
-                    for scheme, page in pages.items():
-                        page.screenshot(path=DOCS / f"live-{scheme}.png")
+                    with ThreadPoolExecutor(6) as held_up:
+                        for _ in range(6):
+                            held_up.submit(httpx.get, f"{process.url}/ask?q=slow&takes=9", timeout=30, trust_env=False)
+                        pages["light"].wait_for_timeout(4000)
+                        draw(pages)
                 browser.close()
         finally:
             ended.set()

@@ -177,26 +177,24 @@ class LoadsTable {
   }
 
   draw(loads, process) {
-    const seen = new Set();
+    const shown = new Map();
     for (const load of loads) {
       let id = load.holder.span_id ?? load.key_hash;
-      while (seen.has(id)) id += "'";
-      seen.add(id);
-      this.#fill(this.#rows.get(id) ?? this.#row(id, load), load, process);
+      while (shown.has(id)) id += "'";
+      shown.set(id, this.#rows.get(id) ?? this.#row(load));
+      this.#fill(shown.get(id), load, process);
     }
-    for (const [id, row] of this.#rows) {
-      if (seen.has(id)) continue;
-      row.remove();
-      this.#rows.delete(id);
-    }
+    for (const [id, row] of this.#rows) if (!shown.has(id)) row.remove();
+    this.#rows = shown;
+    const ordered = [...shown.values()].every((row, index) => this.#body.rows[index] === row);
+    if (!ordered && !this.#body.contains(document.activeElement)) this.#body.append(...shown.values());
     this.#none.hidden = loads.length > 0;
   }
 
-  #row(id, load) {
+  #row(load) {
     const trace = make("td", {}, traceButton(load.holder, "the load", this.#say));
     const row = make("tr", {}, make("th", { scope: "row" }), make("td", { class: "mono" }));
     row.append(make("td", { class: "number" }), make("td", { class: "number" }), make("td"), trace);
-    this.#rows.set(id, row);
     this.#body.append(row);
     return row;
   }
