@@ -24,7 +24,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from glasscache import Cache, Detail, MemoryStore
+from glasscache import Cache, Detail, Limits, MemoryStore
 from glasscache.asgi import CacheMiddleware, Rule, json_body
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.stats import stats
@@ -39,7 +39,8 @@ BOUND = float(os.environ.get("SITE_SHUTDOWN", "10"))
 clock = ManualClock()
 detail = Detail(trace_hits=True, time_hits=1, clear_keys=True) if os.environ.get("SITE_DETAIL") else Detail()
 store = MemoryStore(max_entries=8, max_bytes=100_000)
-cache = Cache(store, name="knowledge", clock=clock, key_secret="k" * 32, detail=detail)
+limits = Limits(wait_timeout=float(os.environ.get("SITE_WAIT_TIMEOUT", "30")))
+cache = Cache(store, name="knowledge", clock=clock, key_secret="k" * 32, detail=detail, limits=limits)
 gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 loads: list[str] = []
 tracer = trace.get_tracer("site")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.otlp import grpc_receiver, http_receiver
+from tests.support.otlp import Receiver, grpc_receiver, http_receiver
 from tests.telemetry import contract, story
 from tests.telemetry.processes import PATIENCE, Process, client_of, site
 from tests.telemetry.rotel import collector
@@ -103,3 +103,26 @@ def test_what_is_told_by_opt_in_alone_arrives_as_the_contract_has_it(tmp_path: P
     ours = {name: metric for name, metric in metrics.items() if name.startswith(contract.PREFIX)}
     assert "q=one" not in repr(ours), "on spans alone"
     assert "who?" not in repr(ours)
+
+
+def test_a_wait_that_is_given_up_arrives_as_an_error_that_names_who_held_it_up(tmp_path: Path) -> None:
+    async def scenario(process: Process, receiver: Receiver) -> None:
+        async with client_of(process) as client:
+            asking = [asyncio.create_task(client.get("/slow?q=crowd", **story.calling(0)))]
+            await client.until(loads=1)
+            asking.append(asyncio.create_task(client.get("/slow?q=crowd", **story.calling(1))))
+            await asyncio.to_thread(receiver.wait_until, lambda got: bool(got.logs()), timeout=PATIENCE)
+            await client.desk(open="crowd")
+            assert [answer.text for answer in await asyncio.gather(*asking)] == ["at last"] * 2
+
+    with grpc_receiver() as receiver:
+        settings = {"SITE_ORDER": "asgi outside", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        with site(tmp_path, {**settings, "SITE_WAIT_TIMEOUT": "0.2"}) as process:
+            asyncio.run(scenario(process, receiver))
+            process.stop()
+        (event,) = receiver.logs()
+        (wait,) = [span for span in receiver.spans() if span.name == "cache.lock.wait"]
+    # who loads is in this process: it has no other machine's id
+    contract.assert_record(event, "glasscache.lock.timeout", without=frozenset({"cache.lock.holder.id"}))
+    assert (event.trace_id, event.attributes["cache.lock.holder.trace_id"]) == (story.TRACES[1], story.TRACES[0])
+    assert wait.attributes["cache.lock.outcome"] == "timeout"
