@@ -402,6 +402,7 @@ def test_a_client_that_wants_a_confirmation_gets_one() -> None:
         ("max-stale", "max-age=5", "stale"),
         ("max-stale=1", "max-age=5", "stale"),
         ("max-stale=0", "max-age=5", "miss"),
+        ("min-fresh=1", "max-age=5", "miss"),
         ("max-stale=x", "max-age=5", "miss"),
         ("max-stale, max-age=3", "max-age=5", "miss"),
         ("max-stale", "max-age=5, must-revalidate", "miss"),
@@ -687,6 +688,7 @@ def test_a_part_is_bounded_told_invalid_and_not_for_a_rule_with_a_ttl() -> None:
         site = Site(slow, EVERYTHING)
         under_way = asyncio.create_task(part(site, b"bytes=0-9"))
         await asyncio.sleep(0.5)
+        slow.takes = 0.0
         await site.client.request("DELETE", "/page")
         await under_way
         await part(site, b"bytes=0-9")
