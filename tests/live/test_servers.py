@@ -99,7 +99,7 @@ def test_a_load_that_does_not_end_holds_up_the_shutdown_no_longer_than_the_drain
 
 def test_a_handler_that_hangs_in_a_thread_cannot_keep_the_app_from_closing() -> None:
     told: list[str] = []
-    started, thread_may_end = Signal(), threading.Event()
+    started, thread_may_end, thread_has_ended = Signal(), threading.Event(), threading.Event()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -111,12 +111,14 @@ def test_a_handler_that_hangs_in_a_thread_cannot_keep_the_app_from_closing() -> 
         started.set()
         assert thread_may_end.wait(PATIENCE)
         told.append("thread ended")
+        thread_has_ended.set()
         return PlainTextResponse("answer")
 
     app = Starlette(routes=[Route("/a", endpoint)], lifespan=lifespan)
     app.add_middleware(CacheMiddleware, cache=make_cache(drain=0.05), rules=[Rule("/a", ttl=60)])
     with live_server(app, lifespan="on", graceful=1) as server:
         asyncio.run(ask_and_leave(server.port, started))
+    assert thread_has_ended.wait(PATIENCE)
     assert told == ["closed", "thread ended"]
 
 
