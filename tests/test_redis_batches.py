@@ -220,13 +220,14 @@ def test_closing_ends_what_takes_too_long_and_what_waits_behind_it(server: Redis
             proxy.faults = Faults(drops_replies=True)
             under_way = batches.call(ECHO, [b"k"], [b"under way"])
             await asyncio.sleep(0)
-            behind = batches.call(ECHO, [b"k"], [b"behind"])
+            behind = batches.call(KEEP, [b"behind"], [b"behind"])
             await batches.aclose(0.01)
             for failed in await asyncio.gather(under_way, behind, return_exceptions=True):
                 assert isinstance(failed, StoreError)
                 assert "closed" in str(failed)
             proxy.heal()
             assert await batches.call(ECHO, [b"k"], [b"again"]) == b"again", "it can be used again"
+            assert server.do("EXISTS", "behind") == 0, "what has failed is not made later"
             await batches.aclose(1.0)
             await who.aclose()
 

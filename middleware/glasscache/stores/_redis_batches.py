@@ -138,6 +138,7 @@ class Batches:
         except asyncio.CancelledError:
             for call in (*batch, *self._waiting):
                 call.fail(StoreError("closed while the operation was under way"))
+            self._waiting.clear()  # what has failed is not made when the store is used again
             raise
         except Exception as error:
             for call in batch:
