@@ -7,8 +7,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.asyncio import Connection, Redis
 from redis.exceptions import SlotNotCoveredError
 
 from glasscache._lease import Claim
@@ -207,6 +209,38 @@ def test_a_call_that_was_sent_in_part_leaves_no_answer_to_the_next(tmp_path: Pat
             assert answer == b"0", "not what was left over"
             await batches.aclose(1.0)
             await who.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_ends_though_what_sends_swallows_the_end_of_its_time(server: RedisProcess) -> None:
+    swallowed = 0
+
+    class Swallowing(Connection):
+        """As `asyncio.wait_for` of Python 3.11, when what it waits for ends in the moment of the cancellation."""
+
+        async def _send_packed_command(self, command: Any) -> None:
+            nonlocal swallowed
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+
+    async def scenario() -> None:
+        who = clients(at(server), timeout=0.05)
+        client = who()
+        assert isinstance(client, Redis)
+        batches = Batches(who, limit=16)
+        async with asyncio.timeout(20.0):
+            while await answers(batches, ECHO, 1) != [b"0"]:
+                pass
+            (connection,) = client.connection_pool._available_connections
+            connection.__class__ = Swallowing
+            with pytest.raises(StoreError, match=r"no answer within 0\.05 s"):
+                await batches.call(ECHO, [b"k"], [b"never sent"])
+        assert swallowed == 1
+        await batches.aclose(1.0)
+        await who.aclose()
 
     asyncio.run(scenario())
 

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import hiredis
 import pytest
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster
 from redis.asyncio.client import PubSub
 
 from glasscache.stores._redis_channel import Subscription
@@ -406,5 +406,35 @@ def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
             await asked.wait()
             async with asyncio.timeout(_PATIENCE):
                 await sub.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_it_though_what_sends_swallows_the_cancellation(shared: RedisProcess) -> None:
+    asking = asyncio.Event()
+
+    class Swallowing(Connection):
+        """As `asyncio.wait_for` of Python 3.11, when what it waits for ends in the moment of the cancellation."""
+
+        async def send_command(self, *args: Any, **kwargs: Any) -> None:
+            if args[0] == "PING":
+                asking.set()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            await super().send_command(*args, **kwargs)
+
+    async def scenario() -> None:
+        options: dict[str, Any] = client_options()
+        pool = ConnectionPool(connection_class=Swallowing, port=shared.port, protocol=2, **options)
+        client = Redis(connection_pool=pool)
+        told = Told()
+        sub = subscription(client.pubsub, told, ping_every=_QUICK)
+        sub.start()
+        async with asyncio.timeout(_PATIENCE):
+            await asking.wait()
+            await sub.aclose()
+        assert [await told.next(), await told.next()] == ["restored", "lost"]
+        await client.aclose()
+        await pool.aclose()
 
     asyncio.run(scenario())

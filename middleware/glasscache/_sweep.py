@@ -7,6 +7,7 @@ loop left behind is forgotten.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -14,12 +15,13 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Sweep(Generic[T]):
-    """Calls `late` with everything that has begun, and has not ended, for `seconds`."""
+    """Calls `late` with everything that has begun, and has not ended, for `seconds`; and again after as many."""
 
     def __init__(self, seconds: float, late: Callable[[T], object]) -> None:
         self.seconds = seconds
         self._late = late
         self._due: dict[T, float] = {}  # in the order of their time, which is that of their beginnings
+        self._times: Counter[T] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -27,16 +29,19 @@ class Sweep(Generic[T]):
         """From now on; for what has begun already: anew."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._loop, self._timer, self._due = loop, None, {}
+            self._loop, self._timer = loop, None
+            self._due.clear()
+            self._times.clear()
         due = loop.time() + self.seconds
         self._due.pop(what, None)
         self._due[what] = due
         if self._timer is None:
             self._timer = loop.call_at(due, self._look)
 
-    def end(self, what: T) -> bool:
-        """It is over, one way or another; False: it has been late."""
-        return self._due.pop(what, None) is not None
+    def end(self, what: T) -> int:
+        """It is over, one way or another; how many times it has been late."""
+        self._due.pop(what, None)
+        return self._times.pop(what, 0)
 
     def rest(self) -> None:
         """Keep no timer if nothing is under way."""
@@ -53,4 +58,6 @@ class Sweep(Generic[T]):
                 self._timer = self._loop.call_at(due, self._look)
                 return
             del self._due[what]
+            self._due[what] = now + self.seconds
+            self._times[what] += 1
             self._late(what)

@@ -208,11 +208,11 @@ class Batches:
                     sweep.begin(worker)  # it answers: the time is for what is left
             is_whole = True
         except asyncio.CancelledError:
-            if sweep.end(worker) or worker.uncancel():
-                raise  # by somebody else
+            if _is_cancelled_by_others(worker, sweep):
+                raise
             raise TimeoutError(f"no answer within {sweep.seconds:g} s") from None
         finally:
-            sweep.end(worker)
+            _is_cancelled_by_others(worker, sweep)
             if not is_whole:  # redis-py closes it after most errors, but not when a write was cut off
                 await connection.disconnect(nowait=True)
         return refused
@@ -239,6 +239,13 @@ def _current_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None
     return task
+
+
+def _is_cancelled_by_others(worker: asyncio.Task[Any], sweep: Sweep[asyncio.Task[Any]]) -> bool:
+    """End the sweep, and take its cancellations back: `wait_for` of Python 3.11 swallows one now and then."""
+    for _ in range(sweep.end(worker)):
+        worker.uncancel()
+    return worker.cancelling() > 0
 
 
 async def _nodes(client: RedisCluster, batch: Sequence[Call]) -> dict[ClusterNode, list[Call]]:

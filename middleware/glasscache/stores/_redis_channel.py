@@ -142,7 +142,8 @@ class Subscription:
     async def _read(self, connection: AbstractConnection) -> None:
         self._live, self._reported = True, False
         self._tell(self._restored)
-        asked = False
+        asked, task = False, asyncio.current_task()
+        assert task is not None
         while True:
             answer = await self._next(connection)
             if answer is not None:
@@ -153,6 +154,8 @@ class Subscription:
             else:
                 asked = True
                 await connection.send_command("PING", check_health=False)
+                if task.cancelling():  # `wait_for` of Python 3.11, by which redis-py sends, swallows it now and then
+                    raise asyncio.CancelledError
 
     async def _next(self, connection: AbstractConnection) -> Any:
         """What the server says; None if it says nothing for `ping_every` seconds."""
