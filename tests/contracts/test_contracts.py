@@ -10,6 +10,7 @@ import pytest
 
 from glasscache._clock import SystemClock
 from glasscache._events import Load, SpanRef, Wait
+from glasscache._null import NullTelemetry
 from glasscache.errors import CodecError
 from glasscache.stats import stats
 from glasscache.testing import (
@@ -39,6 +40,11 @@ class TestSystemClock(ClockContract):
 class TestManualClock(ClockContract):
     def make_clock(self) -> Clock:
         return ManualClock()
+
+
+class TestNullTelemetry(TelemetryContract):
+    def make_telemetry(self) -> Telemetry:
+        return NullTelemetry()
 
 
 class TestRecordingTelemetry(TelemetryContract):
