@@ -465,6 +465,11 @@ def test_what_arrives_stale_is_not_stored_unless_it_can_be_confirmed() -> None:
     assert judged(cc(b"max-age=0")).reason == "no_freshness"
 
 
+def test_what_only_the_turn_of_a_second_makes_stale_may_be_served_stale() -> None:
+    assert terms(cc(b"max-age=1"), (b"date", DATE), now_wall=NOW + 1.01).stale_if_unreachable
+    assert judged(cc(b"max-age=1"), (b"date", DATE), now_wall=NOW + 2.01).reason == "no_freshness"
+
+
 def test_an_overflowing_number_of_seconds_is_2_to_the_31st() -> None:  # 1.2.2
     assert terms(cc(b"max-age=2147483649")).ttl == 2**31
     assert terms(cc(b"max-age=" + b"9" * 10_000)).ttl == 2**31

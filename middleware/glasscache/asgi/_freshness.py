@@ -29,10 +29,8 @@ class Freshness:
     age: float
     """On arrival, but for the time that the answer took, which the engine knows."""
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it arrives stale."""
-        return self.lifetime <= self.age
+    is_over: bool = True
+    """Whether it arrives stale, and not only because a second has turned since its Date, which has whole ones."""
 
 
 def freshness(
@@ -49,7 +47,8 @@ def freshness(
     if age is None:
         age = lifetime  # nobody knows: it counts as stale
     # section 4.2.3, but for the response delay. Date has whole seconds.
-    return Freshness(lifetime, max(0.0, math.floor(now_wall) - date, age))
+    apparent = math.floor(now_wall) - date
+    return Freshness(lifetime, max(0.0, apparent, age), is_over=lifetime <= max(apparent - 1, age))
 
 
 def date_of(fields: Fields, now_wall: float) -> float:
