@@ -931,6 +931,53 @@ def test_a_load_that_is_cancelled_at_any_of_its_steps_leaves_no_lease(place: str
     assert any(steps)
 
 
+@pytest.mark.parametrize("operation", ["look", "commit", "release"])
+def test_a_lease_that_was_left_behind_by_a_lost_call_holds_up_nobody_on_its_machine(operation: str) -> None:
+    async def scenario(machines: Fleet, one: Site) -> None:
+        if operation == "look":  # done there, but its answer never came
+            store, look = machines.server.stores["m0"], machines.server.stores["m0"].look
+
+            async def lost(key: bytes, claim: Claim) -> Lookup:
+                store.look = look  # type: ignore[method-assign]
+                await look(key, claim)
+                raise StoreError("the connection was reset")
+
+            store.look = lost  # type: ignore[method-assign]
+        else:
+            machines.server.fail(operation)
+        await one.request()
+        await machines.rest_of_loads()
+        machines.server.heal()
+        left = machines.server.slots[b"k"].held
+        assert left is not None
+        one.engine.near.clear()
+        began = machines.world.loop.time()
+        assert (await one.request()).result == "miss"
+        assert machines.world.loop.time() - began < 2.5, "the load itself"
+        await machines.rest_of_loads()
+        assert machines.server.slots[b"k"].held is None
+        assert not waits(one)
+        assert not one.state.leased
+
+    async def not_stored(load: Load) -> None:
+        await answer(load, share=Share.LEADER)
+
+    fleet(1, scenario, **({"origin": not_stored} if operation == "release" else {}))
+
+
+def test_a_lease_that_is_held_here_is_not_taken_for_one_left_behind() -> None:
+    async def scenario(machines: Fleet, one: Site) -> None:
+        first = machines.world.spawn(one.request())
+        await asyncio.sleep(0.5)
+        one.state.unlist(next(iter(one.state.running)))  # as one that takes no more followers
+        second = await one.request()
+        assert (second.result, second.tier) == ("collapsed", "shared")
+        assert (await first).result == "miss"
+        assert machines.loads == 1
+
+    fleet(1, scenario)
+
+
 def test_a_key_that_is_told_invalid_again_and_again_is_loaded_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glasscache._right._MAX_LOOKS", 3)
 

@@ -28,6 +28,9 @@ class Claim:
     """The highest invalidation number known to who asks: of a lease taken with this claim, ..."""
     newer_than: int = 0
     """... and here what must not be below this: an entry or a lease below it was told invalid, and is not there."""
+    reclaims: bool = False
+    """This machine knows of no lease of its own: one that is in its name was left behind by a call whose answer was
+    lost, and is granted anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

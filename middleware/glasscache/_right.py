@@ -134,6 +134,7 @@ class SharedRight(Right):
                 self._claim,
                 number=coherence.markers.number,
                 newer_than=max(self._claim.newer_than, coherence.markers.everything),
+                reclaims=self._at not in self._state.leased,
             )
             call = TierCall(tier=self._state.far.name, operation="get")
             look = await self._state.tell(call, self._look_in_time(call))
@@ -217,6 +218,7 @@ class SharedRight(Right):
 
     def _hold(self, lease: Lease) -> None:
         self._lease = lease
+        self._state.leased[self._at] = self
         self._work.fencing_token = lease.token
         self._since = self._commons.clock.now()
         self._state.leases += self._state.is_shared
@@ -249,6 +251,7 @@ class SharedRight(Right):
 
     def _lose(self, how: Release) -> None:
         self._let_go()
+        self._is_given_back()
         self._work.release = how
 
     def _let_go(self) -> Lease:
@@ -260,12 +263,22 @@ class SharedRight(Right):
         self._state.leases -= self._state.is_shared
         return lease
 
+    def _is_given_back(self) -> None:
+        if self._state.leased.get(self._at) is self:
+            del self._state.leased[self._at]
+
     # --- after the load ---------------------------------------------------------------------------------------------
 
     def give_back(self, entry: Entry | None, *, refuse_for: float = 0.0) -> Coroutine[object, object, bool]:
         """Commit the answer, or release the lease without one."""
         lease = self._let_go()
-        return self._release(lease, refuse_for) if entry is None else self._commit(lease, entry)
+        return self._giving_back(self._release(lease, refuse_for) if entry is None else self._commit(lease, entry))
+
+    async def _giving_back(self, work: Coroutine[object, object, bool]) -> bool:
+        try:
+            return await work
+        finally:
+            self._is_given_back()
 
     async def _release(self, lease: Lease, refuse_for: float) -> bool:
         call, far = TierCall(tier=self._state.far.name, operation="lease"), self._state.far

@@ -64,6 +64,8 @@ class State:
         self.coherence = Coherence(backplane, self, commons, alone=not is_shared, tier=far.name)
         self.leases = 0
         """Leases of the shared tier that are held, now."""
+        self.leased: dict[Key, object] = {}
+        """Who holds the lease of a key here, or gives it back: any other in this machine's name was left behind."""
         self.suspects = 0
         """Answers that were served under doubt, since nobody could be asked."""
         self.coherence.when_restored = self._catch_up_behind

@@ -53,7 +53,7 @@ GET = Script(_COMMON + "return {on(entry, 'GET', entry), redis.call('PTTL', entr
 LOOK = Script(
     _COMMON
     + f"""
-local refreshes, fresh_for, waits, number, newer_than, machine, trace, lasts = unpack(ARGV)
+local refreshes, fresh_for, waits, number, newer_than, reclaims, machine, trace, lasts = unpack(ARGV)
 fresh_for, newer_than = tonumber(fresh_for), tonumber(newer_than)
 local value, left = on(entry, 'GET', entry), -1
 if value then
@@ -76,11 +76,11 @@ end
 local now, token = micros(), nil
 local kept = on(lease, 'GET', lease)
 if kept then
-  local old, of = string.match(kept, '^(%d+)|[^|]*|[^|]*|%d+|(%d+)$')
+  local old, by, of = string.match(kept, '^(%d+)|[^|]*|([^|]*)|%d+|(%d+)$')
   local remains = redis.call('PTTL', lease)
   if old == nil or remains < 0 then
     token = now  -- nobody's: no machine of ours writes such a thing
-  elseif tonumber(of) >= newer_than then
+  elseif tonumber(of) >= newer_than and not (reclaims == '1' and by == machine) then
     local place = 0
     if waits == '1' then
       local known = on(queue, 'HGET', queue, machine)

@@ -198,6 +198,7 @@ class RedisStore:
             b"%d" % claim.waits,
             b"%d" % claim.number,
             b"%d" % claim.newer_than,
+            b"%d" % claim.reclaims,
             self._name,
             to_traceparent(claim.ref).encode(),
             _milliseconds(self._lease),

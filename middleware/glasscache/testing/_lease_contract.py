@@ -246,6 +246,18 @@ class LeaseStoreContract(StoreContract):
 
         self.run_machines(2, scenario)
 
+    def test_a_lease_that_its_machine_knows_nothing_of_is_granted_anew_to_that_machine_alone(self) -> None:
+        async def scenario(one: LeaseStore, two: LeaseStore) -> None:
+            lost = await lease_of(one)
+            assert (await holder_of(one)).token == lost.token
+            assert (await holder_of(two, Claim(reclaims=True))).token == lost.token
+            lease = await lease_of(one, Claim(reclaims=True))
+            assert lease.token > lost.token
+            assert await one.commit(_KEY, lost, self.entry(b"late")) is None
+            assert await one.commit(_KEY, lease, self.entry(b"in time")) is not None
+
+        self.run_machines(2, scenario)
+
     def test_a_caller_that_is_cancelled_disturbs_nobody(self) -> None:
         async def scenario(one: LeaseStore, two: LeaseStore) -> None:
             await one.set(_KEY, self.entry(b"there"))

@@ -182,7 +182,8 @@ class SharedStore:
         if slot.refused_until > now:
             return Lookup(entry=entry, refused=True)
         held = slot.held
-        if held is not None and held.claim.number >= claim.newer_than:
+        is_left_behind = held is not None and claim.reclaims and held.machine == self._machine
+        if held is not None and held.claim.number >= claim.newer_than and not is_left_behind:
             return Lookup(entry=entry, holder=self._holder(held, slot, claim, now))
         self._server.token += 1
         slot.held = _Held(self._server.token, self._machine, claim, now, now + self._server.lease_seconds)
