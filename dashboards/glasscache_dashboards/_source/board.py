@@ -21,11 +21,14 @@ _REQUESTS = prometheus_name(names.REQUESTS)
 _ALL = models.VariableOption(selected=True, text="All", value="$__all")
 
 
-class Band(NamedTuple):
-    """Panels side by side: height, then (width, panel)."""
+class Band:
+    """Panels side by side, so many rows high, each as wide as the others unless `widths` says how wide."""
 
-    height: int
-    panels: tuple[tuple[int, models.Panel], ...]
+    def __init__(self, height: int, *panels: models.Panel, widths: tuple[int, ...] = ()) -> None:
+        self.height = height
+        self.panels = panels
+        self.widths = widths or (COLUMNS // len(panels),) * len(panels)
+        assert sum(self.widths) == COLUMNS, "a band fills the grid"
 
 
 class Section(NamedTuple):
@@ -92,7 +95,7 @@ def _placed(sections: tuple[Section, ...]) -> list[models.Panel | models.RowPane
         down += 1
         for band in section.bands:
             across = 0
-            for width, panel in band.panels:
+            for width, panel in zip(band.widths, band.panels, strict=True):
                 panel.grid_pos = models.GridPos(h=band.height, w=width, x=across, y=down)
                 placed.append(panel)
                 across += width

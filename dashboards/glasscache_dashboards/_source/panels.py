@@ -10,6 +10,8 @@ from string import ascii_uppercase
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote
 
+from glasscache.otel import Metric
+from glasscache_dashboards._source.promql import Lens, legend
 from glasscache_dashboards._source.sdk import (
     PromQueryFormat,
     SearchTableType,
@@ -68,41 +70,25 @@ class State(NamedTuple):
     colour: str
 
 
+def p50_and_p99(lens: Lens, metric: Metric, *by: str) -> tuple[Query, Query]:
+    """What is usual of a histogram, and what is bad."""
+    low, high = (
+        Query(lens.quantile(rank, metric, *by), " ".join((name, *map(legend, by))))
+        for rank, name in ((0.5, "p50"), (0.99, "p99"))
+    )
+    return low, high
+
+
 def figure(words: Words, expr: str, *, base: str = PLAIN, steps: Steps = (), empty: str = "0") -> models.Panel:
     """One number, as it is now, before a faint line of how it was. `empty`: shown where there is no data."""
-    panel = (
-        stat.Panel()
-        .title(words.title)
-        .description(words.description)
-        .unit(words.unit)
-        .datasource(METRICS)
-        .no_value(empty)
-        .thresholds(_thresholds(base, steps))
-        .color_mode(common_models.BigValueColorMode.VALUE)
-        .graph_mode(common_models.BigValueGraphMode.AREA)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
-        .with_target(_prometheus(0, Query(expr, words.title)))
-    )
-    return panel.build()
+    panel = _stat(words, _prometheus(0, Query(expr, words.title)), base, steps, empty)
+    return panel.graph_mode(common_models.BigValueGraphMode.AREA).build()
 
 
 def sum_figure(words: Words, expr: str) -> models.Panel:
     """One number over all the time that the dashboard shows."""
-    query = prometheus.Dataquery().ref_id("A").datasource(METRICS).expr(expr).legend_format(words.title).instant()
-    panel = (
-        stat.Panel()
-        .title(words.title)
-        .description(words.description)
-        .unit(words.unit)
-        .datasource(METRICS)
-        .no_value("0")
-        .thresholds(_thresholds(PLAIN, ()))
-        .color_mode(common_models.BigValueColorMode.VALUE)
-        .graph_mode(common_models.BigValueGraphMode.NONE)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
-        .with_target(query)
-    )
-    return panel.build()
+    panel = _stat(words, _prometheus(0, Query(expr, words.title)).instant(), PLAIN, (), "0")
+    return panel.graph_mode(common_models.BigValueGraphMode.NONE).build()
 
 
 def lines(
@@ -239,6 +225,21 @@ def alerts(words: Words, prefix: str) -> models.Panel:
     }
     panel = dashboard.Panel().type("alertlist").title(words.title).description(words.description).options(options)
     return panel.build()
+
+
+def _stat(words: Words, query: prometheus.Dataquery, base: str, steps: Steps, empty: str) -> stat.Panel:
+    return (
+        stat.Panel()
+        .title(words.title)
+        .description(words.description)
+        .unit(words.unit)
+        .datasource(METRICS)
+        .no_value(empty)
+        .thresholds(_thresholds(base, steps))
+        .color_mode(common_models.BigValueColorMode.VALUE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
+        .with_target(query)
+    )
 
 
 def _prometheus(number: int, query: Query) -> prometheus.Dataquery:

@@ -32,6 +32,7 @@ from glasscache.asgi._validation import (
 __all__ = [
     "CONDITIONALS",
     "CREDENTIALS",
+    "HOP_BY_HOP",
     "ROUTING",
     "SAFE",
     "Asked",
@@ -96,8 +97,7 @@ ROUTING = frozenset(
 )
 """Request headers that can make an application believe it was asked something else: keyed when present."""
 
-# RFC 9110, section 7.6.1, and RFC 9111, section 3.1
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -111,6 +111,9 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+"""Fields that concern one connection: neither stored (RFC 9111, section 3.1) nor sent on (RFC 9110, sections 7.6.1,
+10.1.4 and 11.7). Trailer (6.6.2) goes with trailer fields, which may be dropped (6.5.1)."""
+
 _OF_ONE_REQUEST = frozenset(
     b"age authentication-info b3 baggage cf-ray ratelimit request-id server-timing traceparent traceresponse"
     b" tracestate x-amz-cf-id x-amz-id-2 x-amz-request-id x-amzn-requestid x-amzn-trace-id x-b3-sampled"
@@ -118,7 +121,7 @@ _OF_ONE_REQUEST = frozenset(
     b" x-ratelimit-remaining x-ratelimit-reset x-request-id x-response-time x-runtime x-trace-id".split()
 )
 """True of the request that led the load only (`age` is told anew with every answer)."""
-_NOT_STORED = _HOP_BY_HOP | _OF_ONE_REQUEST
+_NOT_STORED = HOP_BY_HOP | _OF_ONE_REQUEST
 
 # RFC 7239, section 4, with values as they are sent in practice (`host=a:8080` needs quotes by the letter).
 # What is left out of the key must hide no `host=` that a simpler parser would see: it holds no separator.

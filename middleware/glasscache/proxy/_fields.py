@@ -11,6 +11,7 @@ from email.utils import formatdate
 
 from glasscache._entry import Headers
 from glasscache.asgi._fields import members
+from glasscache.asgi.http import HOP_BY_HOP
 from glasscache.asgi.types import Scope
 
 PSEUDONYM = b"glasscache"
@@ -19,23 +20,8 @@ PSEUDONYM = b"glasscache"
 MAX_HOPS = 8
 """So many proxies of our name in one `Via` are a loop."""
 
-# RFC 9110, sections 7.6.1, 10.1.4 and 11.7; Trailer (6.6.2) goes with trailer fields, which may be dropped (6.5.1)
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-
-# Section 7.6.1: no connection option. A message that calls them so would lose what it is about, or its secrecy.
+# No connection options (RFC 9110, section 7.6.1). A message that calls them so would lose what it is about, or its
+# secrecy.
 _END_TO_END = frozenset(
     {
         b"age",
@@ -74,7 +60,7 @@ def end_to_end(
     """The fields, in lower case, that concern more than this connection; `keep`: hop-by-hop ones to leave in."""
     fields = [(name.lower(), value) for name, value in fields]
     options = {option.lower() for option in members(value for name, value in fields if name == b"connection")}
-    dropped = (_HOP_BY_HOP | options - _END_TO_END) - keep
+    dropped = (HOP_BY_HOP | options - _END_TO_END) - keep
     return [field for field in fields if field[0] not in dropped]
 
 
