@@ -1,4 +1,4 @@
-"""What every test stands on: hypothesis profiles, and a check for leaks that a test asks for.
+"""What every test stands on: hypothesis profiles; a check for leaks and a Redis server for the test that asks for it.
 
 Decides: that tests are deterministic, unless GLASSCACHE_SOAK=1 asks for new examples and more of them.
 Never: does anything around a test that did not ask for it.
@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.support.leaks import leak_check
+
+if TYPE_CHECKING:
+    from tests.support.redis_process import RedisProcess
 
 # A shell without job control starts what it puts into the background with SIGINT ignored, and every process under it
 # would stay deaf to the Ctrl-C of our tests.
@@ -33,3 +37,12 @@ def no_leaks() -> Iterator[None]:
     """
     with leak_check():
         yield
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A server of Redis, for a module whose tests need nothing else of it."""
+    from tests.support.redis_process import RedisProcess  # noqa: PLC0415 - other tests run where there is no redis-py
+
+    with RedisProcess(tmp_path_factory.mktemp("redis")) as process:
+        yield process

@@ -61,6 +61,16 @@ class Fleet:
         return sum(sum(site.loads.values()) for site in self.sites)
 
 
+def failing(*, after: float = 0) -> Callable[[Load], Awaitable[None]]:
+    """An origin that fails after so many seconds."""
+
+    async def origin(load: Load) -> None:
+        await asyncio.sleep(after)
+        raise ValueError("no")
+
+    return origin
+
+
 def fleet(count: int, scenario: Callable[..., Awaitable[None]], **options: Any) -> None:
     """Run the scenario with a fleet that is in step."""
 
@@ -140,7 +150,7 @@ def test_nobody_asks_more_than_once_a_second_while_it_waits() -> None:
 
 def test_a_load_that_fails_is_taken_over_by_who_waited() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
-        one.origin = failing
+        one.origin = failing(after=2)
         first = machines.world.spawn(one.request())
         await asyncio.sleep(0.5)
         second = await two.request()
@@ -150,25 +160,17 @@ def test_a_load_that_fails_is_taken_over_by_who_waited() -> None:
         assert acquired(two) == ["contended"]
         assert [wait.outcome for wait in waits(two)] == ["acquired"]
 
-    async def failing(load: Load) -> None:
-        await asyncio.sleep(2)
-        raise ValueError("no")
-
     fleet(2, scenario)
 
 
 def test_after_two_machines_that_failed_a_third_loads_without_a_lease_and_stores_nothing() -> None:
     async def scenario(machines: Fleet, *sites: Site) -> None:
         for site in sites[:3]:
-            site.origin = failing
+            site.origin = failing(after=1)
         asked = [machines.world.spawn(site.request()) for site in sites]
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(result).__name__ for result in results] == ["ValueError"] * 3 + ["Answer"]
         assert acquired(sites[3])[-1] in ("timeout", "contended")
-
-    async def failing(load: Load) -> None:
-        await asyncio.sleep(1)
-        raise ValueError("no")
 
     fleet(4, scenario)
 
@@ -715,10 +717,7 @@ def test_a_doubted_answer_that_may_only_stand_in_does_so_when_the_load_fails() -
         machines.server.backplanes["m0"].cut()
         await asyncio.sleep(5)
 
-        async def failing(load: Load) -> None:
-            raise ValueError("no")
-
-        one.origin = failing
+        one.origin = failing()
         found = await one.request()
         assert (found.result, found.detail) == ("stale", "error")
 
@@ -749,10 +748,7 @@ def test_a_stand_in_whose_markers_cannot_be_read_does_not_stand_in() -> None:
         machines.server.backplanes["m0"].cut()
         machines.server.fail("read")
 
-        async def failing(load: Load) -> None:
-            raise ValueError("no")
-
-        one.origin = failing
+        one.origin = failing()
         with pytest.raises(ValueError, match="no"):
             await one.request()
 
@@ -779,10 +775,7 @@ def test_a_stale_answer_that_was_told_invalid_does_not_stand_in() -> None:
         await asyncio.sleep(1001)
         await one.engine.invalidate(tag="tag:k")
 
-        async def failing(load: Load) -> None:
-            raise ValueError("no")
-
-        one.origin = failing
+        one.origin = failing()
         with pytest.raises(ValueError, match="no"):
             await one.request()
 

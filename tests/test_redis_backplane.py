@@ -26,12 +26,6 @@ _prefixes = count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    with RedisProcess(tmp_path_factory.mktemp("redis")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     """A cluster of one node, which serves all slots."""
     with RedisProcess(tmp_path_factory.mktemp("cluster"), *cluster_options()) as process:

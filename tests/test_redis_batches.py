@@ -29,12 +29,6 @@ KEEP = Script("return redis.call('SET', KEYS[1], ARGV[1])")
 FUSSY = Script("if ARGV[1] == 'bad' then return redis.error_reply('ERR it is bad') end return ARGV[1]")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    with RedisProcess(tmp_path_factory.mktemp("redis")) as process:
-        yield process
-
-
 @pytest.fixture
 def halves(tmp_path: Path) -> Iterator[tuple[RedisProcess, RedisProcess]]:
     """A cluster of two nodes, each with half of the slots."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -24,12 +23,6 @@ BLOBS = 5_000  # plain, and as many encrypted
 SECRET = "an old secret that is for tests only"
 BODY = b"knowledge " * 500
 PICKLE = b"\x80\x04\x95(\x00\x00\x00\x00\x00\x00\x00]\x94(K\x01C\x1eknowledge knowledge knowledge \x94e."
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    with RedisProcess(tmp_path_factory.mktemp("redis")) as process:
-        yield process
 
 
 def key_of(number: int) -> Key:

@@ -6,12 +6,10 @@ SDK -> OpenMetrics -> Prometheus. They end with the check.
 
 from __future__ import annotations
 
-import os
 import sysconfig
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import yaml
@@ -21,6 +19,7 @@ from tests.dashboards.check.programs import Programs
 from tests.support.otlp import Receiver, http_receiver
 from tests.support.redis_process import ADMIN, RedisProcess
 from tests.telemetry.processes import Process, free_port, running
+from tests.telemetry.rotel import rotel
 
 JOB = "knowledge"
 REDIS_JOB = "redis"
@@ -149,21 +148,14 @@ def _job(job: str, ports: Sequence[int]) -> dict[str, object]:
     }
 
 
-@contextmanager
-def _collector(folder: Path, spans: Receiver, victoria: str) -> Iterator[dict[str, str]]:
+def _collector(folder: Path, spans: Receiver, victoria: str) -> AbstractContextManager[dict[str, str]]:
     """rotel; its endpoint for each protocol."""
-    libraries = [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH")]
-    with as_file(files("rotel") / "rotel-agent") as agent, free_port() as grpc, free_port() as http:
-        settings = {
-            "ROTEL_OTLP_GRPC_ENDPOINT": f"127.0.0.1:{grpc}",
-            "ROTEL_OTLP_HTTP_ENDPOINT": f"127.0.0.1:{http}",
-            "ROTEL_BATCH_TIMEOUT": "100ms",
-            "ROTEL_EXPORTER": "otlp",
-            "ROTEL_OTLP_EXPORTER_PROTOCOL": "http",
-            "ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT": f"{victoria}/opentelemetry/v1/metrics",
-            "ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT": f"{spans.endpoint}/v1/traces",
-            "ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT": f"{spans.endpoint}/v1/logs",
-            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),  # it is linked with libpython
-        }
-        with running([str(agent), "start"], grpc, folder, settings):
-            yield {"grpc": f"http://127.0.0.1:{grpc}", "http/protobuf": f"http://127.0.0.1:{http}"}
+    settings = {
+        "ROTEL_BATCH_TIMEOUT": "100ms",
+        "ROTEL_EXPORTER": "otlp",
+        "ROTEL_OTLP_EXPORTER_PROTOCOL": "http",
+        "ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT": f"{victoria}/opentelemetry/v1/metrics",
+        "ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT": f"{spans.endpoint}/v1/traces",
+        "ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT": f"{spans.endpoint}/v1/logs",
+    }
+    return rotel(folder, settings)
