@@ -7,75 +7,24 @@ lookup.
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Iterable
-from random import Random
-
 from glasscache._ask import Answer, Ask
-from glasscache._entry import Entry, Key
-from glasscache._events import (
-    Acquired,
-    Counters,
-    Result,
-    ServedStale,
-    Source,
-    StaleReason,
-    TierGauge,
-)
+from glasscache._entry import Entry
+from glasscache._events import Acquired, Result, ServedStale, StaleReason
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
 from glasscache._run import Run, forbid_recursion, loading
-from glasscache._state import State
 from glasscache._stream import Reader, ReaderGone, Sight, copy_of
-from glasscache._tally import Tally
-from glasscache._wait import Commons
+from glasscache._upkeep import Upkeep
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
-from glasscache.interfaces import Backplane, Clock, LeaseStore, NearStore, Telemetry
-from glasscache.policy import Detail, Limits, Verdict
+from glasscache.policy import Verdict
 
 __all__ = ["Answer", "Engine"]
 
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 
 
-class Engine:
+class Engine(Upkeep):
     """One cache's requests."""
-
-    def __init__(
-        self,
-        near: NearStore,
-        far: LeaseStore,
-        backplane: Backplane,
-        *,
-        limits: Limits,
-        clock: Clock,
-        telemetry: Telemetry,
-        random: Random,
-        has_far: bool,
-        is_shared: bool,
-        near_max_ttl: float = math.inf,
-        detail: Detail | None = None,
-    ) -> None:
-        self.commons: Commons = Commons(limits, clock, telemetry)
-        self.near = near
-        self.clock = clock
-        self.telemetry = telemetry
-        self._random = random
-        self._state = State(
-            near,
-            far,
-            backplane,
-            self.commons,
-            random,
-            has_far=has_far,
-            is_shared=is_shared,
-            near_max_ttl=near_max_ttl,
-        )
-        self.flights: dict[Key, Flight] = self._state.flights
-        self._slots = self._state.slots
-        self.tally: Tally = Tally(near, clock, telemetry, detail or Detail())
-        self.counters: Counters = self.tally.counters
 
     # --- a request --------------------------------------------------------------------------------------------------
 
@@ -140,21 +89,6 @@ class Engine:
         answer = Answer(result="hit", tier=self.near.name, entry=entry)
         self.tally.answered(ask, answer, begun)
         return answer
-
-    @property
-    def number(self) -> int:
-        """Of the last invalidation that is known."""
-        return self._state.coherence.markers.number
-
-    def keep(self, key: Key, asked: Key, entry: Entry) -> None:
-        """Keep near what no flight has brought, unless it was told invalid meanwhile, or machines share a tier."""
-        if not self._state.is_shared and entry.number >= self._state.coherence.dead_below(entry, asked):
-            self._state.keep_near(key, entry)
-
-    def renew(self, key: Key, old: Entry, new: Entry) -> None:
-        """Keep `new` near in place of `old`, unless that has left, or machines share a tier (which has its own)."""
-        if self.near.peek(key) is old and not self._state.is_shared:
-            self._state.keep_near(key, new)
 
     def _judge(self, ask: Ask, entry: Entry, tier: str) -> Answer | None:
         now = self.clock.now()
@@ -332,47 +266,3 @@ class Engine:
         state = self._state
         if ask.at not in self.flights and state.has_room(None) and ask.gate.paused_until <= self.clock.now():
             Run(state, ask, "refresh", fresh_for=fresh_for)
-
-    # --- what others read -------------------------------------------------------------------------------------------
-
-    @property
-    def waiters(self) -> int:
-        """Requests that wait for another request's load, now."""
-        return self.commons.waiters
-
-    @property
-    def holders(self) -> int:
-        """Loads under way, now."""
-        return len(self._state.running)
-
-    def under_way(self, most: int) -> list[Flight]:
-        """Loads under way, now: at most so many, those with most readers first."""
-        return heapq.nlargest(most, self._state.running, key=lambda flight: len(flight.readers))
-
-    @property
-    def abroad(self) -> tuple[int, int] | None:
-        """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
-        return (self.commons.abroad, self._state.leases) if self._state.is_shared else None
-
-    @property
-    def epoch(self) -> int:
-        """The number of the last invalidation of everything; 0 before the first."""
-        return self._state.coherence.markers.everything
-
-    def gauges(self) -> Iterable[TierGauge]:
-        """How full the near tier is."""
-        return (self.near.gauge(),)
-
-    async def invalidate(
-        self, *, key: Key | None = None, tag: str | None = None, everything: bool = False, source: Source = "api"
-    ) -> int:
-        """Remove on demand; how many entries left this machine's memory. Loads under way are not stored."""
-        return await self._state.invalidate(key, tag, everything, source)
-
-    async def drain(self) -> None:
-        """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
-        await self._state.drain()
-
-    async def aclose(self) -> None:
-        """Drain, then close the stores."""
-        await self._state.aclose()
