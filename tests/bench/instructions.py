@@ -29,9 +29,10 @@ from rich.table import Table
 
 from glasscache import Cache, MemoryStore
 from glasscache._null import NullTelemetry
+from glasscache.asgi import CacheMiddleware
 from tests.bench import cases
 from tests.bench.cases import RAW, RAW_POST
-from tests.bench.measure import Case
+from tests.bench.measure import Case, Work
 from tests.bench.peers import ROOT
 from tests.bench.traffic import get, one_by_one, post, question, raw, raw_reading
 
@@ -66,13 +67,25 @@ def still_cache() -> Cache:
 
 
 def counted() -> Sequence[Case]:
-    """What is counted: raw apps, hits, a miss."""
+    """What is counted: raw apps, hits, misses, crowds of which all but one follow."""
     limits = [
         Case(name=RAW, prepare=one_by_one(raw, get())),
         Case(name=RAW_POST, prepare=one_by_one(raw_reading, post(question(211)))),
     ]
     hits = [line.case for line in cases.hits(still_cache)]
-    return [*limits, *hits, *[line.case for line in cases.in_code(still_cache)], cases.missing("miss", still_cache())]
+    told = Cache(MemoryStore(), clock=StillClock())
+    misses = [
+        cases.missing("miss", still_cache()),
+        cases.missing("miss, OpenTelemetry API only", told),
+        cases.crowd("follower", CacheMiddleware(raw, cache=still_cache(), rules=cases.rules())),
+        cases.crowd("follower, OpenTelemetry API only", CacheMiddleware(raw, cache=told, rules=cases.rules())),
+    ]
+    return [*limits, *hits, *[line.case for line in cases.in_code(still_cache)], *misses]
+
+
+async def done(work: Work) -> None:
+    """Do it inside of the loop, where a gathering has to begin."""
+    await work()
 
 
 def child(names: Path) -> None:
@@ -82,11 +95,11 @@ def child(names: Path) -> None:
         if case.verify is not None:
             loop.run_until_complete(case.verify())
         for _ in range(2):  # until the interpreter has adapted its code to what it meets
-            loop.run_until_complete(case.prepare(_COUNT)())
+            loop.run_until_complete(done(case.prepare(_COUNT)))
         work = case.prepare(_COUNT)
         gc.collect()
         gc.disable()
-        dir(Counted(lambda work=work: loop.run_until_complete(work())))  # type: ignore[misc]
+        dir(Counted(lambda work=work: loop.run_until_complete(done(work))))  # type: ignore[misc]
         gc.enable()
     loop.close()
     names.write_text(json.dumps([case.name for case in all_of_them]))
