@@ -26,6 +26,7 @@ from agent_orchestrator import (
     run_glass,
     run_locked,
 )
+from tests.support.patience import PATIENCE
 from tests.support.seeded_loop import World, run_seed
 
 EXAMPLE = Path(agent_orchestrator.__file__)
@@ -100,7 +101,7 @@ def test_started_by_hand_it_fits_80_columns_and_shows_the_measured_difference() 
         env=env,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=2 * PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,8 @@ from glasscache.errors import ConfigurationError
 from glasscache_exporters._config_file import from_file
 from tests.support.otel_rig import in_a_process_of_its_own
 from tests.support.otlp import http_receiver
-from tests.telemetry.processes import PATIENCE, Process, client_of, site
+from tests.support.patience import PATIENCE
+from tests.telemetry.processes import Process, client_of, site
 
 PAGE = Path(__file__).parents[1] / "docs" / "exporters.md"
 

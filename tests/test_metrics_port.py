@@ -15,9 +15,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from glasscache.errors import ConfigurationError
 from glasscache_exporters import MetricsServer, _port, serve_metrics
 from tests.support.otel_rig import in_a_process_of_its_own
-from tests.telemetry.processes import free_ports
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_ports
 
-PATIENCE = 20.0
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 

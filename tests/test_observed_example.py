@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.telemetry.processes import ROOT, Process, client_of, free_port, running
+from tests.support.ports import free_port
+from tests.telemetry.processes import ROOT, Process, client_of, running
 
 COMMAND = [sys.executable, "-m", "uvicorn", "observed:app", "--log-level", "warning", "--port"]
 

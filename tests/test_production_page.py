@@ -14,7 +14,9 @@ import pytest
 from glasscache import Cache, RedisStore
 from glasscache.settings import VARIABLES, Settings
 from glasscache.stats import stats
-from tests.support.redis_process import free_port, least, server_binary
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.support.redis_process import UNHURRIED, least, server_binary
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -36,14 +38,19 @@ def environment(block: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A server with the lines of the page, on IPv4 and IPv6."""
-    folder, port = tmp_path_factory.mktemp("production"), free_port()
+    folder = tmp_path_factory.mktemp("production")
     (lines,) = blocks("conf")
     (folder / "conf").write_text(lines)
-    command = [server_binary(), str(folder / "conf"), "--bind", "127.0.0.1", "-::1", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
+    with free_port() as port, (folder / "log").open("wb") as log:
+        command = [server_binary(), str(folder / "conf"), "--bind", "127.0.0.1", "-::1", "--port", str(port)]
         process = subprocess.Popen([*command, "--dir", str(folder)], stdout=log, stderr=log)
+        yield from served(port, process, folder)
+
+
+def served(port: int, process: subprocess.Popen[bytes], folder: Path) -> Iterator[int]:
+    """Its port, when it is ready."""
     try:
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + PATIENCE
         while b"Ready to accept connections" not in (folder / "log").read_bytes():
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, (folder / "log").read_text()
@@ -58,7 +65,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def test_the_first_set_of_variables_and_the_server_of_the_page_are_two_machines_that_load_once(
     port: int, host: str
 ) -> None:
-    variables = environment(blocks("sh")[0])
+    variables = environment(blocks("sh")[0]) | UNHURRIED
     variables["REDIS_URL"] = variables["REDIS_URL"].replace("redis.example:6379", f"{host}:{port}")
 
     async def scenario() -> None:
@@ -72,7 +79,7 @@ def test_the_first_set_of_variables_and_the_server_of_the_page_are_two_machines_
         machines = [Settings.from_env(variables).cache() for _ in range(2)]
         try:
             for machine in machines:
-                async with asyncio.timeout(20.0):
+                async with asyncio.timeout(PATIENCE):
                     while not machine.engine._state.coherence.in_step:
                         await machine.get_or_load("first", load)
                         await asyncio.sleep(0.01)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from glasscache.stores._redis_scripts import Script, send
 from glasscache.stores.redis import RedisStore
 from tests.support.chaos_proxy import ChaosProxy, Faults
 from tests.support.redis_process import RedisProcess, cluster_options
+from tests.support.redis_sets import move_slots, two_nodes
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -32,15 +32,8 @@ FUSSY = Script("if ARGV[1] == 'bad' then return redis.error_reply('ERR it is bad
 @pytest.fixture
 def halves(tmp_path: Path) -> Iterator[tuple[RedisProcess, RedisProcess]]:
     """A cluster of two nodes, each with half of the slots."""
-    with ExitStack() as stack:
-        one, two = (stack.enter_context(RedisProcess(tmp_path, *cluster_options())) for _ in range(2))
-        one.do("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
-        two.do("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
-        one.do("CLUSTER", "MEET", "127.0.0.1", two.port, two.do("CONFIG", "GET", "cluster-port")[1])
-        for node in (one, two):
-            node.until(lambda node=node: len(node.do("CLUSTER", "SLOTS")) == 2)  # type: ignore[misc]
-            node.until_cluster_ok()
-        yield one, two
+    with two_nodes(tmp_path, first=8192) as nodes:
+        yield nodes
 
 
 def clients(url: str, timeout: float = 10.0) -> Clients:
@@ -288,8 +281,7 @@ def test_a_slot_that_moves_is_followed(halves: tuple[RedisProcess, RedisProcess]
         assert await answers(batches, ECHO, 64) == [b"%d" % number for number in range(64)]
         slot = one.do("CLUSTER", "KEYSLOT", "key 1")
         giver, taker = (one, two) if slot < 8192 else (two, one)
-        for node in (taker, giver):
-            node.do("CLUSTER", "SETSLOT", slot, "NODE", taker.do("CLUSTER", "MYID"))
+        move_slots((slot,), taker, giver)
         assert await answers(batches, ECHO, 64) == [b"%d" % number for number in range(64)]
         await batches.aclose(1.0)
         await who.aclose()

@@ -16,11 +16,11 @@ from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster
 from redis.asyncio.client import PubSub
 
 from glasscache.stores._redis_channel import Subscription
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess, client_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-_PATIENCE = 20.0
 _QUICK = 0.05  # seconds between signs of life, where silence is what is tested
 
 
@@ -58,7 +58,7 @@ class Told:
         self._events.put_nowait(event)
 
     async def next(self) -> object:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             return await self._events.get()
 
     @property
@@ -253,7 +253,7 @@ def test_a_server_that_is_not_there_yet_is_waited_for(server: RedisProcess) -> N
 
         sub = subscription(pubsub, told)
         sub.start()
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             for _ in range(4):
                 await tries.acquire()
         assert told.nothing_more, "what was never restored cannot be lost"
@@ -277,7 +277,7 @@ def test_who_may_not_subscribe_goes_on_trying_until_it_may(server: RedisProcess)
 
         sub = subscription(pubsub, told)
         sub.start()
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             for _ in range(3):
                 await refused.acquire()
         assert told.nothing_more
@@ -382,7 +382,7 @@ def test_a_quiet_server_that_gives_signs_of_life_is_not_lost() -> None:
         async with scripted_server(answer) as client:
             sub = subscription(client.pubsub, told, ping_every=_QUICK)
             sub.start()
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 for _ in range(4):
                     await pings.acquire()
             assert await told.next() == "restored"
@@ -404,7 +404,7 @@ def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
             sub = subscription(client.pubsub, Told(), ping_every=1000.0)
             sub.start()
             await asked.wait()
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 await sub.aclose()
 
     asyncio.run(scenario())
@@ -430,7 +430,7 @@ def test_closing_ends_it_though_what_sends_swallows_the_cancellation(shared: Red
         told = Told()
         sub = subscription(client.pubsub, told, ping_every=_QUICK)
         sub.start()
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await asking.wait()
             await sub.aclose()
         assert [await told.next(), await told.next()] == ["restored", "lost"]

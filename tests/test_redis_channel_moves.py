@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_channel import Subscription
-from tests.support.redis_process import RedisProcess, client_options, cluster_options, sentinel_options
+from tests.support.redis_process import RedisProcess, client_options, sentinel_options
+from tests.support.redis_sets import move_slots, two_nodes
 from tests.test_redis_channel import Told, subscription
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -31,24 +32,13 @@ class Cluster(NamedTuple):
 
     def move(self, channel: bytes, giver: RedisProcess | None, taker: RedisProcess) -> None:
         """Give the channel's slot away; without a giver it is taken from a node that is dead."""
-        slot, owner = taker.do("CLUSTER", "KEYSLOT", channel), taker.do("CLUSTER", "MYID")
-        for node in (taker, giver):
-            if node is not None:
-                node.do("CLUSTER", "SETSLOT", slot, "NODE", owner)
+        move_slots((taker.do("CLUSTER", "KEYSLOT", channel),), taker, giver)
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with ExitStack() as stack:
-        one, two = (stack.enter_context(RedisProcess(tmp_path, *cluster_options())) for _ in range(2))
-        one.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        bus_port = two.do("CONFIG", "GET", "cluster-port")[1]
-        one.do("CLUSTER", "MEET", "127.0.0.1", two.port, bus_port)
-        for node in (one, two):
-            node.until_cluster_ok()
-        two.until(lambda: two.do("CLUSTER", "SLOTS") != [])
-        one.until(lambda: two.do("CLUSTER", "MYID") in one.do("CLUSTER", "NODES"))
-        yield Cluster(one, two)
+    with two_nodes(tmp_path) as nodes:
+        yield Cluster(*nodes)
 
 
 async def assert_heard(told: Told, client: RedisCluster, command: str = "SPUBLISH") -> None:

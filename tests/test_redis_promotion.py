@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache.stats import stats
 from tests.support.chaos_proxy import ChaosProxy
-from tests.support.redis_process import ADMIN, RedisProcess, cluster_options
+from tests.support.patience import PATIENCE
+from tests.support.redis_process import RedisProcess
+from tests.support.redis_sets import move_slots, two_nodes
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -27,12 +28,12 @@ async def load() -> str:
 async def promoted(first: RedisProcess, second: RedisProcess, after: Callable[[Cache], Awaitable[None]]) -> None:
     """A cache whose server's name comes to mean another one, and then `after`."""
     async with ChaosProxy(first.port) as name:
-        store = RedisStore.from_url(f"redis://127.0.0.1:{name.port}", timeout=2.0, connect_timeout=2.0)
-        cache = Cache(TieredStore([MemoryStore(), store]), limits=Limits(far_timeout=2.0), key_secret=SECRET)
+        store = RedisStore.from_url(f"redis://127.0.0.1:{name.port}", timeout=10.0, connect_timeout=10.0)
+        cache = Cache(TieredStore([MemoryStore(), store]), limits=Limits(far_timeout=10.0), key_secret=SECRET)
         await asyncio.gather(*(cache.get_or_load(f"before {number}", load) for number in range(200)))
         await asyncio.to_thread(first.do, "REPLICAOF", "127.0.0.1", second.port)
         name.leads_to(second.port)  # who is connected already stays with the first
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(PATIENCE):
             await after(cache)
         await cache.aclose()
 
@@ -65,9 +66,10 @@ class Pair:
     def __init__(self, port: int) -> None:
         self.loads: Counter[str] = Counter()
         stores = [
-            RedisStore.from_url(f"redis+cluster://127.0.0.1:{port}", timeout=2.0, connect_timeout=2.0) for _ in range(2)
+            RedisStore.from_url(f"redis+cluster://127.0.0.1:{port}", timeout=10.0, connect_timeout=10.0)
+            for _ in range(2)
         ]
-        limits = Limits(far_timeout=2.0)
+        limits = Limits(far_timeout=10.0)
         self.caches = [Cache(TieredStore([MemoryStore(), store]), limits=limits, key_secret=SECRET) for store in stores]
 
     async def ask(self, question: str) -> set[str]:
@@ -94,17 +96,8 @@ class Pair:
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[tuple[RedisProcess, RedisProcess]]:
     """A cluster of two; the first serves all slots."""
-    with (
-        RedisProcess(tmp_path, *cluster_options(), STAYS) as one,
-        RedisProcess(tmp_path, *cluster_options(), STAYS) as two,
-    ):
-        one.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        one.do("CLUSTER", "MEET", "127.0.0.1", two.port, int(two.do("CONFIG", "GET", "cluster-port")[1]))
-        for node in (one, two):
-            node.until_cluster_ok()
-        two.until(lambda: two.do("CLUSTER", "SLOTS") != [])
-        one.until(lambda: two.do("CLUSTER", "MYID") in one.do("CLUSTER", "NODES"))
-        yield one, two
+    with two_nodes(tmp_path, STAYS) as made:
+        yield made
 
 
 def test_a_cluster_whose_slots_have_all_moved_is_followed_by_every_operation(
@@ -112,7 +105,7 @@ def test_a_cluster_whose_slots_have_all_moved_is_followed_by_every_operation(
 ) -> None:
     async def scenario() -> None:
         pair = Pair(nodes[0].port)
-        async with asyncio.timeout(30.0):
+        async with asyncio.timeout(PATIENCE):
             await pair.until_well()
             (old,) = await pair.ask("kept")
             await asyncio.to_thread(move_all, *nodes)
@@ -137,10 +130,5 @@ STAYS = "cluster-allow-replica-migration no"
 
 def move_all(giver: RedisProcess, taker: RedisProcess) -> None:
     """Every slot, with nothing that was in it."""
-    owner = taker.do("CLUSTER", "MYID")
     giver.do("FLUSHALL")
-    for node in (taker, giver):
-        with redis.Redis(port=node.port, **ADMIN) as admin, admin.pipeline(transaction=False) as pipeline:
-            for slot in range(16384):
-                pipeline.execute_command("CLUSTER", "SETSLOT", slot, "NODE", owner)
-            pipeline.execute()
+    move_slots(range(16384), taker, giver)

@@ -21,7 +21,8 @@ from random import Random
 from tests.bench import debian, peers
 from tests.bench.measure import Timings
 from tests.bench.peers import ROOT
-from tests.support.redis_process import RedisProcess, free_port
+from tests.support.ports import free_port
+from tests.support.redis_process import RedisProcess
 
 RAW = "raw ASGI constant"
 HIT = "GET hit, OpenTelemetry API only"
@@ -89,9 +90,8 @@ def _varnish(program: str, folder: Path, origin: int) -> Command:
 @contextmanager
 def running(command: Command, env: dict[str, str] | None = None) -> Iterator[tuple[int, int]]:
     """A server that answers: its port and its process id."""
-    port = free_port()
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command(port), cwd=ROOT, env=env, stdout=quiet, stderr=quiet) as process:
+    with free_port() as port, subprocess.Popen(command(port), cwd=ROOT, env=env, stdout=quiet, stderr=quiet) as process:
         try:
             deadline = time.monotonic() + _PATIENCE
             while not _answers(port):

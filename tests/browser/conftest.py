@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 from tests.browser import parts
-from tests.telemetry.processes import PATIENCE, Process, free_port, running
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.telemetry.processes import Process, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page

@@ -13,7 +13,8 @@ import httpx
 from playwright.sync_api import expect
 
 from tests.browser.conftest import LIVE, TOKEN, Service, serve, tab
-from tests.telemetry.processes import PATIENCE, free_port
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import LIVE, TOKEN, Service, Watched, tab
 from tests.browser.parts import SHOTS
-from tests.telemetry.processes import PATIENCE
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import parts
 from tests.browser.conftest import serve, tab
-from tests.telemetry.processes import free_port
+from tests.support.ports import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECONDS = 125.0

@@ -18,7 +18,8 @@ from glasscache.keys import Keyring
 from glasscache.settings import Settings
 from tests.asgi.site import Origin
 from tests.support.asgi import Client
-from tests.support.redis_process import RedisProcess
+from tests.support.patience import PATIENCE
+from tests.support.redis_process import UNHURRIED, RedisProcess
 from tests.support.servers import live_server
 
 SECRET = "a secret for the tests, long enough"
@@ -37,6 +38,8 @@ def shared(server: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("CACHE_TYPE", "hybrid")
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{server.port}")
     monkeypatch.setenv("GLASSCACHE_KEY", SECRET)
+    for name, value in UNHURRIED.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_help_names_every_command() -> None:
@@ -190,7 +193,7 @@ def test_invalidate_reaches_a_running_machine(words: tuple[str, ...], capsys: py
             before = await ask()
             assert await ask() == before
             assert await asyncio.to_thread(main, ["invalidate", *given]) == 0
-            async with asyncio.timeout(20):  # told through Redis: it comes when it comes
+            async with asyncio.timeout(PATIENCE):  # told through Redis: it comes when it comes
                 while await ask() == before:  # noqa: ASYNC110 - another process tells nobody here
                     await asyncio.sleep(0.001)
         finally:
@@ -224,4 +227,4 @@ def test_an_interrupt_and_a_reader_who_left_are_told_by_the_exit_status(monkeypa
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(60) == 141
+        assert process.wait(PATIENCE) == 141

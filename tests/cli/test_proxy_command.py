@@ -18,6 +18,7 @@ import pytest
 
 from glasscache.cli import main
 from tests.asgi.site import Origin
+from tests.support.patience import PATIENCE
 from tests.support.servers import live_server
 
 
@@ -34,13 +35,13 @@ def proxy(*words: str, **environment: str) -> Iterator[str]:
             assert found, said
             yield found[1]
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
 
 
 def get(url: str) -> tuple[Message, bytes]:
-    with urllib.request.urlopen(url, timeout=30) as response:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as response:
         return response.headers, response.read()
 
 

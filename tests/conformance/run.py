@@ -16,7 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.conformance import report
-from tests.conformance.suite import Suite, SuiteError, free_port, results_in, running
+from tests.conformance.suite import Suite, SuiteError, results_in, running
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "conformance"
@@ -43,11 +44,10 @@ def _arguments() -> argparse.Namespace:
 
 def _run(suite: Suite, options: argparse.Namespace, folder: Path) -> list[Path]:
     """Run the suite as often as asked; where the results are."""
-    origin, port = free_port(), free_port()
-    filled = {"{upstream}": f"http://127.0.0.1:{origin}", "{port}": str(port)}
-    command = [_filled(word, filled) for word in shlex.split(options.proxy)]
     files = []
-    with ExitStack() as stack:
+    with free_port() as origin, free_port() as port, ExitStack() as stack:
+        filled = {"{upstream}": f"http://127.0.0.1:{origin}", "{port}": str(port)}
+        command = [_filled(word, filled) for word in shlex.split(options.proxy)]
         stack.enter_context(suite.origin(origin, folder / "origin.log"))
         env = os.environ | _ENVIRONMENT
         stack.enter_context(running("the cache", command, port, BUILD / "proxy.log", cwd=ROOT, env=env))

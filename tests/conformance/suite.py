@@ -119,12 +119,6 @@ def results_in(output: str) -> dict[str, Any]:
     raise SuiteError(f"the suite's client printed no results:\n{output[-2000:]}")
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @contextmanager
 def running(
     what: str, command: Sequence[str], port: int, log: Path, **options: Any

@@ -20,8 +20,10 @@ from glasscache.settings import Settings
 from glasscache_dashboards import DASHBOARDS, alert_rules
 from tests.dashboards import model
 from tests.support.otlp import Receiver, grpc_receiver
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.redis_process import RedisProcess
-from tests.telemetry.processes import PATIENCE, ROOT, client_of, free_port, running
+from tests.telemetry.processes import ROOT, client_of, running
 
 FILE = ROOT / "dashboards" / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.frameworks.origin import DESK
-from tests.live.rig import PATIENCE, Got, ask
+from tests.live.rig import Got, ask
+from tests.support.patience import PATIENCE
 from tests.support.servers import CutOff, LiveServer, RawConnection
 
 MISS = "glasscache; fwd=uri-miss; stored"

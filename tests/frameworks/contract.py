@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from tests.frameworks.cell import MISS, Cell, Check, assert_hit, read
 from tests.frameworks.layers import MOUNT, ORIGINS
 from tests.frameworks.origin import ENDLESS, EVENTS, PAGE, TEAPOT
-from tests.live.rig import PATIENCE
+from tests.support.patience import PATIENCE
 from tests.support.servers import RawConnection
 
 COLLAPSED = "glasscache; fwd=uri-miss; collapsed"

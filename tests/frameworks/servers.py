@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import STDOUT, Process
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import IO
 
 from tests.frameworks.origin import TOLD
-from tests.live.rig import PATIENCE
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.servers import RawConnection
 
 ROOT = Path(__file__).parents[2]
-START = 60.0  # seconds until a start has failed: two cores may be busy with importing
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ async def serving(server: Server, app: str, folder: Path, told: Path) -> AsyncIt
 
     `folder`: where its output goes. `told`: where the app tells what happened.
     """
-    with _reserved() as reservation, _output(folder, told) as output:
-        port: int = reservation.getsockname()[1]
+    with free_port() as port, _output(folder, told) as output:
         process = await asyncio.create_subprocess_exec(
             *server.command(app, port),
             cwd=ROOT,
@@ -108,16 +106,8 @@ def _environment(told: Path) -> Mapping[str, str]:
     return {**kept, TOLD: str(told), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def _reserved() -> socket.socket:
-    """A port that nobody else is given while this is open; a server that sets SO_REUSEADDR, as all do, may listen."""
-    reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reservation.bind(("127.0.0.1", 0))
-    return reservation
-
-
 async def _until_open(process: Process, port: int) -> None:
-    async with asyncio.timeout(START):
+    async with asyncio.timeout(PATIENCE):
         while process.returncode is None:
             with suppress(OSError):
                 async with RawConnection(port):

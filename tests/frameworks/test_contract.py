@@ -13,7 +13,7 @@ from tests.frameworks.cell import Cell, Check
 from tests.frameworks.contract import RUNNING, STOPPED
 from tests.frameworks.servers import SERVERS, Server, serving
 from tests.frameworks.table import EXEMPTIONS, FRAMEWORKS, Exemption, Framework, exempt
-from tests.live.rig import PATIENCE
+from tests.support.patience import PATIENCE
 from tests.support.servers import RawConnection
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

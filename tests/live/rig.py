@@ -21,9 +21,8 @@ from starlette.routing import Route
 from glasscache import Cache, Limits, MemoryStore
 from glasscache.asgi import CacheMiddleware, Rule
 from tests.support.asgi import Head
+from tests.support.patience import PATIENCE
 from tests.support.servers import LiveServer, RawConnection
-
-PATIENCE = 20.0  # seconds until a wait has failed; reached only by a test that fails
 
 
 class Stack(TypedDict):

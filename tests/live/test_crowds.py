@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from glasscache.asgi import CacheMiddleware, Rule, credential, json_body
-from tests.live.rig import PATIENCE, Signal, Stack, ask, eventually, make_cache
+from tests.live.rig import Signal, Stack, ask, eventually, make_cache
+from tests.support.patience import PATIENCE
 from tests.support.servers import LiveServer, RawConnection, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.telemetry.processes import PATIENCE, free_port, running
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.telemetry.processes import running
 
 COMMAND = [sys.executable, "-m", "uvicorn", "tests.browser.service:app", "--log-level", "warning"]
 

@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from glasscache import Cache
 from glasscache.asgi import CacheMiddleware, Rule
-from tests.live.rig import PATIENCE, Feed, Signal, ask, make_cache
+from tests.live.rig import Feed, Signal, ask, make_cache
+from tests.support.patience import PATIENCE
 from tests.support.servers import CutOff, LiveServer, RawConnection, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -18,8 +18,9 @@ from websockets.asyncio.client import connect
 
 from glasscache import Cache
 from glasscache.asgi import CacheMiddleware, Rule
-from tests.live.rig import PATIENCE, Signal, Stack, ask, eventually, make_cache
+from tests.live.rig import Signal, Stack, ask, eventually, make_cache
 from tests.support.asgi import ASGIApp, Message, Receive, Scope, Send
+from tests.support.patience import PATIENCE
 from tests.support.servers import LiveServer, RawConnection, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -10,8 +10,9 @@ import pytest
 
 from glasscache import Cache
 from glasscache.asgi import CacheMiddleware, Rule, json_body
-from tests.live.rig import PATIENCE, STACKS, Signal, Stack, ask, ask_on, got, make_cache
+from tests.live.rig import STACKS, Signal, Stack, ask, ask_on, got, make_cache
 from tests.support.asgi import ASGIApp, Message, Receive, Scope, Send
+from tests.support.patience import PATIENCE
 from tests.support.servers import LiveServer, RawConnection, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.redis_process import RedisProcess
+from tests.support.patience import PATIENCE
+from tests.support.redis_process import UNHURRIED, RedisProcess
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  # seconds
 SECRET = "a secret that all machines of this test share"
 
 
@@ -98,10 +98,7 @@ class Fleet:
             "CACHE_TYPE": "hybrid",
             "REDIS_URL": f"redis://127.0.0.1:{server.port}",
             "GLASSCACHE_KEY": SECRET,
-            # a busy test machine is no broken server
-            "GLASSCACHE_REDIS_TIMEOUT": "10",
-            "GLASSCACHE_REDIS_CONNECT_TIMEOUT": "10",
-            "GLASSCACHE_FAR_TIMEOUT": "10",
+            **UNHURRIED,
             **settings,
         }
         self.machines: list[Machine] = []

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import uvloop
 
-from tests.conformance.suite import free_port, running
+from tests.conformance.suite import running
+from tests.support.ports import free_port
 from tests.support.servers import CutOff, RawConnection
 
 SIZE = 4096
@@ -167,7 +168,7 @@ def run(seconds: int) -> int:
     """Measure, print, and tell whether all was right."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glasscache-load-")))
-        origin, port = free_port(), free_port()
+        origin, port = stack.enter_context(free_port()), stack.enter_context(free_port())
         command = [sys.executable, "-m", "tests.proxy.load", "--serve", str(origin)]
         stack.enter_context(running("the upstream", command, origin, folder / "origin.log"))
         command = [sys.executable, "-m", "glasscache.cli", "proxy", "--port", str(port)]

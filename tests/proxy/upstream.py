@@ -19,9 +19,9 @@ from glasscache import Cache, MemoryStore
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.proxy import Edge, ReverseProxy, Timeouts
 from glasscache.proxy.server import SETTINGS
+from tests.support.patience import PATIENCE
 from tests.support.servers import RawConnection, live_server
 
-PATIENCE = 20.0
 SECRET = "a secret for the tests, long enough"
 
 

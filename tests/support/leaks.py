@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-THREAD_GRACE = 2.0  # seconds in which a thread that was told to end must have ended
+THREAD_GRACE = 20.0  # seconds in which a thread that was told to end must have ended
 
 
 @contextmanager

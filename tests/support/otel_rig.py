@@ -37,6 +37,7 @@ from glasscache._events import (
 )
 from glasscache.otel import OtelTelemetry
 from glasscache.testing import ManualClock
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -195,7 +196,7 @@ def in_a_process_of_its_own(script: str) -> str:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

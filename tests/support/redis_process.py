@@ -14,10 +14,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,10 +29,19 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-_PATIENCE = 20.0  # seconds
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+
 _ACL = Path(__file__).resolve().parent.parent.parent / "docs" / "redis-acl.md"
 ADMIN: dict[str, Any] = {"username": "admin", "password": "admin"}
 """Of the tests themselves; what is tested runs as the default user."""
+
+UNHURRIED = {
+    "GLASSCACHE_REDIS_TIMEOUT": "10",
+    "GLASSCACHE_REDIS_CONNECT_TIMEOUT": "10",
+    "GLASSCACHE_FAR_TIMEOUT": "10",
+}
+"""Settings of caches that are not to give up a server soon: a busy test machine is no broken server."""
 
 SENTINEL = ("+hello", "+sentinel|masters")
 """What a Sentinel must allow its clients."""
@@ -54,15 +63,9 @@ def server_binary() -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def cluster_options() -> tuple[str, ...]:
     """Of a node that serves its slots whatever becomes of the others."""
-    # the default is the port + 10000, which may be none
-    return ("cluster-enabled yes", f"cluster-port {free_port()}", "cluster-require-full-coverage no")
+    return ("cluster-enabled yes", "cluster-require-full-coverage no")
 
 
 def sentinel_options(service: str, port: int, **options: int) -> list[str]:
@@ -74,7 +77,7 @@ def sentinel_options(service: str, port: int, **options: int) -> list[str]:
 
 
 class RedisProcess:
-    """One server on a port of 127.0.0.1, with nothing kept on disk."""
+    """One server on a port of 127.0.0.1 that is its own also while it is down, with nothing kept on disk."""
 
     def __init__(
         self,
@@ -84,10 +87,13 @@ class RedisProcess:
         binary: str | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
-        self.port = free_port()
+        self._options = options
+        self._ports = ExitStack()
+        self.port = self._ports.enter_context(free_port())
+        if self.is_cluster:  # the default is the port + 10000, which may be none
+            self._options += (f"cluster-port {self._ports.enter_context(free_port())}",)
         self._folder = folder / str(self.port)
         self._folder.mkdir()
-        self._options = options
         self._sentinel = sentinel
         self._binary = binary or server_binary()
         self._env = env
@@ -99,7 +105,11 @@ class RedisProcess:
         return "cluster-enabled yes" in self._options
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -107,7 +117,11 @@ class RedisProcess:
             if exc_info[0] is None and self._process is not None:
                 assert not self.refused(), f"docs/redis-acl.md lacks {self.refused()}"
         finally:
-            self.kill()
+            self._end()
+
+    def _end(self) -> None:
+        self.kill()
+        self._ports.close()
 
     def refused(self) -> list[str]:
         """What clients were not allowed to do."""
@@ -138,7 +152,7 @@ class RedisProcess:
 
     def until(self, wanted: Callable[[], bool]) -> None:
         """Wait until it is so: for what only a server knows, and tells nobody."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not wanted():
             assert self._process is not None
             assert self._process.poll() is None, (self._folder / "log").read_text()
@@ -151,7 +165,7 @@ class RedisProcess:
 
     def do(self, *command: str | bytes | int) -> Any:
         """Run one command on a connection of its own."""
-        options: dict[str, Any] = {"protocol": 2, "socket_timeout": _PATIENCE, "retry": Retry(NoBackoff(), 0), **ADMIN}
+        options: dict[str, Any] = {"protocol": 2, "socket_timeout": PATIENCE, "retry": Retry(NoBackoff(), 0), **ADMIN}
         with redis.Redis(port=self.port, **options) as client:
             client.response_callbacks.clear()  # as the server says it
             return client.execute_command(*command)
@@ -181,8 +195,8 @@ class RedisProcess:
 def client_options() -> dict[str, object]:
     return {
         "retry": AsyncRetry(NoBackoff(), 0),
-        "socket_timeout": 2.0,  # a busy test machine is no broken server
-        "socket_connect_timeout": 2.0,
+        "socket_timeout": 10.0,  # a busy test machine is no broken server
+        "socket_connect_timeout": 10.0,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "driver_info": None,
     }

@@ -1,16 +1,18 @@
-"""Servers that stand in for each other: Sentinel's primary and replica, and a cluster with a replica.
+"""Servers that stand in for each other: Sentinel's primary and replica, and clusters.
 
 Decides how they are wired, and when they are ready. Must never leave one of them running.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.redis_process import RedisProcess, cluster_options, sentinel_options
+import redis
+
+from tests.support.redis_process import ADMIN, RedisProcess, cluster_options, sentinel_options
 
 SERVICE = "knowledge"
 _FAST = 500
@@ -68,6 +70,44 @@ def _can_take_over(replicas: Sequence[Sequence[bytes]]) -> bool:
     return [replica[b"master-link-status"] for replica in told] == [b"ok"]
 
 
+@contextmanager
+def two_nodes(folder: Path, *options: str, first: int = 16384) -> Iterator[tuple[RedisProcess, RedisProcess]]:
+    """A cluster of two, who know each other; the first one serves so many slots, the second one the rest."""
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(RedisProcess(folder, *cluster_options(), *options)) for _ in range(2))
+        one.do("CLUSTER", "ADDSLOTSRANGE", 0, first - 1)
+        if first < 16384:
+            two.do("CLUSTER", "ADDSLOTSRANGE", first, 16383)
+        _meet(one, two)
+        for node in (one, two):
+            node.until_cluster_ok()
+            node.until(lambda node=node: len(node.do("CLUSTER", "SLOTS")) == 1 + (first < 16384))  # type: ignore[misc]
+        one.until(lambda: two.do("CLUSTER", "MYID") in one.do("CLUSTER", "NODES"))
+        yield one, two
+
+
+def _meet(first: RedisProcess, *others: RedisProcess) -> None:
+    """Each with an epoch of its own, or they would agree on one in the middle of a test."""
+    for number, node in enumerate((first, *others), start=1):
+        node.do("CLUSTER", "SET-CONFIG-EPOCH", number)
+    for node in others:
+        first.do("CLUSTER", "MEET", "127.0.0.1", node.port, int(node.do("CONFIG", "GET", "cluster-port")[1]))
+
+
+def move_slots(slots: Iterable[int], taker: RedisProcess, giver: RedisProcess | None) -> None:
+    """Give slots to another node, with nothing that was in them; without a giver they are taken from one that is dead.
+
+    The taker's epoch is the highest: until the giver is told as well, each claims the slots, and the higher one wins.
+    """
+    taker.do("CLUSTER", "BUMPEPOCH")
+    owner = taker.do("CLUSTER", "MYID")
+    for node in filter(None, (taker, giver)):
+        with redis.Redis(port=node.port, **ADMIN) as admin, admin.pipeline(transaction=False) as pipeline:
+            for slot in slots:
+                pipeline.execute_command("CLUSTER", "SETSLOT", slot, "NODE", owner)
+            pipeline.execute()
+
+
 @dataclass(frozen=True)
 class ClusterSet:
     """Three primaries, and a replica of the one that has the bus of `prefix` p."""
@@ -101,11 +141,7 @@ def cluster_set(folder: Path) -> Iterator[ClusterSet]:
         nodes = (first, *others)
         for node, (low, high) in zip(nodes, ((0, 5460), (5461, 10922), (10923, 16383)), strict=False):
             node.do("CLUSTER", "ADDSLOTSRANGE", low, high)
-        for number, node in enumerate(nodes, start=1):
-            node.do("CLUSTER", "SET-CONFIG-EPOCH", number)
-        for node in others:
-            bus = int(node.do("CONFIG", "GET", "cluster-port")[1])
-            first.do("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        _meet(first, *others)
         for node in nodes:
             node.until_cluster_ok()
             node.until(lambda node=node: node.do("CLUSTER", "NODES").count(b"connected") == 4)  # type: ignore[misc]

@@ -25,7 +25,6 @@ SETTINGS = {
     "GLASSCACHE_LEASE_SECONDS": "30",  # a busy test machine is no dead one
     "GLASSCACHE_COMPRESSION": "none",  # so that what is stored can be read
 }
-PATIENCE = 30.0
 
 
 def trace_of(number: int) -> str:

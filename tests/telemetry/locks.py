@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.machines.fleet import until
 from tests.support.otlp import Receiver
 from tests.support.otlp_model import Log, Span
-from tests.telemetry.cluster import PATIENCE, cluster, contend, release
+from tests.support.patience import PATIENCE
+from tests.telemetry.cluster import cluster, contend, release
 from tests.telemetry.walk import Walk, found, walk
 
 SLOW = 1.2  # seconds

@@ -16,17 +16,18 @@ import sys
 import sysconfig
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.telemetry import uvicorn_log
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  # seconds until a wait has failed: two cores may be busy with importing
 SITE = "tests.telemetry.site:app"
 UVICORN = f"uvicorn {SITE} --no-access-log --port {{port}} --log-config {{log}}"
 FAST = {"OTEL_METRIC_EXPORT_INTERVAL": "100", "OTEL_BSP_SCHEDULE_DELAY": "50"}
@@ -52,32 +53,6 @@ class Process:
         """Tell it to end, wait for that, return its exit status."""
         self.popen.send_signal(number)
         return self.popen.wait(PATIENCE)
-
-
-@contextmanager
-def free_port() -> Iterator[int]:
-    """A port that nobody else is given while the block runs; a server with SO_REUSEADDR, as all have, may listen."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as reservation:
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reservation.bind(("127.0.0.1", 0))
-        yield reservation.getsockname()[1]
-
-
-@contextmanager
-def free_ports(count: int) -> Iterator[int]:
-    """The first of so many ports side by side that nobody else listens on."""
-    for _ in range(1_000):
-        with free_port() as first, ExitStack() as stack:
-            try:
-                for port in range(first + 1, first + count):
-                    reservation = stack.enter_context(socket.socket())
-                    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    reservation.bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
-                continue
-            yield first
-            return
-    raise AssertionError(f"no {count} free ports side by side")
 
 
 @contextmanager

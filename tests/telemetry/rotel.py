@@ -13,7 +13,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from tests.support.otlp import Receiver
-from tests.telemetry.processes import free_port, running
+from tests.support.ports import free_port
+from tests.telemetry.processes import running
 
 _PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 

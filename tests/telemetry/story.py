@@ -13,8 +13,9 @@ import pytest
 
 from tests.support.otlp import Receiver
 from tests.support.otlp_model import Metric, Span
+from tests.support.patience import PATIENCE
 from tests.telemetry import contract
-from tests.telemetry.processes import PATIENCE, Client, Process, client_of
+from tests.telemetry.processes import Client, Process, client_of
 
 CALLERS = tuple(f"{number:016x}" for number in range(0xA0, 0xA4))
 TRACES = tuple(f"{number:032x}" for number in range(0xB0, 0xB4))

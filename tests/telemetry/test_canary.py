@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.otlp import Receiver, grpc_receiver
 from tests.support.otlp_model import Span
-from tests.telemetry.processes import PATIENCE, Client, Process, client_of, site
+from tests.support.patience import PATIENCE
+from tests.telemetry.processes import Client, Process, client_of, site
 
 CANARY = "s3cr3tcanary0f4ll"
 EVERYWHERE = {

@@ -12,9 +12,10 @@ import pytest
 from tests.machines.fleet import until
 from tests.support.otlp import Receiver
 from tests.support.otlp_model import Log, Metric, Span
+from tests.support.patience import PATIENCE
 from tests.support.redis_ear import Ear
 from tests.telemetry import contract
-from tests.telemetry.cluster import CANARY, PATIENCE, Cluster, cluster, contend, release, trace_of
+from tests.telemetry.cluster import CANARY, Cluster, cluster, contend, release, trace_of
 from tests.telemetry.locks import told as story
 from tests.telemetry.walk import walk
 

@@ -12,7 +12,9 @@ from typing import Self
 
 import pytest
 
-from tests.telemetry.processes import PATIENCE, Process, client_of, free_port, site
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.telemetry.processes import Process, client_of, site
 
 PROTOCOLS = ["grpc", "http/protobuf"]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.otlp import Receiver, grpc_receiver, http_receiver
+from tests.support.patience import PATIENCE
 from tests.telemetry import contract, story
-from tests.telemetry.processes import PATIENCE, Process, client_of, site
+from tests.telemetry.processes import Process, client_of, site
 from tests.telemetry.rotel import collector
 
 RECEIVERS = {"grpc": grpc_receiver, "http/protobuf": http_receiver}

@@ -11,7 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.otlp import Receiver, grpc_receiver, http_receiver
-from tests.telemetry.processes import PATIENCE, UVICORN, Process, client_of, free_ports, site
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_ports
+from tests.telemetry.processes import UVICORN, Process, client_of, site
 
 GUNICORN_WITHOUT_NUMBER = (
     "gunicorn --preload --no-control-socket --worker-class uvicorn_worker.UvicornWorker --bind 127.0.0.1:{port}"

@@ -17,8 +17,9 @@ import yaml
 from glasscache_dashboards import FILES
 from tests.dashboards.check.programs import Programs
 from tests.support.otlp import Receiver, http_receiver
+from tests.support.ports import free_port
 from tests.support.redis_process import ADMIN, RedisProcess
-from tests.telemetry.processes import Process, free_port, running
+from tests.telemetry.processes import Process, running
 from tests.telemetry.rotel import rotel
 
 JOB = "knowledge"
