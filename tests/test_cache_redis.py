@@ -14,6 +14,7 @@ from glasscache.errors import ConfigurationError
 from glasscache.interfaces import Clock
 from glasscache.stats import stats
 from glasscache.testing import entry
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -26,8 +27,8 @@ async def machines(url: str, count: int, prefix: str, *, clock: Clock | None = N
     """Caches as that many machines would have them: memory before the same server."""
     caches = [
         Cache(
-            TieredStore([MemoryStore(), RedisStore.from_url(url, prefix=prefix, timeout=2.0, clock=clock)]),
-            limits=Limits(far_timeout=2.0),
+            TieredStore([MemoryStore(), RedisStore.from_url(url, prefix=prefix, timeout=10.0, clock=clock)]),
+            limits=Limits(far_timeout=10.0),
             key_secret=SECRET,
             clock=clock,
         )
@@ -55,7 +56,7 @@ class Origin:
 
 async def eventually(wanted: Callable[[], Awaitable[bool]]) -> None:
     """Wait until it is so: messages between machines have their own pace."""
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(PATIENCE):
         while not await wanted():  # noqa: ASYNC110 - another machine tells nobody here
             await asyncio.sleep(0.001)
 
@@ -121,8 +122,9 @@ class Skewed:
 
     def __init__(self, seconds: float) -> None:
         right = SystemClock()
-        self.now: Callable[[], float] = lambda: right.now() + seconds
-        self.wall: Callable[[], float] = lambda: right.wall() + seconds
+        self.ahead = seconds
+        self.now: Callable[[], float] = lambda: right.now() + self.ahead
+        self.wall: Callable[[], float] = lambda: right.wall() + self.ahead
 
 
 @pytest.mark.parametrize("skew", [3600.0, -3600.0], ids=["an hour ahead", "an hour behind"])
@@ -132,7 +134,7 @@ def test_a_machine_whose_clock_is_wrong_serves_nothing_past_its_time_and_makes_n
     async def scenario() -> None:
         url, prefix = f"redis://127.0.0.1:{server.port}", f"skew{skew}"
         right, wrong = SystemClock(), Skewed(skew)
-        stores = [RedisStore.from_url(url, prefix=prefix, timeout=5.0, clock=clock) for clock in (right, wrong)]
+        stores = [RedisStore.from_url(url, prefix=prefix, timeout=10.0, clock=clock) for clock in (right, wrong)]
         one, other = stores
         ways: list[tuple[RedisStore, RedisStore, Clock, Clock]] = [
             (one, other, right, wrong),
@@ -158,18 +160,28 @@ def test_an_answer_that_a_wrong_clock_stored_ends_everywhere_when_its_time_is_ov
     server: RedisProcess, skew: float
 ) -> None:
     async def scenario() -> None:
-        origin = Origin()
-        url = f"redis://127.0.0.1:{server.port}"
+        origin, clocks = Origin(), (Skewed(skew), Skewed(0.0))
+        url, prefix = f"redis://127.0.0.1:{server.port}", f"ends{skew}"
+
+        def pass_time(seconds: float) -> None:
+            """Everywhere: the server's clock cannot be handed in, but what it keeps can be made to end earlier."""
+            for clock in clocks:
+                clock.ahead += seconds
+            for name in server.do("KEYS", f"{prefix}:*:e"):
+                server.do("PEXPIRE", name, server.do("PTTL", name) - int(seconds * 1000))
+
         async with (
-            machines(url, 1, f"ends{skew}", clock=Skewed(skew)) as (wrong,),
-            machines(url, 1, f"ends{skew}") as (right,),
+            machines(url, 1, prefix, clock=clocks[0]) as (wrong,),
+            machines(url, 1, prefix, clock=clocks[1]) as (right,),
         ):
             for first, second in ((wrong, right), (right, wrong)):
                 key, wanted = f"{origin.loads}", origin.loads + 1
-                assert await first.get_or_load(key, origin, ttl=1.0) == wanted
-                assert await second.get_or_load(key, origin, ttl=1.0) == wanted
-                await asyncio.sleep(1.0)  # the server's clock cannot be handed in
-                assert [await cache.get_or_load(key, origin, ttl=1.0) for cache in (second, first)] == [wanted + 1] * 2
+                assert await first.get_or_load(key, origin, ttl=600.0) == wanted
+                pass_time(500.0)
+                assert await second.get_or_load(key, origin, ttl=600.0) == wanted
+                pass_time(100.0)
+                again = [await cache.get_or_load(key, origin, ttl=600.0) for cache in (second, first)]
+                assert again == [wanted + 1] * 2
 
     asyncio.run(scenario())
 

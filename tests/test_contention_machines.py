@@ -12,6 +12,7 @@ import pytest
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache.contention import contention
 from glasscache.testing import RecordingTelemetry
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 def machine(url: str) -> Cache:
     return Cache(
-        TieredStore([MemoryStore(), RedisStore.from_url(url, prefix="contention", timeout=2.0)]),
-        limits=Limits(far_timeout=2.0, contention_threshold=0.001),
+        TieredStore([MemoryStore(), RedisStore.from_url(url, prefix="contention", timeout=10.0)]),
+        limits=Limits(far_timeout=10.0, contention_threshold=0.001),
         key_secret="a secret that all machines of this test share",
         telemetry=RecordingTelemetry(),
     )
@@ -28,7 +29,7 @@ def machine(url: str) -> Cache:
 
 async def until(wanted: Callable[[], bool]) -> None:
     """Poll: what another machine has heard it tells nobody here."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not wanted():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.005)
 

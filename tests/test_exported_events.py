@@ -16,6 +16,7 @@ from glasscache_exporters._events import listen
 from glasscache_exporters._setup import build
 from tests.support.otel_rig import Rig, in_a_process_of_its_own, load, run_load, wait
 from tests.support.otlp import http_receiver
+from tests.support.patience import PATIENCE
 
 OURS = logging.getLogger("glasscache")
 EVENT = {"event.name": "glasscache.happened"}
@@ -51,7 +52,7 @@ def test_a_contention_arrives_with_its_name_its_attributes_and_its_trace(monkeyp
     with http_receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-        with build(service_name="knowledge", shutdown_timeout=20.0) as exporters:
+        with build(service_name="knowledge", shutdown_timeout=PATIENCE) as exporters:
             exporters.listen()
             holder = load(begun=1.0, ended=4.0)
             run_load(rig.telemetry, holder)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,12 +22,15 @@ from glasscache.errors import ConfigurationError
 from glasscache_exporters import Exporters
 from glasscache_exporters._setup import build
 from tests.support.otlp import Receiver, grpc_receiver, http_receiver
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-TOLERANCE = 5.0  # seconds that a busy machine may add to a bound; far below the 10 to 20 s of an unbounded end
+ENDLESS = {"OTEL_EXPORTER_OTLP_TIMEOUT": "600000"}
+"""How long an exporter of the SDK tries: an end that waited for it would take longer than any test may."""
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def in_a_process_of_its_own(script: str, **settings: str) -> subprocess.Complete
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
         check=False,
     )
 
@@ -70,7 +72,7 @@ def in_a_process_of_its_own(script: str, **settings: str) -> subprocess.Complete
 
 
 def test_all_signals_arrive_with_a_resource_that_names_service_and_process(receiver: Receiver) -> None:
-    with build(service_name="knowledge", shutdown_timeout=20.0) as exporters:
+    with build(service_name="knowledge", shutdown_timeout=PATIENCE) as exporters:
         tell(exporters)
     (span,) = receiver.spans()
     (point,) = receiver.metrics()["waited"].points
@@ -83,7 +85,7 @@ def test_all_signals_arrive_with_a_resource_that_names_service_and_process(recei
 
 
 def test_exemplars_lead_to_sampled_spans(receiver: Receiver) -> None:
-    with build(shutdown_timeout=20.0) as exporters:
+    with build(shutdown_timeout=PATIENCE) as exporters:
         tell(exporters)
     (span,) = receiver.spans()
     (exemplar,) = receiver.metrics()["waited"].points[0].exemplars
@@ -112,7 +114,7 @@ def test_headers_and_compression_are_those_of_the_environment(monkeypatch: pytes
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        with build(shutdown_timeout=20.0) as exporters:
+        with build(shutdown_timeout=PATIENCE) as exporters:
             tell(exporters)
         server.shutdown()
         thread.join()
@@ -124,7 +126,7 @@ def test_every_compression_of_the_specification_can_be_asked_for(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", value)
-    with build(shutdown_timeout=20.0) as exporters:
+    with build(shutdown_timeout=PATIENCE) as exporters:
         tell(exporters)
     assert len(receiver.spans()) == 1
 
@@ -137,7 +139,7 @@ def test_each_signal_may_have_its_own_protocol_and_endpoint(monkeypatch: pytest.
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", over_http.endpoint + "/v1/logs")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf")
-        with build(shutdown_timeout=20.0) as exporters:
+        with build(shutdown_timeout=PATIENCE) as exporters:
             tell(exporters)
         assert (len(over_grpc.spans()), len(over_grpc.metrics()), len(over_grpc.logs())) == (1, 0, 0)
         assert (len(over_http.spans()), len(over_http.metrics()), len(over_http.logs())) == (0, 1, 1)
@@ -149,7 +151,7 @@ def test_the_sampler_and_the_name_of_the_service_are_those_of_the_environment(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "named by the operator")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.instance.id=one")
-    with build(service_name="knowledge", shutdown_timeout=20.0) as exporters:
+    with build(service_name="knowledge", shutdown_timeout=PATIENCE) as exporters:
         tell(exporters)
     assert receiver.spans() == []
     (point,) = receiver.metrics()["waited"].points
@@ -163,9 +165,9 @@ def test_metrics_are_sent_at_the_interval_of_the_environment(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
-    with build(shutdown_timeout=20.0) as exporters:
+    with build(shutdown_timeout=PATIENCE) as exporters:
         tell(exporters)
-        receiver.wait_until(lambda got: "waited" in got.metrics(), timeout=20.0)
+        receiver.wait_until(lambda got: "waited" in got.metrics())
 
 
 # --- what is asked for --------------------------------------------------------------------------------------
@@ -177,7 +179,7 @@ def test_nothing_is_sent_if_nothing_is_to_be_sent(
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv("OTEL_SDK_DISABLED" if name == "disabled" else f"OTEL_{name.upper()}_EXPORTER", value)
-    with build(shutdown_timeout=20.0) as exporters:
+    with build(shutdown_timeout=PATIENCE) as exporters:
         tell(exporters)
     assert receiver.requests() == []
 
@@ -186,7 +188,7 @@ def test_the_console_can_be_added(receiver: Receiver) -> None:
     done = in_a_process_of_its_own(
         """
         from glasscache_exporters._setup import build
-        with build(shutdown_timeout=20.0) as exporters:
+        with build(shutdown_timeout=60.0) as exporters:
             exporters.tracer_provider.get_tracer("test").start_span("question").end()
             exporters.meter_provider.get_meter("test").create_counter("asked").add(1)
         """,
@@ -253,7 +255,7 @@ def test_configure_sets_the_global_providers_and_the_end_of_the_process_sends_th
         from opentelemetry import metrics, trace
         from glasscache_exporters import configure
         early = metrics.get_meter("test").create_counter("asked")
-        configure(service_name="knowledge", shutdown_timeout=20.0)
+        configure(service_name="knowledge", shutdown_timeout=60.0)
         early.add(1)
         with trace.get_tracer("test").start_as_current_span("question"):
             logging.getLogger("glasscache").info("it happened", extra={"event.name": "glasscache.happened"})
@@ -313,7 +315,8 @@ def hanging_collector(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("hanging_collector")
 def test_a_hanging_collector_holds_up_the_end_of_a_process_for_no_longer_than_its_bound() -> None:
-    done = in_a_process_of_its_own("""
+    done = in_a_process_of_its_own(
+        """
         import time
         from opentelemetry import metrics, trace
         from glasscache_exporters import configure
@@ -321,45 +324,37 @@ def test_a_hanging_collector_holds_up_the_end_of_a_process_for_no_longer_than_it
         trace.get_tracer("test").start_span("question").end()
         metrics.get_meter("test").create_counter("asked").add(1)
         began = time.monotonic()
-        print(exporters.shutdown(), exporters.shutdown())
-        print(time.monotonic() - began, time.monotonic())
-    """)
-    ended = time.monotonic()
+        print(exporters.shutdown(), exporters.shutdown(), time.monotonic() - began >= 0.3)
+        """,
+        **ENDLESS,
+    )
     assert done.returncode == 0
-    ends, times = done.stdout.splitlines()
-    seconds, last_line = map(float, times.split())
-    assert ends == "False False"
-    assert 0.3 <= seconds < 0.3 + TOLERANCE
-    assert ended - last_line < TOLERANCE
+    assert done.stdout == "False False True\n"
     assert "gave up sending the last traces and metrics after 0.3 s" in done.stderr
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_without_a_collector_a_process_ends_within_the_bound_by_itself(protocol: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    done = in_a_process_of_its_own(
-        """
-        import time
-        from opentelemetry import trace
-        from glasscache_exporters import configure
-        configure(shutdown_timeout=0.3)
-        trace.get_tracer("test").start_span("question").end()
-        print(time.monotonic())
-        """,
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
-        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-    )
-    ended = time.monotonic()
+    with free_port() as port:
+        done = in_a_process_of_its_own(
+            """
+            from opentelemetry import trace
+            from glasscache_exporters import configure
+            configure(shutdown_timeout=0.3)
+            trace.get_tracer("test").start_span("question").end()
+            """,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            **ENDLESS,
+        )
     assert done.returncode == 0
-    assert ended - float(done.stdout) < 0.3 + TOLERANCE
     assert "gave up sending the last traces after 0.3 s" in done.stderr
 
 
 def test_a_shutdown_answers_the_same_again_and_its_bound_can_be_given(receiver: Receiver) -> None:
     exporters = build(shutdown_timeout=0.001)
     tell(exporters)
-    assert exporters.shutdown(20.0)
+    assert exporters.shutdown(PATIENCE)
     assert exporters.shutdown()
     assert len(receiver.spans()) == 1
 
@@ -376,7 +371,7 @@ def test_an_error_of_the_sdk_ends_a_shutdown_without_reaching_its_caller(
     exporters = Exporters(
         tracer_provider=tracer_provider,
         meter_provider=MeterProvider(shutdown_on_exit=False),
-        shutdown_timeout=20.0,
+        shutdown_timeout=PATIENCE,
     )
     assert not exporters.shutdown()
     assert "the last traces may not have been sent" in caplog.text
@@ -390,7 +385,7 @@ def test_the_child_of_a_fork_sends_its_own_figures_under_an_instance_id_of_its_o
             import os, sys
             from opentelemetry import _logs, metrics, trace
             from glasscache_exporters import configure
-            exporters = configure(shutdown_timeout=20.0)
+            exporters = configure(shutdown_timeout=60.0)
             asked = metrics.get_meter("test").create_counter("asked")
             asked.add(5)
             child = os.fork()

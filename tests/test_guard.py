@@ -16,6 +16,7 @@ from glasscache._lease import Claim, Lookup
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import LeaseStore
 from glasscache.testing import LeaseStoreContract, ManualClock, SharedServer, entry
+from tests.support.patience import PATIENCE
 
 KEY = b"k"
 
@@ -70,7 +71,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def run(scenario: Callable[[Rig], Awaitable[None]], **options: Any) -> None:
     async def with_rig() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await scenario(Rig(**options))
 
     asyncio.run(with_rig())

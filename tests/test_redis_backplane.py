@@ -19,6 +19,7 @@ from glasscache.stores._redis_messages import MAX_NUMBER
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import BackplaneContract, ManualClock
 from glasscache.testing._backplane_contract import Ear
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess, cluster_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -223,7 +224,7 @@ def test_the_clocks_of_the_machines_do_not_matter(server: RedisProcess) -> None:
         await b.read(0)  # by now it knows the server's time
         await mark(a, "tag")
         await ear.until_marked("tag")
-        assert 0.0 <= ear.lags[0] < 5.0
+        assert 0.0 <= ear.lags[0] < PATIENCE
 
     on(server, scenario)
 
@@ -239,8 +240,8 @@ def test_the_servers_time_is_asked_for_anew_when_the_last_answer_is_old(server: 
         await mark(a, "first")
         await ear.until_marked("first")
         assert ear.lags[0] > 3000.0
-        async with asyncio.timeout(10.0):
-            while ear.lags[-1] > 5.0:
+        async with asyncio.timeout(PATIENCE):
+            while ear.lags[-1] > PATIENCE:
                 await ear.until_number(await mark(a, "later"))
 
     on(server, scenario)

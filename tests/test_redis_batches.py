@@ -19,6 +19,7 @@ from glasscache.stores._redis_clients import ClientOptions, Clients, clients_of
 from glasscache.stores._redis_scripts import Script, send
 from glasscache.stores.redis import RedisStore
 from tests.support.chaos_proxy import ChaosProxy, Faults
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess, cluster_options
 from tests.support.redis_sets import move_slots, two_nodes
 
@@ -86,7 +87,7 @@ def test_a_call_in_the_moment_of_the_last_answer_is_made_as_well(server: RedisPr
     async def scenario() -> None:
         who = clients(at(server))
         batches = Batches(who, limit=1)
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(PATIENCE):
             for number in range(10):
                 assert await answers(batches, FUSSY, 1 + number) == [b"%d" % each for each in range(1 + number)]
                 with pytest.raises(StoreError):
@@ -163,7 +164,7 @@ def test_calls_that_are_not_answered_in_time_fail_and_their_connection_is_used_n
                 batches = Batches(who, limit=16)
 
                 async def answered() -> None:
-                    async with asyncio.timeout(20.0):  # a busy machine may miss the 0.2 s
+                    async with asyncio.timeout(PATIENCE):  # a busy machine may miss the 0.2 s
                         while await answers(batches, ECHO, 40) != [b"%d" % number for number in range(40)]:
                             pass
 
@@ -190,7 +191,7 @@ def test_a_call_that_was_sent_in_part_leaves_no_answer_to_the_next(tmp_path: Pat
             with pytest.raises(StoreError, match=r"no answer within 0\.5 s"):
                 await large
             server.signal(signal.SIGCONT)
-            async with asyncio.timeout(20.0):  # a busy machine may miss the 0.5 s
+            async with asyncio.timeout(PATIENCE):  # a busy machine may miss the 0.5 s
                 while isinstance(answer := (await answers(batches, ECHO, 1))[0], StoreError):
                     pass
             assert answer == b"0", "not what was left over"
@@ -218,7 +219,7 @@ def test_a_call_ends_though_what_sends_swallows_the_end_of_its_time(server: Redi
         client = who()
         assert isinstance(client, Redis)
         batches = Batches(who, limit=16)
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(PATIENCE):
             while await answers(batches, ECHO, 1) != [b"0"]:
                 pass
             (connection,) = client.connection_pool._available_connections

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_channel import Subscription
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess, client_options, sentinel_options
 from tests.support.redis_sets import move_slots, two_nodes
 from tests.test_redis_channel import Told, subscription
@@ -131,7 +132,7 @@ def test_after_a_failover_of_sentinel_it_hears_the_new_master(tmp_path: Path) ->
         master.kill()
         assert await told.next() == "lost"
         assert await told.next() == "restored"
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(PATIENCE):
             while True:  # to a sentinel on a busy machine any server may seem gone for a moment
                 with suppress(RedisConnectionError):
                     await client.publish(_CHANNEL, "after")

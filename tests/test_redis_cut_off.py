@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache.stats import stats
 from tests.support.chaos_proxy import ChaosProxy
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -45,13 +46,13 @@ class Machine:
     async def __aenter__(self) -> Self:
         for proxy in (self.commands, self.bus):
             await self._stack.enter_async_context(proxy)
-        store = RedisStore.from_url(f"redis://127.0.0.1:{self.commands.port}", prefix=self._prefix, timeout=2.0)
-        options: dict[str, Any] = {"protocol": 3, "socket_timeout": 2.0, "retry": Retry(NoBackoff(), 0)}
+        store = RedisStore.from_url(f"redis://127.0.0.1:{self.commands.port}", prefix=self._prefix, timeout=10.0)
+        options: dict[str, Any] = {"protocol": 3, "socket_timeout": 10.0, "retry": Retry(NoBackoff(), 0)}
         listens = Redis(port=self.bus.port, driver_info=None, **options)
         self._stack.push_async_callback(listens.aclose)
         commands = store.backplane._client
         store.backplane._client = lambda: TwoWays(commands(), listens)  # type: ignore[assignment, return-value]
-        memory, limits = MemoryStore(), Limits(far_timeout=2.0)
+        memory, limits = MemoryStore(), Limits(far_timeout=10.0)
         self.cache = Cache(TieredStore([memory, store]), limits=limits, key_secret=SECRET)
         self._stack.push_async_callback(self.cache.aclose)
         return self
@@ -82,7 +83,7 @@ class Machine:
 
 async def eventually(wanted: Callable[[], Any], meanwhile: Callable[[], Awaitable[object]]) -> None:
     """Until it is so; requests go on."""
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(PATIENCE):
         while not wanted():
             await meanwhile()
             await asyncio.sleep(0.005)

@@ -12,6 +12,7 @@ from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.stats import stats
 from tests.support.asgi import Client, Receive, Scope, Send
+from tests.support.patience import PATIENCE
 from tests.support.redis_sets import ClusterSet, SentinelSet, cluster_set, sentinel_set
 
 pytestmark = [
@@ -75,7 +76,7 @@ async def fails_over(servers: SentinelSet | ClusterSet, *, killed: bool) -> None
     ]
 
     async def until(wanted: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30.0):
+        async with asyncio.timeout(PATIENCE):
             while not wanted():
                 await asyncio.sleep(0.01)
                 assert not any(visitor.done() for visitor in visitors)

@@ -26,6 +26,7 @@ from glasscache._events import TierChanged
 from glasscache.stats import stats
 from glasscache.testing import RecordingTelemetry
 from tests.support.chaos_proxy import ChaosProxy, Faults
+from tests.support.patience import PATIENCE
 from tests.support.redis_process import ADMIN, RedisProcess, cluster_options, least
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -263,7 +264,7 @@ class Machine:
     async def recover(self, origin: Callable[[], Awaitable[str]]) -> None:
         """Until the tier is well again and all invalidations are known; requests go on."""
         numbers = iter(range(10**6))
-        async with asyncio.timeout(30.0):
+        async with asyncio.timeout(PATIENCE):
             while self.state != {"redis": "ok"} or not self.cache.engine._state.coherence.in_step:
                 await self.cache.get_or_load(f"again {id(self)} {next(numbers)}", origin)
                 await asyncio.sleep(0.005)
@@ -314,7 +315,7 @@ async def shows(fault: Fault, worst: str, server: RedisProcess) -> tuple[list[fl
 
 async def hears(one: Machine, two: Machine, origin: Callable[[], Awaitable[str]]) -> None:
     """What one machine loads the other one has, and what one tells invalid the other one forgets."""
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(PATIENCE):
         while await one.ask("after", origin) != await two.ask("after", origin):  # noqa: ASYNC110 - as below
             await asyncio.sleep(0.005)
         old = await two.ask("after", origin)

@@ -20,7 +20,7 @@ KEY = b"foo"
 
 def test_a_slot_that_nobody_served_is_asked_for_anew_once_and_found_when_somebody_does(tmp_path: Path) -> None:
     async def scenario(server: RedisProcess) -> None:
-        options = ClientOptions(connect_timeout=2.0, timeout=2.0, max_connections=4, protocol=3)
+        options = ClientOptions(connect_timeout=10.0, timeout=10.0, max_connections=4, protocol=3)
         clients = clients_of(f"redis+cluster://127.0.0.1:{server.port}", options)
         client = clients()
         try:

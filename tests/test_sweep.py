@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from glasscache._sweep import Sweep
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 async def until(late: list[str], count: int) -> None:
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(PATIENCE):
         while len(late) < count:  # noqa: ASYNC110 - `late` is a list, as any other receiver is
             await asyncio.sleep(0)
 

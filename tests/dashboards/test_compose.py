@@ -20,7 +20,6 @@ from glasscache.settings import Settings
 from glasscache_dashboards import DASHBOARDS, alert_rules
 from tests.dashboards import model
 from tests.support.otlp import Receiver, grpc_receiver
-from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from tests.support.redis_process import RedisProcess
 from tests.telemetry.processes import ROOT, client_of, running
@@ -154,7 +153,7 @@ def test_the_demo_starts_by_that_command_and_tells_the_collector(tmp_path: Path)
                     assert "; hit" in second.headers["cache-status"]
 
             asyncio.run(scenario())
-            receiver.wait_until(has_told, timeout=PATIENCE)
+            receiver.wait_until(has_told)
             process.stop()
 
 

@@ -10,6 +10,7 @@ from glasscache.asgi import Rule
 from glasscache.proxy import ReverseProxy, Timeouts
 from tests.proxy.upstream import Script, Talk, answering, closing, get, proxied, upstream
 from tests.support.asgi import Client
+from tests.support.patience import PATIENCE
 from tests.support.servers import CutOff
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -128,7 +129,7 @@ def test_bytes_that_come_while_a_connection_rests_make_it_unusable() -> None:
             assert (await client.request("GET", "/a")).body == b"whole"
             is_resting.set()
             await is_poisoned.wait()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while all(connection.is_quiet for connection in proxy.pool().resting):  # noqa: ASYNC110 - what was sent comes when it comes
                     await asyncio.sleep(0)
             assert (await client.request("GET", "/b")).body == b"whole"

@@ -16,6 +16,7 @@ from glasscache.proxy import Edge, ProxyError, ReverseProxy, Timeouts
 from glasscache.proxy._wire import Wire
 from tests.proxy.upstream import Talk, answering, closing, get, proxied, upstream
 from tests.support.asgi import Client, Message
+from tests.support.patience import PATIENCE
 from tests.support.servers import RawConnection
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -45,7 +46,7 @@ def test_one_connection_serves_one_request_after_another() -> None:
 def test_a_connection_rests_no_longer_than_it_may(keep_alive: float) -> None:
     async def scenario() -> None:
         async with proxied(answering(WHOLE), timeouts=Timeouts(keep_alive=keep_alive)) as (origin, port):
-            async with asyncio.timeout(20.0):  # a busy machine may ask again before it has put a connection to rest
+            async with asyncio.timeout(PATIENCE):  # a busy machine may ask again before it has put a connection to rest
                 while origin.connections < 3:
                     assert (await get(port))[::2] == (200, b"whole")
                     await asyncio.sleep(0.005)
@@ -517,7 +518,7 @@ def test_all_who_waited_for_a_broken_upstream_are_told_at_once() -> None:
 
         async with proxied(script, rules=[Rule("/*", ttl=60)]) as (origin, port):
             asking = [asyncio.create_task(get(port)) for _ in range(5)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while origin.connections == 0:  # noqa: ASYNC110 - the server is in another thread
                     await asyncio.sleep(0.001)
             may_break.set()

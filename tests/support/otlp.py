@@ -27,6 +27,7 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metr
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb2
 
 from tests.support.otlp_model import Log, Metric, Span, logs_of, metrics_of, spans_of
+from tests.support.patience import PATIENCE
 
 _PROTO = "opentelemetry.proto.collector"
 # HTTP path -> (gRPC service, request, response): the whole of OTLP
@@ -85,7 +86,7 @@ class Receiver:
         """Return every log record so far, in order of arrival."""
         return logs_of(self.requests())
 
-    def wait_until(self, predicate: Callable[[Receiver], bool], timeout: float = 10.0) -> None:
+    def wait_until(self, predicate: Callable[[Receiver], bool], timeout: float = PATIENCE) -> None:
         """Wait until `predicate(self)` holds, looking again at each arrival. Raises `TimeoutError` after `timeout`
         seconds, and whatever the predicate raises."""
         with self._arrival:
@@ -147,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers as OTLP/HTTP asks: 404 for another path, 415 for another encoding, 400 for bytes that do not decode."""
 
     accept: Callable[[Message], None]
-    timeout = 10
+    timeout = PATIENCE
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -184,7 +184,7 @@ class RedisProcess:
 
     def client(self, protocol: int = 2, **options: object) -> Redis:
         """As RedisStore makes them: no retries, short timeouts."""
-        return Redis(port=self.port, protocol=protocol, **client_options(), **options)  # type: ignore[arg-type]
+        return Redis(port=self.port, protocol=protocol, **client_options() | options)  # type: ignore[arg-type]
 
     def cluster_client(self, protocol: int = 2) -> RedisCluster:
         """A client that finds the other nodes by itself."""

@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.otlp import Receiver
 from tests.support.otlp_model import Metric, Span
-from tests.support.patience import PATIENCE
 from tests.telemetry import contract
 from tests.telemetry.processes import Client, Process, client_of
 
@@ -83,7 +82,7 @@ def assert_arrived(receiver: Receiver) -> None:
         return True
 
     with suppress(TimeoutError):
-        receiver.wait_until(has_arrived, timeout=PATIENCE)
+        receiver.wait_until(has_arrived)
     assert_told(receiver)
 
 

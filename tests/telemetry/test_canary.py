@@ -14,7 +14,6 @@ import pytest
 
 from tests.support.otlp import Receiver, grpc_receiver
 from tests.support.otlp_model import Span
-from tests.support.patience import PATIENCE
 from tests.telemetry.processes import Client, Process, client_of, site
 
 CANARY = "s3cr3tcanary0f4ll"
@@ -110,7 +109,7 @@ def test_the_words_of_an_error_after_the_answer_are_told_to_the_log_of_the_proce
 
             asyncio.run(run())
             process.stop()
-        receiver.wait_until(lambda got: "cache.load" in {span.name for span in got.spans()}, timeout=PATIENCE)
+        receiver.wait_until(lambda got: "cache.load" in {span.name for span in got.spans()})
     assert CANARY.encode() not in exported(receiver)
     told = process.said("stderr")
     assert "glasscache: the origin failed after its answer was complete" in told

@@ -12,7 +12,6 @@ import pytest
 from tests.machines.fleet import until
 from tests.support.otlp import Receiver
 from tests.support.otlp_model import Log, Metric, Span
-from tests.support.patience import PATIENCE
 from tests.support.redis_ear import Ear
 from tests.telemetry import contract
 from tests.telemetry.cluster import CANARY, Cluster, cluster, contend, release, trace_of
@@ -73,7 +72,7 @@ class Script:
             self.refresh()
         self.outage()
         with suppress(TimeoutError):  # the assertions below say what is missing
-            of.receiver.wait_until(lambda receiver: _is_complete(receiver, of.callers), timeout=PATIENCE)
+            of.receiver.wait_until(lambda receiver: _is_complete(receiver, of.callers))
         commands = "\n".join(command for _, command in ear.heard)
         return Told(
             of.receiver.metrics(),
@@ -150,10 +149,12 @@ def _content(server: Any, key: bytes) -> Any:
 def _is_complete(receiver: Receiver, callers: list[str]) -> bool:
     spans, metrics = receiver.spans(), receiver.metrics()
     told = [span for span in spans if span.name == "cache.invalidate" and span.links]
+    refreshed = [span for span in spans if span.name == "cache.load" and not span.parent]
     lag = metrics.get("glasscache.invalidation.lag")
     known = {span.span_id for span in spans}
     return (
         len(told) == 2
+        and bool(refreshed)
         and lag is not None
         and {f"glasscache.{name}" for name in contract.METRICS} <= set(metrics)
         and all(link.span_id in known for span in spans for link in span.links)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.otlp import Receiver, grpc_receiver, http_receiver
-from tests.support.patience import PATIENCE
 from tests.telemetry import contract, story
 from tests.telemetry.processes import Process, client_of, site
 from tests.telemetry.rotel import collector
@@ -60,7 +59,7 @@ def test_a_long_wait_arrives_as_an_event_that_leads_to_the_trace_of_who_waited_a
         with site(tmp_path, settings) as process:
             asyncio.run(scenario(process))
             process.stop()
-        receiver.wait_until(lambda got: bool(got.logs()), timeout=PATIENCE)
+        receiver.wait_until(lambda got: bool(got.logs()))
         (event,) = receiver.logs()
     assert (event.severity, event.body) == ("WARN", "waited long for another request's load")
     assert event.attributes["event.name"] == "glasscache.lock.contention"
@@ -88,7 +87,7 @@ def test_what_is_told_by_opt_in_alone_arrives_as_the_contract_has_it(tmp_path: P
         with site(tmp_path, settings) as process:
             asyncio.run(scenario(process))
             process.stop()
-        receiver.wait_until(lambda got: len([s for s in got.spans() if s.kind == "server"]) == 5, timeout=PATIENCE)
+        receiver.wait_until(lambda got: len([s for s in got.spans() if s.kind == "server"]) == 5)
         spans, metrics = receiver.spans(), receiver.metrics()
     contract.assert_spans(spans, contract.words("cache.load cache.lookup"), clear=contract.CLEAR)
     contract.assert_server_spans(spans, clear=contract.CLEAR)
@@ -112,7 +111,7 @@ def test_a_wait_that_is_given_up_arrives_as_an_error_that_names_who_held_it_up(t
             asking = [asyncio.create_task(client.get("/slow?q=crowd", **story.calling(0)))]
             await client.until(loads=1)
             asking.append(asyncio.create_task(client.get("/slow?q=crowd", **story.calling(1))))
-            await asyncio.to_thread(receiver.wait_until, lambda got: bool(got.logs()), timeout=PATIENCE)
+            await asyncio.to_thread(receiver.wait_until, lambda got: bool(got.logs()))
             await client.desk(open="crowd")
             assert [answer.text for answer in await asyncio.gather(*asking)] == ["at last"] * 2
 

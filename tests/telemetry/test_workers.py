@@ -29,7 +29,7 @@ def ask(process: Process) -> int:
     async def scenario() -> int:
         workers: set[int] = set()
         sent = 0
-        async with asyncio.timeout(60), client_of(process) as client:
+        async with asyncio.timeout(PATIENCE), client_of(process) as client:
             while len(workers) < 2 or sent < 100:
                 batch = [client.get(f"/ask?q={number % 7}") for number in range(BATCH)]
                 answers = await asyncio.gather(*batch)

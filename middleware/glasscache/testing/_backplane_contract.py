@@ -33,7 +33,7 @@ _ODD_TAGS = (
 class Ear:
     """A `Listener` that keeps what it is told."""
 
-    def __init__(self, patience: float = 10.0) -> None:
+    def __init__(self, patience: float = 60.0) -> None:
         self.told: list[str] = []
         """marked, replaced, lost, restored: in the order in which they were told."""
         self.marks: list[Mark] = []
@@ -98,7 +98,7 @@ Machines: TypeAlias = Sequence[tuple[Backplane, Ear]]
 class BackplaneContract:
     """What every `Backplane` promises. Override `make_backplanes`; it is called inside the running event loop."""
 
-    patience: float = 10.0
+    patience: float = 60.0
 
     def make_backplanes(self, count: int) -> Sequence[Backplane]:
         """So many machines of one namespace, in which nothing was told yet."""
