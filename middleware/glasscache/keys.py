@@ -71,9 +71,34 @@ class Keyring:
         state.update(_pack(parts))
         return state.digest()
 
+    def stem(self, before: tuple[bytes, ...], after: tuple[bytes, ...] = ()) -> Stem:
+        """For keys that differ in one part: `stem(before, after).digest(part)` is `digest(*before, part, *after)`."""
+        parts = (*before, b"", *after)
+        packed = [_pack(part) for part in parts]
+        head = _pack(parts)[: -len(b"".join(packed))]
+        state = self._keyed.copy()
+        state.update(head + b"".join(packed[: len(before)]))
+        return Stem(state, b"".join(packed[len(before) + 1 :]))
+
     def label(self, key: Key) -> str:
         """What may be shown of a key (`cache.key_hash`): 16 hexadecimal characters that do not lead back."""
         return hashlib.blake2b(key, key=self._label_key, digest_size=8).hexdigest()
+
+
+class Stem:
+    """All but one of the parts of a key, digested already."""
+
+    __slots__ = ("_rest", "_state")
+
+    def __init__(self, state: hashlib.blake2b, rest: bytes) -> None:
+        self._state = state
+        self._rest = rest
+
+    def digest(self, part: bytes) -> Key:
+        """The key with this part."""
+        state = self._state.copy()
+        state.update(_pack(part) + self._rest)
+        return state.digest()
 
 
 # --- JSON bodies ------------------------------------------------------------------------------------------
@@ -188,29 +213,23 @@ class JsonBody:
             return None
         if type(value) is not dict:
             return None
-        dropped = {name: value.pop(name) for name in self.ignored if name in value}
+        dropped = {}
+        for name in self.ignored:
+            if name in value:
+                dropped[name] = value.pop(name)
         if self.fields and not value.keys() <= self.fields:
             return None
-        said, rest = _write(value), _write(dropped)
-        braces = 1 if value and dropped else 2  # one object was written as two, less the comma between them
-        return said if len(said) + len(rest) - braces == len(body) else None
+        said = _write(value)
+        length = len(said)
+        if dropped:  # one object is written as two, less the comma between them
+            length += len(_write(dropped)) - (1 if value else 2)
+        return said if length == len(body) else None
 
 
 def _may_be_deep(body: bytes) -> bool:
-    """False: it has too few brackets for that. Most bodies have few; to count them takes longer than to find them."""
-    at = -1
-    for _ in range(_MAX_DEPTH // 2):
-        at = body.find(b"{", at + 1)
-        if at < 0:
-            break
-    else:
-        return True
-    at = -1
-    for _ in range(_MAX_DEPTH // 2):
-        at = body.find(b"[", at + 1)
-        if at < 0:
-            return False
-    return True
+    """False: it has too few brackets for that. To replace a byte is the fastest way to count few of them."""
+    without = len(body.replace(b"{", b"", _MAX_DEPTH + 1)) + len(body.replace(b"[", b"", _MAX_DEPTH + 1))
+    return 2 * len(body) - without > _MAX_DEPTH
 
 
 # Numbers with a point or an exponent stay as written: as floats, two that some app tells apart could meet.

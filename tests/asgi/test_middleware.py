@@ -76,7 +76,7 @@ def test_a_question_too_long_to_be_remembered_is_a_hit_all_the_same() -> None:
 
 
 def test_the_memory_of_requests_is_bounded_and_a_forgotten_one_is_still_a_hit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glasscache.asgi._route._MEMO", 3)
+    monkeypatch.setattr("glasscache.asgi._places._MEMO", 3)
 
     async def scenario() -> None:
         origin = Echo()

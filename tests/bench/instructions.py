@@ -30,7 +30,7 @@ from rich.table import Table
 from glasscache import Cache, MemoryStore
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware
-from tests.bench import cases
+from tests.bench import cases, sizes
 from tests.bench.cases import RAW, RAW_POST
 from tests.bench.measure import Case, Work
 from tests.bench.peers import ROOT
@@ -73,6 +73,8 @@ def counted() -> Sequence[Case]:
         Case(name=RAW_POST, prepare=one_by_one(raw_reading, post(question(211)))),
     ]
     hits = [line.case for line in cases.hits(still_cache)]
+    first = one_by_one(sizes.filled(still_cache(), 1000), get(query=lambda number: b"q=%d" % number))
+    hits.append(Case(name="GET hit, question first seen", prepare=first))
     told = Cache(MemoryStore(), clock=StillClock())
     misses = [
         cases.missing("miss", still_cache()),

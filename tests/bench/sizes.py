@@ -43,16 +43,19 @@ def among(counts: Sequence[int]) -> list[Line]:
     """Hits in stores that hold so many entries: the same hundred again and again, and any of them."""
     lines = []
     for entries in counts:
-        app = _filled(entries)
+        app = filled(_large_cache(entries), entries)
         for kind, some in (("the same 100", min(FEWEST, entries)), ("any", entries)):
             base = _name(kind, counts[0])
             lines.append(Line(case=_any_of(_name(kind, entries), app, some), base=base, goal=Goal("times", 1.3)))
     return lines
 
 
-def _filled(entries: int) -> App:
+def _large_cache(entries: int) -> Cache:
+    return Cache(MemoryStore(max_entries=entries, max_bytes=4 * 1024**3), telemetry=NullTelemetry())
+
+
+def filled(cache: Cache, entries: int) -> App:
     """A middleware whose store holds an answer to each of the questions 0 to `entries`."""
-    cache = Cache(MemoryStore(max_entries=entries, max_bytes=4 * 1024**3), telemetry=NullTelemetry())
     app = CacheMiddleware(_small, cache=cache, rules=rules())
     now = cache.clock.now()
     host, scheme = "knowledge.example:8000", "http"

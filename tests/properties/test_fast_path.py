@@ -179,13 +179,14 @@ def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
         site = Site(origin, rule)
         [route] = [target for *_, target in site.middleware._routes._targets]
         if not short_way:
-            assert route._wary_of or rule.tenant or rule.when or rule.headers or isinstance(rule.key, ByHeader)
-            route._wary_of = {}
+            assert route._ways or rule.tenant or rule.when or rule.headers or isinstance(rule.key, ByHeader)
+            route._ways = {}
         for request in requests:
             await asyncio.sleep(request.pause)
             seen.by_client.append(await answer_of(site, request))
         await site.cache.aclose()
-        seen.results, seen.bypasses, seen.keys = site.results, site.bypasses, len(route._memo)
+        places = [place for way in route._places.ways.values() for place in way.places.values()]
+        seen.results, seen.bypasses, seen.keys = site.results, site.bypasses, sum([len(place.keys) for place in places])
         known: dict[bytes | None, int] = {}  # variants have a random salt: their keys differ between two sites
         seen.told = [
             (told.result, told.tier, told.group, known.setdefault(told.key, len(known)), told.bypass)

@@ -111,6 +111,12 @@ def test_moving_a_border_between_parts_changes_the_digest(parts: list[bytes], at
     assert (RING.digest(*parts) == RING.digest(*moved)) == (parts == moved)
 
 
+@thorough
+@given(st.lists(st.binary(max_size=300), max_size=20), st.binary(max_size=300), st.lists(st.binary(), max_size=2))
+def test_a_stem_makes_the_same_keys(before: list[bytes], part: bytes, after: list[bytes]) -> None:
+    assert RING.stem(tuple(before), tuple(after)).digest(part) == RING.digest(*before, part, *after)
+
+
 @given(values.flatmap(spellings), st.randoms(use_true_random=True))
 @thorough
 @example(b'{"a":1,"a":1}', random.Random(0))

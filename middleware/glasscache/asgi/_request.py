@@ -17,6 +17,7 @@ from glasscache._entry import Key
 from glasscache.asgi import http
 from glasscache.asgi.rules import QueryKey, Rule
 from glasscache.asgi.types import Message, Receive, Scope
+from glasscache.interfaces import KeyBuilder
 from glasscache.keys import Keyring
 
 log = logging.getLogger("glasscache")
@@ -181,13 +182,18 @@ def place_of(scope: Scope, rule: Rule, keyring: Keyring) -> Key:
 
 def key_at(place: Key, scope: Scope, content: bytes, rule: Rule, keyring: Keyring) -> Key:
     """The key of this query and this content at a place. BypassError if it has none."""
-    query = _query(scope.get("query_string", b""), rule.query)
-    if rule.key is None:
-        return keyring.digest(place, query, content)
-    part = _ask(rule.key, scope, content)
+    query = query_part(scope.get("query_string", b""), rule.query)
+    return keyring.digest(place, query, content_part(scope, content, rule.key))
+
+
+def content_part(scope: Scope, content: bytes, builder: KeyBuilder | None) -> bytes:
+    """What stands for the content in its key. BypassError if nothing can."""
+    if builder is None:
+        return content
+    part = _ask(builder, scope, content)
     if part is None:
-        raise BypassError(rule.key.bypass_reason)
-    return keyring.digest(place, query, part)
+        raise BypassError(builder.bypass_reason)
+    return part
 
 
 def _host(headers: _Fields, rule: Rule) -> list[bytes]:
@@ -205,9 +211,9 @@ def _chosen(headers: _Fields, names: Iterable[str]) -> list[bytes]:
     return parts
 
 
-def _query(raw: bytes, wanted: QueryKey) -> bytes:
-    """The query string as it is sent, unless the rule names parameters."""
-    if wanted == _AS_SENT or not raw:
+def query_part(raw: bytes, wanted: QueryKey) -> bytes:
+    """What stands for the query string in a key: itself, as it was sent, unless the rule names parameters."""
+    if not raw or not (wanted.only or wanted.ignore or wanted.sort):
         return raw
     pairs = raw.split(b"&")
     if wanted.only or wanted.ignore:
@@ -217,9 +223,6 @@ def _query(raw: bytes, wanted: QueryKey) -> bytes:
     if wanted.sort:
         pairs.sort(key=_name)  # of one name the order still matters: an app takes the first or the last of them
     return b"&".join(pairs)
-
-
-_AS_SENT = QueryKey()
 
 
 def _name(pair: bytes) -> str:

@@ -6,25 +6,25 @@ span. It only ever does what the slow way would do; whatever it is not sure of, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import Outcome
 from glasscache._gate import Gate
-from glasscache.asgi import _request, http
+from glasscache.asgi import _request
 from glasscache.asgi._exchange import Exchange
+from glasscache.asgi._places import Places, Way
 from glasscache.asgi._recorder import Origin
-from glasscache.asgi._request import BODY_METHODS, Body, BypassError
+from glasscache.asgi._request import Body, BypassError
 from glasscache.asgi._responder import send_chunks
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.rules import Rule
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
-from glasscache.keys import JsonBody
 
-_MEMO = 4096  # raw requests whose key is remembered; anyone can send new ones, so the memo is bounded
-_MEMO_BYTES = 2048
+_FIELDS = 4096  # of a kind that are remembered
 _SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
 
 
@@ -54,38 +54,28 @@ class Route:
         self.authorities: set[tuple[str, bytes]] = set()
         # --- the short way
         self._every, self._first = self._engine.tally.every, 1 % self._engine.tally.every
-        self._memo: dict[tuple[object, ...], Key] = {}
-        self._places: dict[tuple[object, ...], Key] = {}
-        self._wary_of: dict[str, frozenset[bytes]] = {}
+        self._places = Places(rule, cache.keyring, credentials, hears=self._hears)
         told = cache.detail.trace_hits or cache.detail.clear_keys  # by the slow way alone
-        if not (rule.tenant or rule.when or rule.headers or told):
-            # shared=True changes nothing: a request with credentials takes the slow way, to the same key
-            wary = credentials | http.CONDITIONALS | http.ROUTING | {b"host", b"range", b"content-encoding"}
-            if self._hears:
-                wary |= {b"cache-control"}
-            described = {b"content-type", b"content-length", b"transfer-encoding"}
-            if rule.key is None or isinstance(rule.key, JsonBody):  # any other may look at headers
-                self._wary_of = {method: wary | {b"content-type"} for method in BODY_METHODS}
-                self._wary_of["GET"] = wary | described
+        self._ways: dict[str, Way] = {} if told else self._places.ways
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        wary_of = self._wary_of.get(scope["method"])
-        token = None if wary_of is None else self._recognise(scope, wary_of)
-        if token is None:
-            await Exchange(self, scope, receive, send).run(None)
-            return
         body = None
         try:
-            if scope["method"] == "GET":
-                key = self._memo.get(token) or self._identify(token, token, scope, b"")
+            way = self._ways.get(scope["method"])
+            place = None if way is None else self._places.of(scope, way)
+            if way is None or place is None:
+                await Exchange(self, scope, receive, send).run(None)
+                return
+            if way.asks_by_query:
+                asked: bytes = scope.get("query_string", b"")
             else:
                 body = Body()
                 rest = body.take(receive, self._rule)
                 if rest is not None:
                     await rest
-                asked = token, body.content
-                key = self._memo.get(asked) or self._identify(asked, token, scope, body.content)
+                asked = body.content
+            key = place.keys.get(asked) or self._places.identify(place, way, scope, asked)
         except BypassError as bypass:
             await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
             return
@@ -101,44 +91,6 @@ class Route:
             await send_chunks(entry.chunks, send)
         if self._counters.hits % self._every == self._first:
             self._engine.tally.timed(self._counters, now)
-
-    def _identify(self, asked: tuple[object, ...], token: tuple[object, ...], scope: Scope, content: bytes) -> Key:
-        """The key of what was asked and is not remembered. BypassError if it has none."""
-        where = token[1:]  # all but the query
-        place = self._places.get(where)
-        if place is None:
-            place = _remember(self._places, where, self._place_of(scope, self._rule))
-        key = self._key_at(place, scope, content, self._rule)
-        return _remember(self._memo, asked, key) if len(content) <= _MEMO_BYTES else key
-
-    def _recognise(self, scope: Scope, wary_of: frozenset[bytes]) -> tuple[object, ...] | None:
-        """What tells this request from others as it stands, if the short way can handle it."""
-        host = kind = None
-        for name, value in scope["headers"]:
-            if name in wary_of:
-                if name == b"host" and host is None:
-                    host = value
-                elif name == b"content-type" and kind is None and scope["method"] != "GET":
-                    kind = value
-                else:
-                    return None
-        query = scope.get("query_string", b"")
-        path = scope["path"]
-        extensions = scope.get("extensions")
-        if len(path) + len(query) + len(host or b"") + len(kind or b"") > _MEMO_BYTES or (
-            extensions and "tls" in extensions
-        ):
-            return None
-        return (
-            query,
-            path,
-            host,
-            kind,
-            scope["method"],
-            scope.get("raw_path"),
-            scope.get("scheme"),
-            scope.get("root_path"),
-        )
 
     def _begin(self, entry: Entry, key: Key, now: float) -> Message:
         """Count a hit; the first message of its answer."""
@@ -191,16 +143,29 @@ class Route:
         return seen.pop()
 
 
-def _remember(known: dict[tuple[object, ...], Key], token: tuple[object, ...], key: Key) -> Key:
-    if len(known) >= _MEMO:
-        known.clear()
-    known[token] = key
-    return key
-
-
 def _show(entry: Entry, now: float) -> Headers:
     """The header fields of a hit. They stay true until `Age` or the remaining ttl changes, within a second."""
     age, left = now - entry.born, entry.fresh_until - now
-    fields = (*entry.headers, (b"age", b"%d" % age), (cache_status.HEADER, cache_status.hit(left)))
-    entry.shown = now + min(1 - age % 1, left % 1), fields
+    seconds, ttl = int(age), int(left)
+    fields = (*entry.headers, _AGES[seconds], _HITS[ttl])
+    ahead, behind = 1.0 - (age - seconds), left - ttl
+    entry.shown = now + (ahead if ahead < behind else behind), fields
     return fields
+
+
+class _Fields(dict[int, tuple[bytes, bytes]]):
+    """Header fields that many answers share, by what they tell."""
+
+    def __init__(self, made: Callable[[int], tuple[bytes, bytes]]) -> None:
+        super().__init__()
+        self._made = made
+
+    def __missing__(self, told: int) -> tuple[bytes, bytes]:
+        if len(self) >= _FIELDS:
+            self.clear()
+        field = self[told] = self._made(told)
+        return field
+
+
+_AGES = _Fields(lambda seconds: (b"age", b"%d" % seconds))
+_HITS = _Fields(lambda ttl: (cache_status.HEADER, cache_status.hit(ttl)))

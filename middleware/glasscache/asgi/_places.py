@@ -1,0 +1,128 @@
+"""Where the short way recognises requests: places, and the keys of what was asked there lately.
+
+Decides what two requests must have in common to be known by what they ask alone: all of a request's place that its key
+depends on. Anyone can send new ones, so all that is remembered is bounded. Must never answer for a request that it is
+not sure of: that one takes the slow way, to the same key.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from glasscache._entry import Key
+from glasscache.asgi import _request, http
+from glasscache.asgi._request import BODY_METHODS
+from glasscache.asgi.rules import QueryKey, Rule
+from glasscache.asgi.types import Scope
+from glasscache.keys import JsonBody, Keyring, Stem
+
+_MEMO = 4096  # places and what was asked there, in all
+_MEMO_BYTES = 2048  # of what tells a place, or a question, from others
+
+_Token: TypeAlias = tuple[object, ...]
+
+
+class Place:
+    """Where a question is asked: by the query of a GET, by the content of any other. `keys`: of questions, by it."""
+
+    __slots__ = ("digest", "keys")
+
+    def __init__(self, stem: Stem) -> None:
+        self.digest = stem.digest
+        self.keys: dict[bytes, Key] = {}
+
+
+class Way:
+    """The requests of one method that the short way can handle."""
+
+    __slots__ = ("asks_by_query", "places", "wary_of")
+
+    def __init__(self, wary_of: frozenset[bytes], *, asks_by_query: bool) -> None:
+        self.wary_of = wary_of
+        self.asks_by_query = asks_by_query
+        self.places: dict[_Token, Place] = {}
+
+
+class Places:
+    """The places of one rule."""
+
+    def __init__(self, rule: Rule, keyring: Keyring, credentials: frozenset[bytes], *, hears: bool) -> None:
+        self._rule = rule
+        self._keyring = keyring
+        self._room = _MEMO
+        self._takes_query = rule.query == QueryKey()
+        self.ways: dict[str, Way] = {}
+        if rule.tenant or rule.when or rule.headers:
+            return
+        if rule.key is None or isinstance(rule.key, JsonBody):  # any other may look at headers
+            # shared=True changes nothing: a request with credentials takes the slow way, to the same key
+            wary = credentials | http.CONDITIONALS | http.ROUTING
+            wary |= {b"host", b"range", b"content-encoding", b"content-type"}
+            if hears:
+                wary |= {b"cache-control"}
+            self.ways = {method: Way(wary, asks_by_query=False) for method in BODY_METHODS}
+            self.ways["GET"] = Way(wary | {b"content-length", b"transfer-encoding"}, asks_by_query=True)
+
+    def of(self, scope: Scope, way: Way) -> Place | None:
+        """The place of a request, if the short way can handle it. BypassError if nothing asked there has a key."""
+        host = kind = None
+        by_query = way.asks_by_query
+        wary_of = way.wary_of
+        for name, value in scope["headers"]:
+            if name in wary_of:
+                if name == b"host" and host is None:
+                    host = value
+                elif name == b"content-type" and kind is None and not by_query:
+                    kind = value
+                else:
+                    return None
+        token = (
+            scope["path"],
+            host,
+            kind,
+            None if by_query else scope.get("query_string"),
+            scope.get("raw_path"),
+            scope.get("scheme"),
+            scope.get("root_path"),
+        )
+        extensions = scope.get("extensions")
+        if extensions and "tls" in extensions:
+            return None
+        return way.places.get(token) or self._find(scope, token, way)
+
+    def _find(self, scope: Scope, token: _Token, way: Way) -> Place | None:
+        if sum([len(part) for part in token if isinstance(part, str | bytes)]) > _MEMO_BYTES:
+            return None
+        rule = self._rule
+        at = _request.place_of(scope, rule, self._keyring)
+        if way.asks_by_query:
+            stem = self._keyring.stem((at,), (_request.content_part(scope, b"", rule.key),))
+        else:
+            stem = self._keyring.stem((at, _request.query_part(scope.get("query_string", b""), rule.query)))
+        if not self._room:
+            self._forget()
+        self._room -= 1
+        place = way.places[token] = Place(stem)
+        return place
+
+    def identify(self, place: Place, way: Way, scope: Scope, asked: bytes) -> Key:
+        """The key of what was asked and is not remembered. BypassError if it has none."""
+        part = asked
+        if not way.asks_by_query:
+            if self._rule.key is not None:
+                part = _request.content_part(scope, asked, self._rule.key)
+        elif not self._takes_query:
+            part = _request.query_part(asked, self._rule.query)
+        key = place.digest(part)
+        if len(asked) <= _MEMO_BYTES:
+            if not self._room:
+                self._forget()
+            self._room -= 1
+            place.keys[asked] = key
+        return key
+
+    def _forget(self) -> None:
+        """Make room for more."""
+        for way in self.ways.values():
+            way.places = {}
+        self._room = _MEMO
