@@ -5,7 +5,21 @@ visitors (`python -m traffic`) run in another one, so that they measure what a c
 Must never leave the visitors running, nor end in a traceback when it is interrupted.
 """
 
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
+
+
+def end(number: int, _: FrameType | None) -> NoReturn:
+    """Leave by the way that gives the terminal its cursor back."""
+    signal.signal(number, signal.SIG_IGN)  # make sends it once more
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":  # before what takes its time
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 
 try:  # this takes a second, in which Ctrl-C may come as well
     import argparse
@@ -171,7 +185,7 @@ A second machine, in another terminal, finds the answers of this one there:
 
 
 def main() -> int:
-    """Exit code: 0, 1 where something is wrong with the set-up or the answers, 130 after Ctrl-C."""
+    """Exit code: 0, 1 where something is wrong with the set-up or the answers, 130 after Ctrl-C, 143 after SIGTERM."""
     options = arguments()
     logging.getLogger("glasscache").setLevel(logging.ERROR)  # that a wait was long is no news on a busy laptop
     console = Console(highlight=False)

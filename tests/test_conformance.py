@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conformance import report
-from tests.conformance.suite import Case, Judged, Peer, SuiteError, results_in
+from tests.conformance.suite import Case, Judged, Peer, SuiteError, free_port, listens, results_in
+from tests.telemetry.processes import until
 
+ROOT = Path(__file__).parents[1]
 KNOWN = Path(report.__file__).with_name("known_failures.toml")
 
 
@@ -63,3 +68,34 @@ def test_results_are_found_behind_what_else_the_client_prints() -> None:
     assert results_in('a note\n{\n  "a": true\n}\n') == {"a": True}
     with pytest.raises(SuiteError, match="printed no results"):
         results_in("a note\n")
+
+
+COMMAND = """
+import sys, time
+from pathlib import Path
+from tests.conformance.suite import running
+from tests.support.ending import end_in_order
+
+end_in_order()
+port, log = sys.argv[1:]
+with running("an origin", [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"], int(port), Path(log)):
+    print("it runs", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_ends_it_ends_what_it_started_in_a_session_of_its_own(number: signal.Signals, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", COMMAND, str(port), str(tmp_path / "log")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "it runs\n"
+            for _ in range(2):  # make passes on what its whole group was sent
+                process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (128 + number, "")
+    until(lambda: not listens(port), "the origin to end")

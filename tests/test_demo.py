@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,14 +20,24 @@ DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
 SMALL = ("--passages=120", "--requests=24", "--burst=40")
 
 
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(DEMO), *arguments],
+DEAF = ("sh", "-c", 'trap "" INT && exec "$@"', "sh")
+"""As a shell without job control starts what it puts into the background."""
+
+
+@contextmanager
+def start(*arguments: str, before: tuple[str, ...] = (), **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo, under way; what is left of it when the block ends is killed."""
+    with subprocess.Popen(
+        [*before, sys.executable, str(DEMO), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "80"} | environment,
-    )
+    ) as show:
+        try:
+            yield show
+        finally:
+            show.kill()
 
 
 def test_once_shows_the_outcomes_and_a_burst_that_came_to_one_load_then_ends() -> None:
@@ -105,17 +117,27 @@ def test_a_wrong_environment_is_refused_before_anything_is_built() -> None:
     assert "Index" not in printed
 
 
-@pytest.mark.parametrize("marker", ["Index Python's documentation", "Serving on"])
-def test_ctrl_c_in_the_middle_ends_it_without_a_traceback(marker: str) -> None:
-    with start("--requests=100000", *SMALL[::2]) as show:
+@pytest.mark.parametrize(
+    ("marker", "number", "code"),
+    [
+        ("Index Python's documentation", signal.SIGINT, 130),
+        ("Index Python's documentation", signal.SIGTERM, 143),
+        ("Serving on", signal.SIGINT, 130),
+        ("Serving on", signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_in_the_middle_ends_it_without_a_traceback_even_if_it_began_deaf_to_ctrl_c(
+    marker: str, number: signal.Signals, code: int
+) -> None:
+    with start("--requests=100000", *SMALL[::2], before=DEAF) as show:
         assert show.stdout is not None
         for line in show.stdout:
             if marker in line:
                 break
-        show.send_signal(signal.SIGINT)
+        show.send_signal(number)
         rest, _ = show.communicate(timeout=30)
     assert "Traceback" not in rest
-    assert show.returncode == 130
+    assert show.returncode == code
 
 
 def test_a_port_that_is_taken_is_refused_at_once_with_a_remedy() -> None:

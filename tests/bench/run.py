@@ -29,6 +29,7 @@ from tests.bench.cases import RAW, Line, crowds, one_at_a_time
 from tests.bench.measure import Timings, measure
 from tests.bench.report import Row
 from tests.bench.traced import traced
+from tests.support.ending import end_in_order
 
 _OURS = ("GLASSCACHE_", "CACHE_", "OTEL_", "REDIS_")
 IMPORT_GOAL = 60.0  # milliseconds
@@ -259,4 +260,5 @@ def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> in
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.conformance import report
 from tests.conformance.suite import Suite, SuiteError, results_in, running
+from tests.support.ending import end_in_order
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +98,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     try:
         sys.exit(main())
     except SuiteError as error:

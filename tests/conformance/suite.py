@@ -130,7 +130,7 @@ def running(
         )
     try:
         deadline = time.monotonic() + _START
-        while not _listens(port):
+        while not listens(port):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SuiteError(f"{what} did not listen on port {port}:\n{log.read_text('utf-8', 'replace')[-2000:]}")
             time.sleep(0.05)
@@ -146,7 +146,8 @@ def running(
                 break
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody does on this port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

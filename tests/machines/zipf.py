@@ -20,6 +20,7 @@ from pathlib import Path
 from glasscache import Cache, Limits, MemoryStore, Policy, RedisStore, TieredStore
 from glasscache.stats import stats
 from tests.machines.fleet import SECRET
+from tests.support.ending import end_in_order
 from tests.support.redis_process import RedisProcess
 
 MACHINES = 8
@@ -128,4 +129,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

@@ -26,6 +26,7 @@ from pathlib import Path
 import uvloop
 
 from tests.conformance.suite import running
+from tests.support.ending import end_in_order
 from tests.support.ports import free_port
 from tests.support.servers import CutOff, RawConnection
 
@@ -204,4 +205,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.machines.fleet import until
+from tests.support.ending import end_in_order
 from tests.support.otlp import Receiver
 from tests.support.otlp_model import Log, Span
 from tests.telemetry.cluster import cluster, contend, release
@@ -111,4 +112,5 @@ def _process(span: Span) -> str:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

@@ -23,6 +23,7 @@ from tests.dashboards.check.backends import JOB, Backends, backends
 from tests.dashboards.check.programs import Programs, install
 from tests.dashboards.check.verdict import Cell, Line, cell, table
 from tests.dashboards.check.walk import walk
+from tests.support.ending import end_in_order
 from tests.support.otlp_model import Span
 
 DAY, A_WHILE = 86_400.0, 1_200.0
@@ -171,4 +172,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())
