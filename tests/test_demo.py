@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -59,7 +60,11 @@ def test_once_shows_the_outcomes_and_a_burst_that_came_to_one_load_then_ends() -
 def test_with_a_server_a_second_machine_finds_the_answers_of_the_first_one_there(tmp_path: Path) -> None:
     with RedisProcess(tmp_path) as server:
         url = f"redis://127.0.0.1:{server.port}"
-        shared = {"CACHE_TYPE": "hybrid", "REDIS_URL": url, "GLASSCACHE_KEY": "a secret of all machines of this test"}
+        shared: dict[str, Any] = {
+            "CACHE_TYPE": "hybrid",
+            "REDIS_URL": url,
+            "GLASSCACHE_KEY": "a secret of all machines of this test",
+        }
         printed = []
         for _ in range(2):
             with start("--once", *SMALL, **shared) as show:
