@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import report
-from tests.conformance.suite import Case, Judged, Peer, SuiteError, free_port, listens, results_in
+from tests.conformance.suite import Case, Judged, Peer, SuiteError, listens, results_in
+from tests.support.ports import free_port
 from tests.telemetry.processes import until
 
 ROOT = Path(__file__).parents[1]
@@ -86,16 +87,16 @@ with running("an origin", [sys.executable, "-m", "http.server", port, "--bind", 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_who_ends_it_ends_what_it_started_in_a_session_of_its_own(number: signal.Signals, tmp_path: Path) -> None:
-    port = free_port()
-    command = [sys.executable, "-c", COMMAND, str(port), str(tmp_path / "log")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "it runs\n"
-            for _ in range(2):  # make passes on what its whole group was sent
-                process.send_signal(number)
-            _, said = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert (process.returncode, said) == (128 + number, "")
-    until(lambda: not listens(port), "the origin to end")
+    with free_port() as port:
+        command = [sys.executable, "-c", COMMAND, str(port), str(tmp_path / "log")]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "it runs\n"
+                for _ in range(2):  # make passes on what its whole group was sent
+                    process.send_signal(number)
+                _, said = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert (process.returncode, said) == (128 + number, "")
+        until(lambda: not listens(port), "the origin to end")
