@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis.asyncio import Connection, Redis
 from redis.exceptions import SlotNotCoveredError
 
 from glasscache._lease import Claim
@@ -201,38 +200,6 @@ def test_a_call_that_was_sent_in_part_leaves_no_answer_to_the_next(tmp_path: Pat
     asyncio.run(scenario())
 
 
-def test_a_call_ends_though_what_sends_swallows_the_end_of_its_time(server: RedisProcess) -> None:
-    swallowed = 0
-
-    class Swallowing(Connection):
-        """As `asyncio.wait_for` of Python 3.11, when what it waits for ends in the moment of the cancellation."""
-
-        async def _send_packed_command(self, command: Any) -> None:
-            nonlocal swallowed
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                swallowed += 1
-
-    async def scenario() -> None:
-        who = clients(at(server), timeout=0.05)
-        client = who()
-        assert isinstance(client, Redis)
-        batches = Batches(who, limit=16)
-        async with asyncio.timeout(PATIENCE):
-            while await answers(batches, ECHO, 1) != [b"0"]:
-                pass
-            (connection,) = client.connection_pool._available_connections
-            connection.__class__ = Swallowing
-            with pytest.raises(StoreError, match=r"no answer within 0\.05 s"):
-                await batches.call(ECHO, [b"k"], [b"never sent"])
-        assert swallowed == 1
-        await batches.aclose(1.0)
-        await who.aclose()
-
-    asyncio.run(scenario())
-
-
 def test_closing_ends_what_takes_too_long_and_what_waits_behind_it(server: RedisProcess) -> None:
     async def scenario() -> None:
         async with ChaosProxy(server.port) as proxy:
@@ -240,11 +207,10 @@ def test_closing_ends_what_takes_too_long_and_what_waits_behind_it(server: Redis
             batches = Batches(who, limit=1)
             assert await batches.call(ECHO, [b"k"], [b"well"]) == b"well"
             proxy.faults = Faults(drops_replies=True)
-            under_way = batches.call(ECHO, [b"k"], [b"under way"])
-            await asyncio.sleep(0)
+            under_way = [batches.call(ECHO, [b"k"], [b"under way"]) for _ in range(128)]
             behind = batches.call(KEEP, [b"behind"], [b"behind"])
             await batches.aclose(0.01)
-            for failed in await asyncio.gather(under_way, behind, return_exceptions=True):
+            for failed in await asyncio.gather(*under_way, behind, return_exceptions=True):
                 assert isinstance(failed, StoreError)
                 assert "closed" in str(failed)
             proxy.heal()
@@ -322,15 +288,16 @@ def test_a_slot_that_nobody_serves_fails_alone_until_somebody_does(tmp_path: Pat
 
 def test_a_server_that_talks_nonsense_is_a_store_that_cannot_answer() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65536):
-            writer.write(b"*1\r\n:1\r\n")
+        with suppress(ConnectionResetError):
+            while asked := await reader.read(65536):
+                writer.write(b"*1\r\n:1\r\n" * asked.count(b"*"))
         writer.close()
 
     async def scenario() -> None:
         async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             store = RedisStore.from_url(f"redis://127.0.0.1:{port}", protocol=2, timeout=10.0)
-            with pytest.raises(StoreError, match="ValueError"):
+            with pytest.raises(StoreError, match="AttributeError"):
                 await store.look(b"k", Claim())
             await store.aclose()
 

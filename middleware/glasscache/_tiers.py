@@ -15,7 +15,7 @@ from glasscache._events import SpanRef
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.interfaces import Bell, Clock, LeaseStore, NearStore, Store
-from glasscache.policy import shorten
+from glasscache.policy import answers, shorten
 from glasscache.stores._null import NullBell, NullStore
 
 _FOR_EVER = Lease(token=0, seconds=math.inf)
@@ -72,12 +72,6 @@ class Unleased:
     def listen(self, key: Key) -> Bell:
         """It never rings."""
         return NullBell()
-
-
-def answers(entry: Entry, claim: Claim, now: float) -> bool:
-    """Whether an entry is the answer to a lookup, and not only a stand-in."""
-    fresh = entry.fresh_until - now
-    return fresh > claim.fresh_for if claim.refreshes else fresh + entry.stale_while_revalidate > 0
 
 
 class TieredStore:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 from glasscache._entry import Entry, Headers
+from glasscache._lease import Claim
 from glasscache.errors import ConfigurationError
 
 _NEVER_EARLIER = 12.0
@@ -167,6 +168,12 @@ def judge(entry: Entry, now: float, *, beta: float, chance: float) -> Verdict:
     if past < entry.stale_while_revalidate:
         return Verdict.STALE
     return Verdict.STAND_IN if past < max(entry.stale_if_error, entry.kept) else Verdict.DEAD
+
+
+def answers(entry: Entry, claim: Claim, now: float) -> bool:
+    """Whether an entry is the answer to a lookup, and not only a stand-in."""
+    fresh = entry.fresh_until - now
+    return fresh > claim.fresh_for if claim.refreshes else fresh + entry.stale_while_revalidate > 0
 
 
 def may_stand_in(entry: Entry | None, now: float, *, unreachable: bool = False) -> bool:

@@ -67,15 +67,16 @@ class Clients:
         self._make = make
         self.where = where
         """Without user and password."""
-        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._process = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
         self._seeds: dict[str, ClusterNode] = {}
 
     def __call__(self) -> Client:
         """The client of this event loop. One that a fork or a closed loop left behind is forgotten, not closed."""
-        home = (os.getpid(), asyncio.get_running_loop())
-        if self._client is None or home != self._home:
-            self._home, self._client = home, self._make()
+        process, loop = os.getpid(), asyncio.get_running_loop()
+        if self._client is None or process != self._process or loop is not self._loop:
+            self._process, self._loop, self._client = process, loop, self._make()
             if isinstance(self._client, RedisCluster):
                 self._seeds = dict(self._client.nodes_manager.startup_nodes)
         elif isinstance(self._client, RedisCluster) and not self._client.nodes_manager.startup_nodes:
@@ -86,7 +87,7 @@ class Clients:
     async def aclose(self) -> None:
         """Close the client of this event loop; the next call makes a new one."""
         client, self._client = self._client, None
-        if client is not None and self._home == (os.getpid(), asyncio.get_running_loop()):
+        if client is not None and os.getpid() == self._process and asyncio.get_running_loop() is self._loop:
             await client.aclose()
             if isinstance(client, RedisCluster):  # which closes nothing while it would have to ask for its nodes anew
                 await client.nodes_manager.aclose()

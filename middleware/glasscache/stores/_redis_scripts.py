@@ -7,7 +7,7 @@ talks to a server goes through `send`, but for what goes in batches (_redis_batc
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError, ReadOnlyError, SlotNotCoveredError
@@ -36,8 +36,23 @@ async def send(client: Redis | RedisCluster, *command: bytes | str | int) -> Any
         raise
 
 
+class Request(Protocol):
+    """What may be asked of a server, with the keys of one slot and perhaps arguments."""
+
+    answers: int
+    """How many there are to it."""
+
+    def packed(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
+        """As it goes over the wire, in RESP."""
+
+    async def run(self, client: Redis | RedisCluster, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+        """Let the client ask. Raises what it raises."""
+
+
 class Script:
     """One script."""
+
+    answers = 1
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -64,6 +79,8 @@ class Script:
 class Command:
     """One command, to be sent as scripts are: with others, over one connection. `keys` name its slot."""
 
+    answers = 1
+
     def __init__(self, word: str) -> None:
         self._word = word
 
@@ -77,3 +94,27 @@ class Command:
     ) -> Any:
         """What the server answers. Raises what the client raises."""
         return await send(client, self._word, *keys, *arguments)
+
+
+class Peek:
+    """A value, and how many milliseconds it lives: by plain commands, of which a server runs five for one script.
+
+    Between them another may come: the remaining time is asked for before and after the value, and the shorter one is
+    never more than what the value has left, whether it was replaced before the value was read or afterwards.
+    """
+
+    answers = 3
+
+    def packed(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
+        """The commands in RESP."""
+        key = keys[0]
+        size = len(key)
+        return (
+            b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
+        ) % (size, key, size, key, size, key)
+
+    async def run(
+        self, client: Redis | RedisCluster, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
+    ) -> Any:
+        """What the server answers. Raises what the client raises."""
+        return [await send(client, word, keys[0]) for word in ("PTTL", "GET", "PTTL")]

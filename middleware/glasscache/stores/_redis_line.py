@@ -1,0 +1,239 @@
+"""One connection to Redis that many calls share: they go one after another, and their answers come in this order.
+
+Decides which answer is whose, and when a connection is given up: what comes too late, is cut off, makes no sense or was
+not asked for closes it, and fails every call on it. So no call can ever be given the answer of another, whoever has
+stopped waiting. redis-py connects, signs in and encrypts; its reader in Python takes longer than the server, and one
+connection for each command longer still. Must never send a call again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import hiredis
+from redis.asyncio.connection import DefaultParser
+from redis.exceptions import (
+    AskError,
+    InvalidResponse,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as Disconnected
+
+from glasscache.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from glasscache.stores._redis_scripts import Request
+
+_MOST = 128
+"""Calls that share one connection's fate."""
+_RENEWED = 16
+"""Answers after which the time for the others begins anew."""
+_LARGE = 64 * 1024
+"""Bytes of an answer that is not whole yet, which others had better not wait for."""
+_FOR_EVER = 86_400.0
+_REFUSALS = (NoScriptError, MovedError, AskError, TryAgainError)
+"""By which a server says that it has not run the script, and that another way may."""
+_ODD = (RedisError, hiredis.PushNotification)
+_NOTHING = object()
+
+
+class Call:
+    """One request, and who waits for its answer. `keys` are of one slot."""
+
+    __slots__ = ("arguments", "done", "is_refused", "keys", "parts", "request", "sent")
+
+    def __init__(
+        self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
+    ) -> None:
+        self.request = request
+        self.keys = keys
+        self.arguments = arguments
+        self.done = done
+        self.parts: list[object] | None = None if request.answers == 1 else []
+        self.is_refused = False
+        self.sent = 0.0
+
+    def succeed(self, answer: object) -> None:
+        """Tell the caller, if it is still there."""
+        if not self.done.done():
+            self.done.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller, if it is still there; each gets an error of its own."""
+        if not self.done.done():
+            failure = StoreError(f"{type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self.done.set_exception(failure)
+
+
+class Owner(Protocol):
+    """Who has lines, and gives them calls."""
+
+    def refused(self, call: Call) -> None:
+        """The server has not run it; another way may."""
+
+    def failed(self, error: Exception) -> None:
+        """The server has refused a call for good."""
+
+    def has_room(self, line: Line) -> None:
+        """Answers have come; perhaps there is nothing left that it waits for."""
+
+
+class Line(asyncio.Protocol):
+    """Takes over what a connection of redis-py that has just connected would read."""
+
+    def __init__(self, connection: AbstractConnection, owner: Owner) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._owner = owner
+        self._seconds = connection.socket_timeout or _FOR_EVER
+        self._calls: deque[Call] = deque()
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOTHING
+        )
+        self._is_full = self._is_over = False
+        self._leaves: Exception | bool = False
+        self._heard = 0.0
+        self._answers = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.began = self._loop.time()
+        """When it was taken over."""
+        self.over: asyncio.Future[Exception | None] = self._loop.create_future()
+        """The error that ended it; None: it was left, and the connection is as good as new."""
+        writer = writer_of(connection)
+        assert writer is not None
+        self._transport = writer.transport
+        self._streams = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is waited for."""
+        return not self._calls
+
+    @property
+    def room(self) -> int:
+        """How many calls more it takes: none behind what is large, nor when it is being left."""
+        if self._is_full or self._leaves or self._reader.len() > _LARGE:
+            return 0
+        return _MOST - len(self._calls)
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """All in one write."""
+        now = self._loop.time()
+        for call in calls:
+            call.sent = now
+            self._calls.extend([call] * call.request.answers)
+        if self._timer is None:
+            self._timer = self._loop.call_at(now + self._seconds, self._look)
+        self._transport.write(b"".join([call.request.packed(call.keys, call.arguments) for call in calls]))
+
+    def leave(self, error: Exception | None = None) -> None:
+        """Take no more calls, and be over when those that were sent are answered."""
+        self._leaves = error or True
+        if self.is_idle:
+            self._transport.set_protocol(self._streams)
+            self._end(error)
+
+    def close(self, error: Exception) -> None:
+        """Fail all calls, at once."""
+        if not self._is_over:
+            self._end(error)
+            self._transport.abort()
+            while self._calls:
+                self._calls.popleft().fail(error)
+
+    def _end(self, error: Exception | None) -> None:
+        self._is_over, self._leaves = True, True
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.over.done():  # who waited for it may have been cancelled
+            self.over.set_result(error)
+
+    # --- as a protocol of asyncio -----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Give every answer that is whole now to its call."""
+        try:
+            self._reader.feed(data)
+            self._give_answers()
+        except Exception as error:  # no RESP, or, as an IndexError, an answer to nothing
+            self.close(error)
+        if self._is_over:
+            return
+        if self._leaves and self.is_idle:
+            self.leave(self._leaves if isinstance(self._leaves, Exception) else None)
+        else:
+            self._owner.has_room(self)
+
+    def _give_answers(self) -> None:
+        calls, next_answer = self._calls, self._reader.gets
+        while (answer := next_answer(False)) is not _NOTHING and not self._is_over:
+            if isinstance(answer, _ODD):
+                self._heed(answer)
+                continue
+            call = calls.popleft()
+            if (parts := call.parts) is None:
+                call.succeed(answer)
+            else:
+                parts.append(answer)
+                if len(parts) == call.request.answers:
+                    call.succeed(parts)
+            self._answers += 1
+            if not self._answers % _RENEWED:
+                self._heard = self._loop.time()
+
+    def _heed(self, error: RedisError | list[object]) -> None:
+        if not isinstance(error, RedisError):
+            return  # told to all, and not asked for by any call
+        call = self._calls.popleft()
+        if isinstance(error, _REFUSALS):
+            if not call.is_refused:
+                call.is_refused = True
+                self._owner.refused(call)
+            return
+        call.fail(error)
+        self._owner.failed(error)
+        if isinstance(error, Disconnected):  # says the server: it loads its data, wants a password, ...
+            self.close(error)
+        elif isinstance(error, ReadOnlyError):  # a primary no more: by the same name there may be another one
+            self._leaves = error
+
+    def pause_writing(self) -> None:
+        """The server does not read as fast as is written."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._is_full = False
+        if not self._is_over:
+            self._owner.has_room(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Of itself, or after `close`."""
+        self._streams.connection_lost(exc)  # who closes the connection waits for that
+        self.close(exc or Disconnected("Connection closed by server."))
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._calls:
+            due = max(self._calls[0].sent, self._heard) + self._seconds
+            if due <= self._loop.time():
+                self.close(TimeoutError(f"no answer within {self._seconds:g} s"))
+            else:
+                self._timer = self._loop.call_at(due, self._look)
+
+
+def writer_of(connection: AbstractConnection) -> asyncio.StreamWriter | None:
+    """What the connection writes with. redis-py has no public name for it; a class of a user's own may have none."""
+    writer = getattr(connection, "_writer", None)
+    return writer if isinstance(writer, asyncio.StreamWriter) else None
