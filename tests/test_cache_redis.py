@@ -15,7 +15,7 @@ from glasscache.interfaces import Clock
 from glasscache.stats import stats
 from glasscache.testing import entry
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import UNHURRIED, RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -27,7 +27,7 @@ async def machines(url: str, count: int, prefix: str, *, clock: Clock | None = N
     """Caches as that many machines would have them: memory before the same server."""
     caches = [
         Cache(
-            TieredStore([MemoryStore(), RedisStore.from_url(url, prefix=prefix, timeout=10.0, clock=clock)]),
+            TieredStore([MemoryStore(), RedisStore.from_url(url, prefix=prefix, **UNHURRIED, clock=clock)]),
             limits=Limits(far_timeout=10.0),
             key_secret=SECRET,
             clock=clock,
@@ -134,7 +134,7 @@ def test_a_machine_whose_clock_is_wrong_serves_nothing_past_its_time_and_makes_n
     async def scenario() -> None:
         url, prefix = f"redis://127.0.0.1:{server.port}", f"skew{skew}"
         right, wrong = SystemClock(), Skewed(skew)
-        stores = [RedisStore.from_url(url, prefix=prefix, timeout=10.0, clock=clock) for clock in (right, wrong)]
+        stores = [RedisStore.from_url(url, prefix=prefix, **UNHURRIED, clock=clock) for clock in (right, wrong)]
         one, other = stores
         ways: list[tuple[RedisStore, RedisStore, Clock, Clock]] = [
             (one, other, right, wrong),

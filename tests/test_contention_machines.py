@@ -13,14 +13,14 @@ from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache.contention import contention
 from glasscache.testing import RecordingTelemetry
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import UNHURRIED, RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 def machine(url: str) -> Cache:
     return Cache(
-        TieredStore([MemoryStore(), RedisStore.from_url(url, prefix="contention", timeout=10.0)]),
+        TieredStore([MemoryStore(), RedisStore.from_url(url, prefix="contention", **UNHURRIED)]),
         limits=Limits(far_timeout=10.0, contention_threshold=0.001),
         key_secret="a secret that all machines of this test share",
         telemetry=RecordingTelemetry(),

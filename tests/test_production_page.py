@@ -16,7 +16,7 @@ from glasscache.settings import VARIABLES, Settings
 from glasscache.stats import stats
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
-from tests.support.redis_process import UNHURRIED, least, server_binary
+from tests.support.redis_process import UNHURRIED_VARIABLES, least, server_binary
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -65,7 +65,7 @@ def served(port: int, process: subprocess.Popen[bytes], folder: Path) -> Iterato
 def test_the_first_set_of_variables_and_the_server_of_the_page_are_two_machines_that_load_once(
     port: int, host: str
 ) -> None:
-    variables = environment(blocks("sh")[0]) | UNHURRIED
+    variables = environment(blocks("sh")[0]) | UNHURRIED_VARIABLES
     variables["REDIS_URL"] = variables["REDIS_URL"].replace("redis.example:6379", f"{host}:{port}")
 
     async def scenario() -> None:

@@ -20,7 +20,7 @@ from glasscache.stores.redis import RedisStore
 from glasscache.testing import BackplaneContract, ManualClock
 from glasscache.testing._backplane_contract import Ear
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import RedisProcess, cluster_options
+from tests.support.redis_process import UNHURRIED, RedisProcess, cluster_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 _prefixes = count()
@@ -449,7 +449,8 @@ def test_a_flood_of_new_answers_needs_one_connection(kind: str, request: pytest.
 
     async def scenario() -> None:
         url, ear = f"{scheme}://127.0.0.1:{process.port}", Ear()
-        one, other = (RedisStore.from_url(url, max_connections=1, prefix=f"flood-{kind}") for _ in range(2))
+        options = UNHURRIED | {"max_connections": 1, "prefix": f"flood-{kind}"}
+        one, other = (RedisStore.from_url(url, **options) for _ in range(2))
         await other.backplane.start(ear)
         await ear.until(lambda: ear.hears)
         await asyncio.gather(*(one.backplane.tell_replaced(key) for key in keys))

@@ -19,7 +19,7 @@ from glasscache.stores._redis_scripts import Script, send
 from glasscache.stores.redis import RedisStore
 from tests.support.chaos_proxy import ChaosProxy, Faults
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import RedisProcess, cluster_options
+from tests.support.redis_process import UNHURRIED, RedisProcess, cluster_options
 from tests.support.redis_sets import move_slots, two_nodes
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -296,7 +296,7 @@ def test_a_server_that_talks_nonsense_is_a_store_that_cannot_answer() -> None:
     async def scenario() -> None:
         async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            store = RedisStore.from_url(f"redis://127.0.0.1:{port}", protocol=2, timeout=10.0)
+            store = RedisStore.from_url(f"redis://127.0.0.1:{port}", protocol=2, **UNHURRIED)
             with pytest.raises(StoreError, match="AttributeError"):
                 await store.look(b"k", Claim())
             await store.aclose()

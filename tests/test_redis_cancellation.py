@@ -16,7 +16,7 @@ from glasscache.testing import entry
 from tests.support import cancellation
 from tests.support.cancellation import KEYS, value_of, wrong_values
 from tests.support.chaos_proxy import ChaosProxy, Faults
-from tests.support.redis_process import RedisProcess, cluster_options, sentinel_options
+from tests.support.redis_process import UNHURRIED, RedisProcess, cluster_options, sentinel_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -56,9 +56,7 @@ def test_nobody_gets_the_value_of_another_and_no_connection_is_lost(
 ) -> None:
     async def scenario() -> None:
         async with reached(kind, tmp_path) as (url, proxy, server):
-            store = RedisStore.from_url(
-                url, prefix="p", timeout=10.0, connect_timeout=10.0, protocol=protocol, max_connections=CONNECTIONS
-            )
+            store = RedisStore.from_url(url, prefix="p", **UNHURRIED, protocol=protocol, max_connections=CONNECTIONS)
             now = store._now()
             for key in range(KEYS):
                 await store.set(

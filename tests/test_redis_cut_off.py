@@ -16,7 +16,7 @@ from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache.stats import stats
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import UNHURRIED, RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -46,7 +46,7 @@ class Machine:
     async def __aenter__(self) -> Self:
         for proxy in (self.commands, self.bus):
             await self._stack.enter_async_context(proxy)
-        store = RedisStore.from_url(f"redis://127.0.0.1:{self.commands.port}", prefix=self._prefix, timeout=10.0)
+        store = RedisStore.from_url(f"redis://127.0.0.1:{self.commands.port}", prefix=self._prefix, **UNHURRIED)
         options: dict[str, Any] = {"protocol": 3, "socket_timeout": 10.0, "retry": Retry(NoBackoff(), 0)}
         listens = Redis(port=self.bus.port, driver_info=None, **options)
         self._stack.push_async_callback(listens.aclose)

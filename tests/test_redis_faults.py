@@ -68,7 +68,7 @@ class Place:
     def __init__(self, server: RedisProcess, proxy: ChaosProxy) -> None:
         self.server = server
         self.proxy = proxy
-        options: dict[str, Any] = {"socket_timeout": 20.0, "retry": Retry(NoBackoff(), 0), **ADMIN}
+        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), **ADMIN}
         self.admin = redis.Redis(port=server.port, single_connection_client=True, **options)
 
     @property

@@ -8,12 +8,12 @@ import random
 import pytest
 from redis.asyncio import Redis
 
-from glasscache import Cache, MemoryStore, RedisStore, TieredStore
+from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache._entry import Entry, Key
 from glasscache._lease import Claim
 from glasscache.stores._envelope import Envelope
 from glasscache.testing import entry
-from tests.support.redis_process import ADMIN, RedisProcess
+from tests.support.redis_process import ADMIN, UNHURRIED, RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -68,7 +68,7 @@ def test_ten_thousand_hostile_blobs_are_no_entries_and_are_deleted_and_counted(
 
     async def scenario() -> None:
         store = RedisStore.from_url(
-            f"redis://127.0.0.1:{server.port}", prefix=prefix, timeout=10.0, secrets=secrets, max_entry_bytes=CAP
+            f"redis://127.0.0.1:{server.port}", prefix=prefix, **UNHURRIED, secrets=secrets, max_entry_bytes=CAP
         )
         attacker = Attacker(secrets, store._now())
         async with Redis(port=server.port, **ADMIN) as redis:
@@ -91,8 +91,8 @@ def test_ten_thousand_hostile_blobs_are_no_entries_and_are_deleted_and_counted(
 
 def test_a_cache_loads_instead_of_what_is_hostile(server: RedisProcess) -> None:
     async def scenario() -> None:
-        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="loads", timeout=10.0)
-        cache = Cache(TieredStore([MemoryStore(), store]), key_secret=SECRET)
+        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="loads", **UNHURRIED)
+        cache = Cache(TieredStore([MemoryStore(), store]), limits=Limits(far_timeout=10.0), key_secret=SECRET)
         attacker = Attacker((), store._now())
 
         async def load() -> str:
@@ -112,7 +112,7 @@ def test_a_cache_loads_instead_of_what_is_hostile(server: RedisProcess) -> None:
 @pytest.mark.parametrize("lease", [b"", b"nonsense", b"5||7", b"9999999999999999|||5|7", b"5|t|m|x|7"])
 def test_a_lease_that_no_machine_wrote_holds_nobody_up(server: RedisProcess, lease: bytes) -> None:
     async def scenario() -> None:
-        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="leases", timeout=10.0)
+        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="leases", **UNHURRIED)
         async with Redis(port=server.port, **ADMIN) as redis:
             await redis.set(f"leases:{{{key_of(1).hex()}}}:l", lease)
             assert (await store.look(key_of(1), Claim())).lease is not None
@@ -125,7 +125,7 @@ def test_a_lease_that_no_machine_wrote_holds_nobody_up(server: RedisProcess, lea
 def test_what_is_of_another_type_is_in_nobodys_way(server: RedisProcess) -> None:
     async def scenario() -> None:
         url = f"redis://127.0.0.1:{server.port}"
-        one, two = (RedisStore.from_url(url, prefix="types", timeout=10.0) for _ in range(2))
+        one, two = (RedisStore.from_url(url, prefix="types", **UNHURRIED) for _ in range(2))
         name = f"types:{{{key_of(1).hex()}}}:"
         async with Redis(port=server.port, **ADMIN) as redis:
             for part in "elqr":

@@ -13,7 +13,7 @@ from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache.stats import stats
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import UNHURRIED, RedisProcess
 from tests.support.redis_sets import move_slots, two_nodes
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -28,7 +28,7 @@ async def load() -> str:
 async def promoted(first: RedisProcess, second: RedisProcess, after: Callable[[Cache], Awaitable[None]]) -> None:
     """A cache whose server's name comes to mean another one, and then `after`."""
     async with ChaosProxy(first.port) as name:
-        store = RedisStore.from_url(f"redis://127.0.0.1:{name.port}", timeout=10.0, connect_timeout=10.0)
+        store = RedisStore.from_url(f"redis://127.0.0.1:{name.port}", **UNHURRIED)
         cache = Cache(TieredStore([MemoryStore(), store]), limits=Limits(far_timeout=10.0), key_secret=SECRET)
         await asyncio.gather(*(cache.get_or_load(f"before {number}", load) for number in range(200)))
         await asyncio.to_thread(first.do, "REPLICAOF", "127.0.0.1", second.port)
@@ -65,10 +65,7 @@ class Pair:
 
     def __init__(self, port: int) -> None:
         self.loads: Counter[str] = Counter()
-        stores = [
-            RedisStore.from_url(f"redis+cluster://127.0.0.1:{port}", timeout=10.0, connect_timeout=10.0)
-            for _ in range(2)
-        ]
+        stores = [RedisStore.from_url(f"redis+cluster://127.0.0.1:{port}", **UNHURRIED) for _ in range(2)]
         limits = Limits(far_timeout=10.0)
         self.caches = [Cache(TieredStore([MemoryStore(), store]), limits=limits, key_secret=SECRET) for store in stores]
 

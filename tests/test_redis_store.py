@@ -30,12 +30,10 @@ from glasscache.stores.redis import RedisStore
 from glasscache.testing import LeaseStoreContract, ManualClock, entry
 from glasscache.testing._lease_contract import holder_of, lease_of
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import RedisProcess, cluster_options, least, sentinel_options
+from tests.support.redis_process import UNHURRIED, RedisProcess, cluster_options, least, sentinel_options
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-UNHURRIED: dict[str, Any] = {"timeout": 10.0, "connect_timeout": 10.0}
-"""A busy test machine is no broken server."""
 ACL = f"user glasscache on >s3cret resetchannels ~glasscache-* &glasscache-* -@all {' '.join(least())}"
 _numbers = itertools.count()
 

@@ -12,7 +12,7 @@ from glasscache.errors import StoreError
 from glasscache.stores.redis import RedisStore
 from tests.support.certificates import certificate
 from tests.support.chaos_proxy import ChaosProxy
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import UNHURRIED, RedisProcess
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -25,7 +25,7 @@ def test_a_server_is_reached_by_tls_if_its_certificate_can_be_checked(tmp_path: 
             async with ChaosProxy(server.port, tls=context) as proxy:
                 url = f"rediss://127.0.0.1:{proxy.port}?ssl_ca_certs="
                 for file, works in ((trusted, True), (other, False)):
-                    store = RedisStore.from_url(f"{url}{file}", prefix="p", timeout=10.0, connect_timeout=10.0)
+                    store = RedisStore.from_url(f"{url}{file}", prefix="p", **UNHURRIED)
                     try:
                         if works:
                             assert (await store.look(b"k", Claim())).lease is not None

@@ -16,6 +16,8 @@ from starlette.applications import Starlette
 
 from tests.support.asgi import Receive, Scope, Send
 from tests.support.leaks import leak_check
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.servers import CutOff, RawConnection, ServerDidNotStart, ServerDidNotStop, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -73,12 +75,12 @@ def test_a_live_server_answers_on_the_loop_that_was_asked_for_and_is_gone_afterw
 ) -> None:
     with live_server(app, loop=loop, http=protocol) as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         connection.request("GET", "/")
         assert connection.getresponse().read().decode().partition(".")[0] == loop
         connection.close()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
 
 
 def test_the_apps_own_error_at_startup_is_raised() -> None:
@@ -140,7 +142,7 @@ def test_an_app_that_hangs_at_startup_or_shutdown_hangs_no_test() -> None:
         pytest.fail("it must not start")
     with (
         pytest.raises(ServerDidNotStop, match="no stop within"),
-        live_server(Starlette(lifespan=hung_at_stop), patience=0.5),
+        live_server(Starlette(lifespan=hung_at_stop), patience=2.0),  # for its start, too
     ):
         pass
 
@@ -224,9 +226,8 @@ def test_connecting_to_nobody_leaks_no_socket() -> None:
         with pytest.raises(ConnectionRefusedError):
             await RawConnection(port).__aenter__()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    asyncio.run(scenario(port))
+    with free_port() as port:
+        asyncio.run(scenario(port))
 
 
 @pytest.mark.parametrize("protocol", ["h11", "httptools"])
@@ -247,7 +248,7 @@ def test_a_reader_that_stops_reading_stops_the_server_and_its_abort_is_noticed(
             assert not progress.gone.is_set()
             assert progress.sent < 500  # 32 MB: far more than the buffers between the two hold
             raw.abort()
-            assert await asyncio.to_thread(progress.gone.wait, 10.0)
+            assert await asyncio.to_thread(progress.gone.wait, PATIENCE)
 
     with live_server(progress.app, http=protocol) as server:
         asyncio.run(scenario(server.port))

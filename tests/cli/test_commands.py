@@ -19,7 +19,7 @@ from glasscache.settings import Settings
 from tests.asgi.site import Origin
 from tests.support.asgi import Client
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import UNHURRIED, RedisProcess
+from tests.support.redis_process import UNHURRIED_VARIABLES, RedisProcess
 from tests.support.servers import live_server
 
 SECRET = "a secret for the tests, long enough"
@@ -38,7 +38,7 @@ def shared(server: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("CACHE_TYPE", "hybrid")
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{server.port}")
     monkeypatch.setenv("GLASSCACHE_KEY", SECRET)
-    for name, value in UNHURRIED.items():
+    for name, value in UNHURRIED_VARIABLES.items():
         monkeypatch.setenv(name, value)
 
 

@@ -18,6 +18,7 @@ from glasscache import Cache
 from glasscache.asgi import CacheMiddleware, Rule
 from tests.live.rig import Signal, Stack, ask, ask_on, eventually, make_cache
 from tests.support.asgi import ASGIApp, Receive, Scope, Send
+from tests.support.patience import PATIENCE
 from tests.support.servers import LiveServer, RawConnection, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -80,7 +81,7 @@ async def leave_after_a_tick(port: int) -> None:
 
 @pytest.mark.parametrize("manner", ENDS)
 def test_an_endless_stream_that_nobody_reads_any_more_is_stopped_although_it_could_be_stored(manner: str) -> None:
-    app, cache = Endless(manner, []), make_cache(load_timeout=0.3)
+    app, cache = Endless(manner, []), make_cache(load_timeout=1.0)
 
     async def scenario(port: int) -> None:
         await leave_after_a_tick(port)
@@ -104,11 +105,11 @@ def test_an_endless_stream_that_nobody_reads_any_more_is_stopped_although_it_cou
 def test_a_private_stream_is_stopped_at_once_when_its_one_client_leaves(
     manner: str, header: tuple[bytes, bytes]
 ) -> None:
-    app, cache = Endless(manner, [header]), make_cache()
+    app, cache = Endless(manner, [header]), make_cache(load_timeout=10 * PATIENCE)
 
     async def scenario(port: int) -> None:
         await leave_after_a_tick(port)
-        await app.stopped.wait(patience=5)  # seconds; an unread load as such would have 120
+        await app.stopped.wait()  # an unread load as such would go on for longer than this waits
         assert app.stopped_by == [ENDS[manner]]
         await eventually(lambda: not cache.engine.holders)
 
@@ -215,7 +216,8 @@ def test_a_hung_handler_is_an_error_for_all_who_waited_and_the_key_can_be_used_a
             cancelled.set()
         raise AssertionError("nobody sets that event")
 
-    app, cache = Starlette(routes=[Route("/a", endpoint)]), make_cache(load_timeout=0.3)
+    app = Starlette(routes=[Route("/a", endpoint)])
+    cache = make_cache(load_timeout=2.0)  # in which all five must have come
     app.add_middleware(CacheMiddleware, cache=cache, rules=[Rule("/a", ttl=60)])
 
     async def scenario(server: LiveServer) -> None:

@@ -74,7 +74,7 @@ def test_a_body_larger_than_the_bound_reaches_every_reader_whole_and_is_not_stor
 
 
 def test_a_reader_that_does_not_read_is_cut_when_it_holds_up_others_and_nobody_else_loses_a_byte() -> None:
-    large, cache = Large(pieces=200), make_cache(max_entry_bytes=200_000, reader_timeout=0.2)
+    large, cache = Large(pieces=200), make_cache(max_entry_bytes=200_000, reader_timeout=1.0)
 
     async def scenario(server: LiveServer) -> None:
         async with (

@@ -92,7 +92,7 @@ def test_a_load_that_does_not_end_holds_up_the_shutdown_no_longer_than_the_drain
     told: list[str] = []
     started, never = Signal(), Signal()
     cache = make_cache(drain=0.05)
-    with live_server(slow_app(cache, told, started, never), lifespan="on", patience=5) as server:
+    with live_server(slow_app(cache, told, started, never), lifespan="on") as server:
         asyncio.run(ask_and_leave(server.port, started))
     assert told == ["opened", "stopped", "closed"]
     assert cache.engine.holders == 0

@@ -20,7 +20,7 @@ from glasscache._clock import SystemClock
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.settings import Settings
 from tests.support.asgi import Client, Message, Receive, Scope, Send
-from tests.support.redis_process import ADMIN
+from tests.support.redis_process import WAITS_FOR_EVER
 
 CHUNKS = 5
 
@@ -102,7 +102,7 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    server = Redis.from_url(os.environ["REDIS_URL"], **ADMIN)
+    server = Redis.from_url(os.environ["REDIS_URL"], **WAITS_FOR_EVER)
     cache = Settings.from_env().cache()
     middleware = CacheMiddleware(Origin(server), cache=cache, rules=[Rule("/ask/{name}", ttl=300)])
     say(kind="ready")

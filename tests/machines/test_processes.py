@@ -6,7 +6,7 @@ import itertools
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -17,6 +17,8 @@ from tests.support.redis_process import RedisProcess
 
 CROWD = 250
 LEASE = 2.0
+TURNS = 4
+"""Turns of processes that something takes, each of which a busy test machine makes late."""
 _numbers = itertools.count()
 
 
@@ -70,7 +72,7 @@ def test_a_machine_that_dies_while_it_loads_has_exactly_one_successor(machines: 
         died = time.monotonic()
         holder.signal(signal.SIGKILL)
         machines.bury(holder)
-        successor = taken_over(machines, name, died)
+        successor = taken_over(machines, name, holder, died)
         machines.open_gate(name, successor.pid)
         assert answers(machines.machines, name) == {body_of(successor): 3 * CROWD}
         assert machines.loads(name) == [holder.pid, successor.pid]
@@ -82,7 +84,7 @@ def test_a_machine_that_stands_still_while_it_loads_cannot_store_its_late_answer
         name, holder = crowd(machines)
         stopped = time.monotonic()
         holder.signal(signal.SIGSTOP)
-        successor = taken_over(machines, name, stopped)
+        successor = taken_over(machines, name, holder, stopped)
         machines.open_gate(name, successor.pid)
         others = [machine for machine in machines.machines if machine is not holder]
         assert answers(others, name) == {body_of(successor): 3 * CROWD}
@@ -97,17 +99,36 @@ def test_a_machine_that_stands_still_while_it_loads_cannot_store_its_late_answer
         assert machines.loads(name) == [holder.pid, successor.pid]
 
 
+def lateness(machines: Sequence[Machine]) -> float:
+    """How late they are at worst, since it was asked last."""
+    for machine in machines:
+        machine.status()
+    worst = max(machine.late for machine in machines)
+    for machine in machines:
+        machine.late = 0.0
+    return worst
+
+
 def until_given_up(machine: Machine) -> None:
     """Until it knows that it has no lease any more."""
     until(lambda: machine.status()["leases"] == 0)
 
 
-def taken_over(machines: Fleet, name: str, since: float) -> Machine:
+def taken_over(machines: Fleet, name: str, holder: Machine, since: float) -> Machine:
     """The machine that loads instead, in time."""
-    until(lambda: len(machines.loads(name)) == 2)
-    took = time.monotonic() - since
-    print(f"taken over after {took:.2f} s of a lease of {LEASE:g} s")
-    assert took < LEASE + 1.0
+    others = [machine for machine in machines.machines if machine is not holder]
+    lateness(others)  # what was late before is over
+    late: list[float] = []
+
+    def is_taken_over() -> bool:
+        late.append(lateness(others))
+        return len(machines.loads(name)) == 2
+
+    until(is_taken_over)
+    took, worst = time.monotonic() - since, max(late)
+    figures = f"taken over after {took:.2f} s of a lease of {LEASE:g} s"
+    print(f"{figures}; the processes themselves were late by {worst * 1e3:.0f} ms")
+    assert took < LEASE + 1.0 + TURNS * worst
     return machines.by_pid(machines.loads(name)[1])
 
 
@@ -119,21 +140,25 @@ def test_who_waits_on_another_machine_is_woken_at_once_and_asks_no_more_than_onc
     machines: Fleet, count: int
 ) -> None:
     machines.grow(4)
+    lateness(machines.machines)
     answered: list[float] = []
     with Ear(machines.server) as ear:
         for number in range(count):
-            name = f"w{next(_numbers)}"
+            name, began = f"w{next(_numbers)}", time.monotonic()
             loads, waits = one_waits_for_another(machines, name)
             if number == 0:
-                pause(3.0)
-                assert 1 <= len(ear.commands("HGET ")) <= 4, "once when it came, then once a second"
+                # who waits asks when it comes, as soon as it hears, and then now and then
+                until(lambda: len(ear.commands("HGET ")) >= 3)
+                lasted, late = time.monotonic() - began, lateness(machines.machines)
+                # where renewals are late, leases seem to end, and who waits asks sooner
+                assert len(ear.commands("HGET ")) <= 2 + lasted / max(0.5, 1.0 - TURNS * late), "once a second"
             machines.open_gate(name, loads.pid)
             answered.append(waits.hear("answered", name=name)["at"])
             loads.hear("answered", name=name)
     woken = [at for at, command in ear.commands("PUBLISH ") if ":wake:" in command]
     latencies = [answer - wake for wake, answer in zip(woken, answered, strict=True)]
     print(f"wake-up after the write: p50 {statistics.median(latencies) * 1e3:.2f} ms of {len(latencies)}")
-    assert statistics.median(latencies) < 0.5, "not by the poll"
+    assert statistics.median(latencies) < 0.5 + TURNS * lateness(machines.machines), "not by the poll"
 
 
 def one_waits_for_another(machines: Fleet, name: str) -> tuple[Machine, Machine]:
@@ -144,9 +169,3 @@ def one_waits_for_another(machines: Fleet, name: str) -> tuple[Machine, Machine]
     waits.do("ask", name=name, count=1)
     until(lambda: bool(waits.status()["waiting_abroad"]))
     return loads, waits
-
-
-def pause(seconds: float) -> None:
-    """What happens in a while, if nothing is to happen."""
-    over = time.monotonic() + seconds
-    until(lambda: time.monotonic() > over)

@@ -21,7 +21,7 @@ from glasscache import Cache, Limits, MemoryStore, Policy, RedisStore, TieredSto
 from glasscache.stats import stats
 from tests.machines.fleet import SECRET
 from tests.support.ending import end_in_order
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import UNHURRIED, RedisProcess
 
 MACHINES = 8
 KINDS = ("memory", "hybrid", "redis")
@@ -56,7 +56,7 @@ def caches(kind: str, count: int, url: str) -> list[Cache]:
         memory = MemoryStore(max_entries=100_000)
         if kind == "memory":
             return memory
-        redis = RedisStore.from_url(url, prefix=prefix, timeout=10.0, connect_timeout=10.0)
+        redis = RedisStore.from_url(url, prefix=prefix, **UNHURRIED)
         return redis if kind == "redis" else TieredStore([memory, redis])
 
     policy, limits = Policy(ttl=3600.0), Limits(far_timeout=10.0)

@@ -159,7 +159,7 @@ def test_an_upstream_that_stops_in_the_middle_is_cut_after_the_timeout() -> None
             await talk.send(WHOLE[:-2])
             await talk.until_closed()
 
-        async with proxied(script, rules=RULES, timeouts=Timeouts(read=0.05)) as (_, port):
+        async with proxied(script, rules=RULES, timeouts=Timeouts(read=1.0)) as (_, port):
             with pytest.raises(CutOff):
                 await get(port)
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import redis
 
-from tests.support.redis_process import ADMIN, RedisProcess
+from tests.support.redis_process import WAITS_FOR_EVER, RedisProcess
 
 
 class Ear:
@@ -15,7 +15,7 @@ class Ear:
 
     def __init__(self, server: RedisProcess) -> None:
         self.heard: list[tuple[float, str]] = []
-        self._client = redis.Redis(port=server.port, decode_responses=True, **ADMIN)
+        self._client = redis.Redis(port=server.port, decode_responses=True, **WAITS_FOR_EVER)
         self._monitor = self._client.monitor()  # type: ignore[no-untyped-call]
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._listen)

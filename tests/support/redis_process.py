@@ -33,15 +33,21 @@ from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 
 _ACL = Path(__file__).resolve().parent.parent.parent / "docs" / "redis-acl.md"
-ADMIN: dict[str, Any] = {"username": "admin", "password": "admin"}
-"""Of the tests themselves; what is tested runs as the default user."""
+ADMIN: dict[str, Any] = {"username": "admin", "password": "admin", "socket_timeout": PATIENCE}
+"""Of the tests themselves; what is tested runs as the default user. By default redis-py gives up after 5 s."""
 
-UNHURRIED = {
+WAITS_FOR_EVER: dict[str, Any] = ADMIN | {"socket_timeout": None}
+"""The same for commands that are answered when there is something."""
+
+UNHURRIED: dict[str, Any] = {"timeout": 10.0, "connect_timeout": 10.0}
+"""Of a store that does not give up its server soon: a busy test machine is no broken server."""
+
+UNHURRIED_VARIABLES = {
     "GLASSCACHE_REDIS_TIMEOUT": "10",
     "GLASSCACHE_REDIS_CONNECT_TIMEOUT": "10",
     "GLASSCACHE_FAR_TIMEOUT": "10",
 }
-"""Settings of caches that are not to give up a server soon: a busy test machine is no broken server."""
+"""The same for a cache that is made from the environment."""
 
 SENTINEL = ("+hello", "+sentinel|masters")
 """What a Sentinel must allow its clients."""
@@ -165,7 +171,7 @@ class RedisProcess:
 
     def do(self, *command: str | bytes | int) -> Any:
         """Run one command on a connection of its own."""
-        options: dict[str, Any] = {"protocol": 2, "socket_timeout": PATIENCE, "retry": Retry(NoBackoff(), 0), **ADMIN}
+        options: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0), **ADMIN}
         with redis.Redis(port=self.port, **options) as client:
             client.response_callbacks.clear()  # as the server says it
             return client.execute_command(*command)

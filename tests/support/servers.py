@@ -25,6 +25,7 @@ import h11
 import uvicorn
 
 from tests.support.asgi import ASGIApp, Head, Message, Receive, Scope, Send
+from tests.support.patience import PATIENCE
 
 
 class ServerDidNotStart(RuntimeError):
@@ -94,7 +95,7 @@ def live_server(
     http: Literal["h11", "httptools"] = "h11",
     lifespan: Literal["auto", "on", "off"] = "auto",
     graceful: int = 5,
-    patience: float = 30.0,
+    patience: float = PATIENCE,
     **settings: Any,
 ) -> Iterator[LiveServer]:
     """Serve `app` while the block runs. Raises what kept the server from starting, and what ended it early.

@@ -25,7 +25,7 @@ from glasscache.settings import Settings
 from glasscache_exporters import configure
 from tests.machines.machine import Machine, say
 from tests.support.asgi import Client, Receive, Scope, Send
-from tests.support.redis_process import ADMIN
+from tests.support.redis_process import WAITS_FOR_EVER
 
 RULES = (
     Rule("/ask/{name}", ttl=300, tags=("docs",)),
@@ -111,7 +111,7 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    server = Redis.from_url(os.environ["REDIS_URL"], **ADMIN)
+    server = Redis.from_url(os.environ["REDIS_URL"], **WAITS_FOR_EVER)
     cache: Cache = Settings.from_env().cache()
     app: Any = OpenTelemetryMiddleware(CacheMiddleware(Origin(server), cache=cache, rules=RULES))
     say(kind="ready")
