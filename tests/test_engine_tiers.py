@@ -390,7 +390,7 @@ def test_a_load_for_itself_alone_that_asks_for_its_own_key_is_told_so() -> None:
 
     async def scenario(world: World) -> None:
         site = make(world, origin=origin, limits=Limits(max_flights=1))
-        site.state.uncacheable[b"k"] = True
+        site.state.uncacheable.add(b"k")
         with pytest.raises(RecursiveLoadError):
             await site.request()
         assert sum(site.loads.values()) == 1
@@ -543,7 +543,7 @@ def test_what_a_closed_loop_left_behind_holds_up_nobody() -> None:
     async def begin(world: World) -> None:
         site = make(world, max_loads=1, origin=answer, limits=Limits(max_parallel_loads=1))
         sites.append(site)
-        site.state.uncacheable[b"x"] = True
+        site.state.uncacheable.add(b"x")
         held.extend(world.spawn(site.request(key)) for key in (b"k", b"k", b"l", b"x", b"x"))
         await asyncio.sleep(1.5)
         assert site.engine.holders == 3

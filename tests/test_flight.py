@@ -41,6 +41,7 @@ class Owner:
 
     def landed(self, flight: Flight) -> None:
         self.told.append("landed")
+        flight._commons.rest()  # it has no other
 
     def gone(self, flight: Flight) -> None:
         self.told.append("gone")

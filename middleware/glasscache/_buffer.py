@@ -26,8 +26,8 @@ class Buffer:
         self.paced: bool = False
         self._commons = commons
         self._size = 0
-        self._at: dict[int, int] = {}  # paced only: position -> readers that stand there
-        self._writers: list[asyncio.Future[None]] = []  # an app may send from several tasks at once
+        self._at: dict[int, int]  # paced only: position -> readers that stand there
+        self._writers: list[asyncio.Future[None]]  # paced only: an app may send from several tasks at once
 
     @property
     def end(self) -> int:
@@ -36,15 +36,17 @@ class Buffer:
 
     def append(self, chunk: bytes) -> bool:
         """Keep the next chunk; False if that is more than may be retained."""
+        commons, size = self._commons, len(chunk)
         self.chunks.append(chunk)
-        self._size += len(chunk)
-        self._commons.held_bytes += len(chunk)
-        limits = self._commons.limits
-        return self._size <= limits.max_entry_bytes and self._commons.held_bytes <= limits.max_flight_bytes
+        self._size = whole = self._size + size
+        commons.held_bytes = held = commons.held_bytes + size
+        limits = commons.limits
+        return whole <= limits.max_entry_bytes and held <= limits.max_flight_bytes
 
     def pace(self, positions: Iterable[int]) -> None:
         """From now on forget what every reader has passed, and let the slowest one set the pace."""
-        self.paced = True
+        if not self.paced:
+            self.paced, self._at, self._writers = True, {}, []
         for position in positions:
             self.enter(position)
         self._trim()
@@ -74,7 +76,7 @@ class Buffer:
     @property
     def is_waiting(self) -> bool:
         """Whether the producer waits for readers."""
-        return bool(self._writers)
+        return self.paced and bool(self._writers)
 
     @property
     def is_full(self) -> bool:
@@ -95,7 +97,7 @@ class Buffer:
 
     def resume(self) -> None:
         """Let the producer look again."""
-        for room in self._writers:
+        for room in self._writers if self.paced else ():
             if not room.done():
                 room.set_result(None)
 

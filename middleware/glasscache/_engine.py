@@ -20,6 +20,12 @@ from glasscache.policy import Verdict
 
 __all__ = ["Answer", "Engine"]
 
+_IMMEDIATE, _CONTENDED, _LATE = (
+    Acquired(scope="process", result="immediate"),
+    Acquired(scope="process", result="contended"),
+    Acquired(scope="process", result="timeout"),
+)
+
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 
 
@@ -39,7 +45,8 @@ class Engine(Upkeep):
             self.tally.failed(ask, error, begun)
             raise
         finally:
-            ask.end_wait("cancelled")
+            if ask.waiting is not None:
+                ask.end_wait("cancelled")
         self.tally.answered(ask, answer, begun)
         return answer
 
@@ -50,9 +57,10 @@ class Engine(Upkeep):
             if answer is not None:
                 ask.end_wait("served")
                 return answer
-            flight = self.flights.get(ask.at)
-            forbid_recursion(ask.at, flight)
-            if ask.at in self._state.uncacheable:
+            flight, inside = self.flights.get(ask.at), loading.get()
+            if inside:
+                forbid_recursion(ask.at, flight, inside)
+            if self._state.uncacheable and ask.at in self._state.uncacheable:
                 return await self._alone(ask, "uncacheable")
             if not self._state.has_room(flight):
                 return await self._alone(ask, "overload")
@@ -116,7 +124,7 @@ class Engine(Upkeep):
         """Join the flight, or lead one; None: look again."""
         leads = flight is None
         if flight is None:
-            self.telemetry.emit(Acquired(scope="process", result="contended" if ask.waiting else "immediate"))
+            self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
             ask.end_wait("promoted")
             flight = Run(self._state, ask, "miss" if ask.confirmable is None else "revalidate").flight
         else:
@@ -125,9 +133,10 @@ class Engine(Upkeep):
         ask.joined(reader)
         answer: Answer | None = None
         try:
-            sight = await self._sight(ask, reader)
+            sight = reader.look() or await self._sight(ask, reader)
+            ask.stand_in = ask.stand_in or flight.stand_in
             if sight is Sight.TIMEOUT and not ask.can_stand_in(self.clock.now()):
-                self.telemetry.emit(Acquired(scope="process", result="timeout"))
+                self.telemetry.emit(_LATE)
                 reader.wait_over("timeout")
                 reader.leave()
                 return await self._alone(ask, None)
@@ -137,29 +146,36 @@ class Engine(Upkeep):
             if answer is None or answer.reader is None:
                 reader.leave()
 
-    async def _sight(self, ask: Ask, reader: Reader) -> Sight:
-        """Wait as long as this request is meant to: a leader, or who can neither stand in nor load, to the end."""
+    async def _sight(self, ask: Ask, reader: Reader, *, to_the_end: bool = False) -> Sight:
+        """Wait as long as this request is meant to; meanwhile it stands in the graph of who waits for whom."""
+        inside = loading.get()
+        if inside:
+            inside[-1].awaits.append(reader.stream.chain)
+        try:
+            if to_the_end or (reader.leader and ask.policy.soft_timeout is None):
+                return await reader.sight(None)
+            return await self._patiently(ask, reader)
+        finally:
+            if inside:
+                inside[-1].awaits.remove(reader.stream.chain)
+
+    async def _patiently(self, ask: Ask, reader: Reader) -> Sight:
+        """A leader, or who can neither stand in nor load, waits to the end; a follower for `wait_timeout`."""
         soft, wait = ask.policy.soft_timeout, None if reader.leader else self.commons.limits.wait_timeout
         if soft is not None and (wait is None or soft < wait):
-            sight = await self._see(ask, reader, soft)
-            if sight is not Sight.TIMEOUT or ask.can_stand_in(self.clock.now()):
+            sight = await reader.sight(soft)
+            if sight is not Sight.TIMEOUT or self._can_stand_in(ask, reader):
                 return sight
             wait = None if wait is None else wait - soft
         if wait is not None:
-            sight = await self._see(ask, reader, wait)
-            if sight is not Sight.TIMEOUT or ask.can_stand_in(self.clock.now()) or not self._slots.is_full(ask.at):
+            sight = await reader.sight(wait)
+            if sight is not Sight.TIMEOUT or self._can_stand_in(ask, reader) or not self._slots.is_full(ask.at):
                 return sight
-        return await self._see(ask, reader, None)
+        return await reader.sight(None)
 
-    async def _see(self, ask: Ask, reader: Reader, patience: float | None) -> Sight:
-        """What the reader finds; meanwhile it stands in the graph of who waits for whom."""
-        awaits = loading.get()[-1].awaits if loading.get() else []
-        awaits.append(reader.stream.chain)
-        try:
-            return await reader.sight(patience)
-        finally:
-            awaits.remove(reader.stream.chain)
-            ask.stand_in = ask.stand_in or reader.stream.stand_in
+    def _can_stand_in(self, ask: Ask, reader: Reader) -> bool:
+        ask.stand_in = ask.stand_in or reader.stream.stand_in
+        return ask.can_stand_in(self.clock.now())
 
     def _settle(self, ask: Ask, reader: Reader, sight: Sight) -> Answer | None:
         """What a reader's sight means for its request; None: look again."""
@@ -245,7 +261,7 @@ class Engine(Upkeep):
         reader = run.flight.join(leader=True, group=ask.counters.name)
         ask.joined(reader)
         try:
-            answer = self._settle(ask, reader, await self._see(ask, reader, None))
+            answer = self._settle(ask, reader, await self._sight(ask, reader, to_the_end=True))
             assert answer is not None  # a leader without a far tier plays, or fails
             if bypass and answer.reader:
                 answer.result, answer.tier, answer.bypass = "bypass", "none", bypass

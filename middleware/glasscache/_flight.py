@@ -21,7 +21,6 @@ from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError
 from glasscache.policy import Share
 
-_WATCH_AFTER = 1.0  # seconds: most loads are over by then, and watching a client costs a task
 _STOP_GRACE = 1.0  # seconds that a stopped origin has to notice, before it is cancelled
 _LINKED_WAITS = 16
 _NOBODY = "nobody reads this answer any more"
@@ -52,6 +51,16 @@ class FlightOwner(Protocol):
 class Flight(Stream):
     """One load that many requests share. Belongs to one event loop."""
 
+    task: asyncio.Task[None] | None = None
+    is_closed: bool = False
+    is_loading: bool = True
+    """Whether the origin is being asked; set by the owner, if another tier is asked before."""
+    void: bool = False
+    """Told invalid while it was under way; nothing of it is stored."""
+    waits: int = 0
+    _over: asyncio.Future[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+
     def __init__(
         self, key: Key, work: Load, owner: FlightOwner, commons: Commons, *, number: int, generation: int = 0
     ) -> None:
@@ -61,18 +70,9 @@ class Flight(Stream):
         """The highest invalidation number known when the load began."""
         self.generation = generation
         """0, or 1 for the successor of a flight whose answer was its leader's alone."""
-        self.task: asyncio.Task[None] | None = None
-        self.is_closed = False
-        self.is_loading = True
-        """Whether the origin is being asked; set by the owner, if another tier is asked before."""
-        self.void = False
-        """Told invalid while it was under way; nothing of it is stored."""
-        self.waits = 0
         self._owner = owner
-        self._commons = commons
-        self._over: asyncio.Future[None] | None = None
         self._progress = self.loop.time()
-        self._timer = self.loop.call_later(min(_WATCH_AFTER, commons.limits.load_timeout), self._tick)
+        commons.youth.begin(self)
 
     # --- the producer's side ----------------------------------------------------------------------------------------
 
@@ -90,20 +90,26 @@ class Flight(Stream):
             self._pace()  # one reader's own: its pace and its disconnect, as if unwrapped
         self._wake()
 
-    async def write(self, chunk: bytes, *, is_last: bool = False) -> None:
-        """The next piece of the body. OSError once the flight is stopped (that is how an app learns of a
-        disconnect). The last piece waits for no room: a reader that takes it should see that it is the end.
+    def put(self, chunk: bytes) -> None:
+        """The next piece of the body, whether or not there is room: for the last one, since a reader that takes it
+        should see that it is the end. OSError once the flight is stopped (that is how an app learns of a disconnect).
         """
         if chunk and not self.stopping:
             self.note_progress()
             if not self.buffer.append(chunk) and not self.buffer.paced:
                 self._pace()
             self._wake()
-            while not is_last and self.buffer.is_full and not self.stopping:
-                await self.buffer.wait_for_room(self._cut_the_slowest)
-                self.note_progress()  # the origin was not at fault
         if self.stopping:
             raise OSError(_NOBODY)
+
+    async def write(self, chunk: bytes) -> None:
+        """As `put`; then wait until there is room for more."""
+        self.put(chunk)
+        while self.buffer.is_full:
+            await self.buffer.wait_for_room(self._cut_the_slowest)
+            self.note_progress()  # the origin was not at fault
+            if self.stopping:
+                raise OSError(_NOBODY)
 
     def finish(self) -> None:
         """The answer is whole."""
@@ -145,6 +151,12 @@ class Flight(Stream):
         task.cancel()
         self._owner.gone(self)
 
+    def part(self) -> None:
+        """Its task has ended: from here on the owner hears nothing, and they hold each other no more (the garbage
+        collector would otherwise find every load, with all that its request held).
+        """
+        del self._owner
+
     def bury(self) -> None:
         """Its event loop was closed under it: give back what it holds. There is nobody left to tell."""
         self.error = LoadStoppedError("the event loop was closed under the load")
@@ -164,10 +176,11 @@ class Flight(Stream):
 
     def join(self, *, leader: bool, group: str) -> Reader:
         """A new reader, at byte 0; it must `leave()`."""
-        reader = Reader(self, leader)
-        self.buffer.enter(0)
+        reader, buffer = Reader(self, leader), self.buffer
+        if buffer.paced:
+            buffer.enter(0)
         self.readers[reader] = None
-        if not leader and not self.buffer.chunks and not self.ended:
+        if not leader and not buffer.chunks and not self.ended:
             self.waits += 1
             reader.waiting = waiting = self._commons.begin_wait(self.work, group, self.key, self.waits)
             if waiting.ref is not None and len(self.work.waiters) < _LINKED_WAITS:
@@ -205,8 +218,13 @@ class Flight(Stream):
         if self.readers:
             self._progress = self.loop.time()
 
-    def _tick(self) -> None:
+    def late(self) -> None:
+        """It has lasted for a second: from here on its clients are watched, and it has a timer of its own."""
+        self._commons.youth.end(self)
         self._watch()
+        self._tick()
+
+    def _tick(self) -> None:
         now = self.loop.time()
         if self.buffer.is_waiting:
             self._progress = now
@@ -225,7 +243,10 @@ class Flight(Stream):
     def _end(self) -> None:
         self.ended = True
         self.chain.key = None
-        self._timer.cancel()
+        if self._timer is None:
+            self._commons.youth.end(self)
+        else:
+            self._timer.cancel()
         self.work.queue_length = self.waits
         self._close()
         self._owner.landed(self)

@@ -13,6 +13,7 @@ from functools import partial
 
 from glasscache._entry import Key
 from glasscache.errors import ConfigurationError
+from glasscache.interfaces import Clock
 
 
 class _Slots(asyncio.Semaphore):
@@ -44,12 +45,14 @@ def no_slot() -> None:
 class Gate:
     """At most `limit` loads at once; None: any number."""
 
-    __slots__ = ("_limit", "_slots", "paused_until")
+    __slots__ = ("_limit", "_slots", "is_bounded", "paused_until")
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
             raise ConfigurationError(f"max_loads={limit!r}: give a number of loads of at least 1, or None")
         self._limit = limit
+        self.is_bounded: bool = limit is not None
+        """Whether anybody ever waits here."""
         self._slots: _Slots | None = None
         self.paused_until: float = 0.0
 
@@ -115,3 +118,33 @@ class KeyGates:
     def _forget(self, key: Key, gate: Gate) -> None:
         if not gate.users:
             self._gates.pop(key, None)
+
+
+class Lately(dict[Key, float]):
+    """Keys that are remembered for some seconds each, at most so many of them; whether there are any costs nothing."""
+
+    __slots__ = ("_clock", "_most", "_seconds")
+
+    def __init__(self, most: int, seconds: float, clock: Clock) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._clock = clock
+
+    def __contains__(self, key: object) -> bool:
+        """Whether it is remembered yet."""
+        self._forget()
+        return super().__contains__(key)
+
+    def add(self, key: Key) -> None:
+        """From now on."""
+        self.pop(key, None)  # so that they stand in the order of their end
+        self[key] = self._clock.now() + self._seconds
+        self._forget()
+
+    def _forget(self) -> None:
+        now = self._clock.now()
+        while self:
+            oldest = next(iter(self))
+            if self[oldest] > now and len(self) <= self._most:
+                break
+            del self[oldest]

@@ -31,32 +31,23 @@ loading: ContextVar[tuple[Chain, ...]] = ContextVar("glasscache_loading", defaul
 """The loads that we are inside of, outermost first."""
 
 
-def forbid_recursion(key: Key, flight: Flight | None) -> None:
+def forbid_recursion(key: Key, flight: Flight | None, inside: tuple[Chain, ...]) -> None:
     """RecursiveLoadError if a load that we are inside of would wait for itself."""
-    inside = loading.get()
-    if inside and (any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside))):
+    if any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside)):
         raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
+
+
+_ALONE, _SHARED_BY_OTHERS = Right(keeps=True), Right(keeps=False)
+"""Of who asks no other tier, where none is shared, or one is."""
 
 
 class Run:
     """One load: the flight's owner (see `FlightOwner`)."""
 
-    __slots__ = (
-        "_ask",
-        "_at",
-        "_back",
-        "_confirmation",
-        "_confirming",
-        "_is_open",
-        "_origin_begun",
-        "_releases",
-        "_right",
-        "_shared",
-        "_span",
-        "_state",
-        "_writes",
-        "flight",
-    )
+    _back: asyncio.Task[None] | None = None
+    _is_open = False
+    _confirmation: Revalidation | None = None
+    _confirming: AbstractContextManager[object] = nullcontext()
 
     def __init__(
         self, state: State, ask: Ask, trigger: Trigger, *, shared: bool = True, fresh_for: float = 0.0
@@ -67,31 +58,25 @@ class Run:
         self._shared = shared
         self._releases: list[Callable[[], None]] = []
         self._writes: dict[Key, tuple[Entry, Entry]] = {}
-        self._back: asyncio.Task[None] | None = None
-        self._is_open = False
-        self._confirmation: Revalidation | None = None
-        self._confirming: AbstractContextManager[object] = nullcontext()
         commons = state.commons
         behind = trigger == "refresh"
         cause = commons.telemetry.current() if behind else None
         work = Load(group=ask.counters.name, key=ask.at, trigger=trigger, text=ask.text, cause=cause)
         work.begun = self._origin_begun = commons.clock.now()
+        asks = state.has_far and shared
         context = copy_context()
         self._span = commons.telemetry.span(work)
-        if state.has_far and shared:
-            if behind:
-                # its own root, known before anybody knows who will load: it is what other machines link to
-                context.run(self._open_span)
-            self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for, insists=ask.wish is not None)
-        else:
-            self._right = Right(keeps=not state.is_shared)
-            context.run(self._open_span)  # open before the task exists: a follower may link to it at once
         self.flight = flight = Flight(
             ask.at, work, self, commons, number=state.coherence.markers.number, generation=ask.generation
         )
-        flight.is_loading = not self._right.asks
-        # nobody waits for a refresh, so a load inside of it may ask for what the refresh was set off by
-        context.run(loading.set, (flight.chain,) if behind else (*loading.get(), flight.chain))
+        # Open before the task exists: a follower may link to it at once. Of a refresh it is a root of its own, known
+        # before anybody knows who will load: it is what other machines link to.
+        context.run(self._go_inside, flight.chain, behind, not asks or behind)
+        if asks:
+            flight.is_loading = False
+            self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for, insists=ask.wish is not None)
+        else:
+            self._right = _SHARED_BY_OTHERS if state.is_shared else _ALONE
         state.running[flight] = ask.key
         if shared:
             state.flights[ask.at] = flight
@@ -99,15 +84,25 @@ class Run:
         state.tasks.add(task)
         task.add_done_callback(self._task_done)
 
+    def _go_inside(self, chain: Chain, behind: bool, opens: bool) -> None:
+        """In the load's own context."""
+        if opens:
+            self._open_span()
+        # nobody waits for a refresh, so a load inside of it may ask for what the refresh was set off by
+        loading.set((chain,) if behind else (*loading.get(), chain))
+
     def _open_span(self) -> None:
         if not self._is_open:
             self._is_open = True
             self._span.__enter__()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
+        flight = self.flight
         self._state.tasks.discard(task)
-        self.flight.fail(LoadStoppedError("the load was cancelled"))  # perhaps before its first step
+        if not flight.ended:  # cancelled, perhaps before its first step
+            flight.fail(LoadStoppedError("the load was cancelled"))
         self._release()
+        flight.part()
 
     def when_over(self, release: Callable[[], None]) -> None:
         """Call this when the load is over: its answer is whole, or its origin has ended."""
@@ -116,7 +111,7 @@ class Run:
     async def _run(self) -> None:
         flight = self.flight
         try:
-            if not await self._find():
+            if not (self._right.asks and await self._find()):
                 await self._ask_origin()
         except Exception as error:
             if flight.ended and not flight.stopping:
@@ -125,15 +120,16 @@ class Run:
 
     async def _ask_origin(self) -> None:
         flight, state = self.flight, self._state
-        self._releases.append(await self._ask.gate.enter())
+        if self._ask.gate.is_bounded:
+            self._releases.append(await self._ask.gate.enter())
         if flight.ended:  # stopped while it waited for its turn
             return
         self._origin_begun = state.commons.clock.now()
         flight.number = state.coherence.markers.number
-        flight.is_loading = True
         flight.note_progress()
         flight.stale = self._ask.confirmable
         if self._right.asks:
+            flight.is_loading = True
             flight.work.begun = self._origin_begun
             if flight.stale is not None and flight.work.trigger == "miss":
                 flight.work.trigger = "revalidate"
@@ -143,7 +139,8 @@ class Run:
             self._confirming = state.commons.telemetry.span(self._confirmation)
             self._confirming.__enter__()
         await self._ask.load(flight)
-        flight.fail(LoadStoppedError("the origin returned before it had answered"))
+        if not flight.ended:
+            flight.fail(LoadStoppedError("the origin returned before it had answered"))
 
     async def _find(self) -> bool:
         """Whether a far tier has answered, or there is nothing left to do."""
@@ -174,14 +171,14 @@ class Run:
     def headed(self, flight: Flight) -> None:
         """Remember what the head says about others: uncacheable, or which headers select."""
         assert flight.head is not None
-        uncacheable = self._state.uncacheable
-        if flight.share is not Share.ALL:
-            self._give_back(refuse_for=UNCACHEABLE_FOR if flight.share is Share.NONE else 0.0)
-        if flight.share is Share.NONE:
-            uncacheable[self._at] = True
-        elif flight.share is Share.ALL and uncacheable:
+        uncacheable, share = self._state.uncacheable, flight.share
+        if share is not Share.ALL:
+            self._give_back(refuse_for=UNCACHEABLE_FOR if share is Share.NONE else 0.0)
+            if share is Share.NONE:
+                uncacheable.add(self._at)
+        elif uncacheable:
             uncacheable.pop(self._at, None)
-        if flight.head.vary and flight.share in (Share.ALL, Share.WHEN_COMPLETE):
+        if flight.head.vary and share in (Share.ALL, Share.WHEN_COMPLETE):
             self._open_variants(flight, flight.head.vary)
 
     def _open_variants(self, flight: Flight, names: tuple[bytes, ...]) -> None:
@@ -227,8 +224,9 @@ class Run:
             number=flight.number,
             saves=flight.stale.cost if flight.stale is not None and flight.confirmed else None,
         )
-        if entry.number < state.coherence.dead_below(entry, self._ask.key):  # under a tag that came after the head
-            return None
+        markers = state.coherence.markers
+        if entry.number < markers.number and entry.number < state.coherence.dead_below(entry, self._ask.key):
+            return None  # under a tag that came after the head
         self._keep(flight.variant or self._at, entry)
         if flight.marker is not None:
             self._keep_marker(flight.marker, entry)
@@ -263,9 +261,10 @@ class Run:
     def landed(self, flight: Flight) -> None:
         """The load is over: give back what it held, and close its span when its waiters are known."""
         del self._state.running[flight]
-        work, clock = flight.work, self._state.commons.clock
-        work.ended, work.error = clock.now(), flight.error
-        self._close_confirmation()
+        work = flight.work
+        work.ended, work.error = self._state.commons.clock.now(), flight.error
+        if self._confirmation is not None:
+            self._close_confirmation(self._confirmation)
         self._give_back()
         if self._back is None:
             self._close_span()
@@ -274,16 +273,16 @@ class Run:
         if not flight.stopping:  # else the origin may still be at work
             self._release()
 
-    def _close_confirmation(self) -> None:
-        """The conditional request, if there was one, has its answer."""
-        work, error = self._confirmation, self.flight.error
-        if work is not None:
-            work.confirmed = self.flight.confirmed
-            self._confirming.__exit__(None if error is None else type(error), error, None)
+    def _close_confirmation(self, work: Revalidation) -> None:
+        """The conditional request has its answer."""
+        error, work.confirmed = self.flight.error, self.flight.confirmed
+        self._confirming.__exit__(None if error is None else type(error), error, None)
 
     def _close_span(self) -> None:
-        if self.flight.is_loading:  # otherwise there was no load: a span that is not ended is not told
-            self.flight.work.told_after = self._state.commons.clock.now() - self.flight.work.ended
+        flight = self.flight
+        if flight.is_loading:  # otherwise there was no load: a span that is not ended is not told
+            if self._back is not None:
+                flight.work.told_after = self._state.commons.clock.now() - flight.work.ended
             self._span.__exit__(None, None, None)
 
     def _give_back(self, *, refuse_for: float = 0.0) -> None:

@@ -7,18 +7,17 @@ and is told; nothing here may fail a request.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Coroutine, Iterable
 from contextvars import Context
 from random import Random
 from typing import TypeVar
 
-from cachetools import TTLCache
-
 from glasscache._backplane import Coherence, key_of, variant_tag
 from glasscache._entry import Entry, Key
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
-from glasscache._gate import KeyGates
+from glasscache._gate import KeyGates, Lately
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError
 from glasscache.interfaces import Backplane, LeaseStore, NearStore
@@ -78,7 +77,7 @@ class State:
         self.tasks: set[asyncio.Task[None]] = set()
         self.slots = KeyGates(commons.limits.max_parallel_loads, commons.limits.load_timeout)
         """The turns of those who load for themselves."""
-        self.uncacheable: TTLCache[Key, bool] = TTLCache(_UNCACHEABLE_KEYS, UNCACHEABLE_FOR, commons.clock.now)
+        self.uncacheable = Lately(_UNCACHEABLE_KEYS, UNCACHEABLE_FOR, commons.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
         self._teller: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
@@ -117,8 +116,9 @@ class State:
 
         `is_known`: the far tier answered for it; even so it is doubted while invalidations may go unheard.
         """
-        entry = shorten(entry, self._near_max_ttl)
-        if not (is_known and self.coherence.in_step):
+        if self._near_max_ttl < math.inf:
+            entry = shorten(entry, self._near_max_ttl)
+        if not is_known or (self.is_shared and not self.coherence.in_step):
             entry.doubt(self.commons.clock.now())
         self.near.put(key, entry)
         loop = asyncio.get_running_loop()
@@ -132,6 +132,7 @@ class State:
             if timer is not None:
                 timer[1].cancel()
         self._sweeper = self._teller = None
+        self.commons.rest()
 
     def _sweep_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         # at most every second, at least every half minute: a later entry may die before the one this timer was set for
@@ -231,9 +232,11 @@ class State:
 
     def unlist(self, flight: Flight) -> None:
         """Out of the table: later requests start anew."""
-        for key in (flight.key, flight.variant):
-            if key is not None and self.flights.get(key) is flight:
-                del self.flights[key]
+        flights, variant = self.flights, flight.variant
+        if flights.get(flight.key) is flight:
+            del flights[flight.key]
+        if variant is not None and flights.get(variant) is flight:
+            del flights[variant]
 
     async def drain(self) -> None:
         """Let running loads end, for at most `Limits.drain` seconds; then stop them."""

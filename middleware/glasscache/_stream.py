@@ -24,9 +24,9 @@ from glasscache.policy import Share, Terms
 _WAKE_PER_TICK = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Head:
-    """What is known when an answer begins."""
+    """What is known when an answer begins. Immutable by agreement."""
 
     status: int
     headers: Headers
@@ -100,48 +100,48 @@ class Chain:
 class Stream(ABC):
     """What readers see of a flight. Belongs to one event loop."""
 
+    head: Head | None = None
+    share: Share | None = None
+    """Who may read it; None until the head is known."""
+    marker: Entry | None = None
+    """Set by the owner when the head has a Vary: the marker of the variants, ..."""
+    variant: Key | None = None
+    """... and the key of the variant that this answer is."""
+    stand_in: Entry | None = None
+    """A stale answer that a far tier had."""
+    stale: Entry | None = None
+    """A stored answer that the origin is asked to confirm, ..."""
+    confirmed: bool = False
+    """... and whether it did: what is read is then that answer."""
+    entry: Entry | None = None
+    """What was stored, or found in a far tier."""
+    tier: str = "origin"
+    collapsed: bool = False
+    """Whether what was found came of a load on another machine that was waited for."""
+    error: BaseException | None = None
+    ended: bool = False
+    stopping: bool = False
+    """Given up on: by its readers, by its time limit, or at the end of the application."""
+    is_watched: bool = False
+    """Whether readers should watch for their client's disconnect."""
+    trailers: tuple[dict[str, object], ...] = ()
+
     def __init__(self, key: Key, commons: Commons) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.key: Key = key
         self.chain: Chain = Chain(key)
-        self.head: Head | None = None
-        self.share: Share | None = None
-        """Who may read it; None until the head is known."""
-        self.marker: Entry | None = None
-        """Set by the owner when the head has a Vary: the marker of the variants, ..."""
-        self.variant: Key | None = None
-        """... and the key of the variant that this answer is."""
-        self.stand_in: Entry | None = None
-        """A stale answer that a far tier had."""
-        self.stale: Entry | None = None
-        """A stored answer that the origin is asked to confirm, ..."""
-        self.confirmed: bool = False
-        """... and whether it did: what is read is then that answer."""
-        self.entry: Entry | None = None
-        """What was stored, or found in a far tier."""
-        self.tier = "origin"
-        self.collapsed = False
-        """Whether what was found came of a load on another machine that was waited for."""
-        self.error: BaseException | None = None
-        self.ended = False
-        self.stopping = False
-        """Given up on: by its readers, by its time limit, or at the end of the application."""
-        self.is_watched: bool = False
-        """Whether readers should watch for their client's disconnect."""
-        self.trailers: list[dict[str, object]] = []
         self.buffer: Buffer = Buffer(commons)
         self.readers: dict[Reader, None] = {}
-        self._paused: dict[Reader, None] = {}
-
-    def pause(self, reader: Reader) -> None:
-        """Wake the reader at the next news."""
-        self._paused[reader] = None
+        self._commons: Commons = commons
+        self.paused: dict[Reader, None] = {}
+        """Whom to wake at the next news."""
 
     def left(self, reader: Reader) -> None:
         """A reader is gone."""
         del self.readers[reader]
-        self._paused.pop(reader, None)
-        self.buffer.move(reader.position, None)
+        self.paused.pop(reader, None)
+        if self.buffer.paced:
+            self.buffer.move(reader.position, None)
         if not self.readers:
             self._deserted()
 
@@ -155,9 +155,13 @@ class Stream(ABC):
             reader.watch()
 
     def _wake(self) -> None:
-        if self._paused:
-            paused, self._paused = self._paused, {}
-            self._wake_some(iter(tuple(paused)))
+        if self.paused:
+            paused, self.paused = self.paused, {}
+            if len(paused) < _WAKE_PER_TICK:
+                for reader in paused:
+                    reader.wake()
+            else:
+                self._wake_some(iter(tuple(paused)))
 
     def _wake_some(self, readers: Iterator[Reader]) -> None:
         woken = tuple(islice(readers, _WAKE_PER_TICK))
@@ -180,7 +184,6 @@ class Reader:
         "_is_gone",
         "_out_of_patience",
         "cut",
-        "flight",
         "leader",
         "position",
         "stream",
@@ -204,24 +207,42 @@ class Reader:
     @property
     def at_end(self) -> bool:
         """Whether everything has been taken."""
-        return self.stream.ended and self.stream.error is None and self.position == self.stream.buffer.end
+        stream = self.stream
+        return stream.ended and stream.error is None and self.position == stream.buffer.end
 
     async def sight(self, patience: float | None) -> Sight:
         """Wait until it is clear what this reader may do; at most `patience` seconds (None: as long as it takes)."""
-        found = self._look()
+        found, stream = self.look(), self.stream
         if found is not None:
             return found
         self._out_of_patience = False
-        timer = None if patience is None else self.stream.loop.call_later(patience, self._lose_patience)
+        sweep, timer = None, None
+        if patience == stream._commons.patience.seconds:
+            sweep = stream._commons.patience
+            sweep.begin(self)
+        elif patience is not None:
+            timer = stream.loop.call_later(patience, self.late)
         try:
-            while (found := self._look()) is None and not self._out_of_patience:
-                await self._pause()
+            while found is None and not self._out_of_patience:
+                self._future = stream.loop.create_future()
+                stream.paused[self] = None
+                await self._future
+                found = self.look()
         finally:
-            if timer is not None:
+            self._future = None
+            if sweep is not None:
+                sweep.end(self)
+            elif timer is not None:
                 timer.cancel()
         return found or Sight.TIMEOUT
 
-    def _look(self) -> Sight | None:
+    def late(self) -> None:
+        """Its patience is over."""
+        self._out_of_patience = True
+        self.wake()
+
+    def look(self) -> Sight | None:
+        """What this reader may do; None: that is not clear yet."""
         stream = self.stream
         if self.cut:
             return Sight.GONE
@@ -238,20 +259,28 @@ class Reader:
             return Sight.PLAY if stream.ended else None
         return _REFUSALS[share]
 
+    def take(self) -> bytes | None:
+        """The next chunk, if it is there already."""
+        buffer, position = self.stream.buffer, self.position
+        index = position - buffer.first
+        if self.cut or index >= len(buffer.chunks):
+            return None
+        chunk = buffer.chunks[index]
+        self.position = position + 1
+        if buffer.paced:
+            buffer.move(position, position + 1)
+        if self.waiting is not None:
+            self.waiting.over("served")
+        return chunk
+
     async def next(self) -> bytes | None:
         """The next chunk, None at the end. ReaderCutError if the answer cannot be continued (the leader: the
         origin's error).
         """
-        stream, buffer = self.stream, self.stream.buffer
-        while True:
+        stream = self.stream
+        while (chunk := self.take()) is None:
             if self.cut:
                 raise self._why_cut()
-            if self.position < buffer.end:
-                chunk = buffer.chunks[self.position - buffer.first]
-                self.position += 1
-                buffer.move(self.position - 1, self.position)
-                self.wait_over("served")
-                return chunk
             if stream.error is not None:
                 self.wait_over("holder_failed")
                 if self.leader:
@@ -260,7 +289,13 @@ class Reader:
             if stream.ended:
                 self.wait_over("served")
                 return None
-            await self._pause()
+            self._future = stream.loop.create_future()
+            stream.paused[self] = None
+            try:
+                await self._future
+            finally:
+                self._future = None
+        return chunk
 
     def _why_cut(self) -> Exception:
         if self._is_gone:
@@ -278,14 +313,6 @@ class Reader:
         self.leave()
         self.wake()
 
-    async def _pause(self) -> None:
-        self._future = self.stream.loop.create_future()
-        self.stream.pause(self)
-        try:
-            await self._future
-        finally:
-            self._future = None
-
     def wake(self) -> None:
         """There is news."""
         if self._future is not None and not self._future.done():
@@ -300,9 +327,6 @@ class Reader:
         """Read no more. Every reader must; twice does no harm."""
         if not self._has_left:
             self._has_left = True
-            self.wait_over("cancelled")
+            if self.waiting is not None:
+                self.waiting.over("cancelled")
             self.stream.left(self)
-
-    def _lose_patience(self) -> None:
-        self._out_of_patience = True
-        self.wake()

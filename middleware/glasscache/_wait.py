@@ -6,12 +6,27 @@ A wait runs from joining a flight until the first body bytes, or the end of an e
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 from glasscache._contention import Contentions
 from glasscache._entry import Key
 from glasscache._events import Load, Scope, SpanRef, Wait, WaitOutcome
+from glasscache._sweep import Sweep
 from glasscache.interfaces import Clock, Telemetry
 from glasscache.policy import Limits
+
+_YOUNG = 1.0  # seconds: most loads are over by then, and watching a client costs a task
+
+
+class Patient(Protocol):
+    """Who is told when something takes long."""
+
+    def late(self) -> None:
+        """It does."""
+
+
+def _tell_late(who: Patient) -> None:
+    who.late()
 
 
 class Waiting:
@@ -25,44 +40,43 @@ class Waiting:
         self._abroad = work.scope == "cluster"
         self._span: AbstractContextManager[object] | None = commons.telemetry.span(work)
         work.begun = commons.clock.now()
-        self._set_scope()
+        if work.holder.waits_for is not None:
+            work.scope = "cluster"  # who waits for a load that itself waits for another machine waits for that one
         self._span.__enter__()
         self.ref: SpanRef | None = work.ref
-        self._count(1)
+        if self._abroad:
+            commons.abroad += 1
+        else:
+            commons.waiters += 1
 
     def over(self, outcome: WaitOutcome) -> None:
         """End the wait with its outcome."""
-        span, self._span = self._span, None
-        if span is not None:
-            work, commons = self.work, self._commons
-            work.outcome = outcome
-            work.ended = commons.clock.now()
-            self._set_scope()
-            self._count(-1)
-            if work.ended - work.begun > commons.limits.contention_threshold:
-                commons.contentions.add(work, commons.clock.wall())
-            span.__exit__(None, None, None)
+        span = self._span
+        if span is None:
+            return
+        self._span = None
+        work, commons = self.work, self._commons
+        work.outcome = outcome
+        work.ended = ended = commons.clock.now()
+        if self._abroad:
+            commons.abroad -= 1
+        else:
+            commons.waiters -= 1
+            work.scope = "process" if work.holder.waits_for is None else "cluster"
+        if ended - work.begun > commons.limits.contention_threshold:
+            commons.contentions.add(work, commons.clock.wall())
+        span.__exit__(None, None, None)
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self._span is None
 
-    def _set_scope(self) -> None:
-        """Who waits for a load that itself waits for another machine waits for that one."""
-        self.work.scope = "cluster" if self._abroad or self.work.holder.waits_for else "process"
-
-    def _count(self, step: int) -> None:
-        if self._abroad:
-            self._commons.abroad += step
-        else:
-            self._commons.waiters += step
-
 
 class Commons:
     """What all flights of one engine share."""
 
-    __slots__ = ("abroad", "clock", "contentions", "held_bytes", "limits", "telemetry", "waiters")
+    __slots__ = ("abroad", "clock", "contentions", "held_bytes", "limits", "patience", "telemetry", "waiters", "youth")
 
     def __init__(self, limits: Limits, clock: Clock, telemetry: Telemetry) -> None:
         self.limits: Limits = limits
@@ -76,6 +90,15 @@ class Commons:
         """Loads that wait for another machine's, now."""
         self.contentions: Contentions = Contentions()
         """The last waits that were longer than `Limits.contention_threshold`."""
+        self.youth: Sweep[Patient] = Sweep(min(_YOUNG, limits.load_timeout), _tell_late)
+        """Of loads: most are over within it."""
+        self.patience: Sweep[Patient] = Sweep(limits.wait_timeout, _tell_late)
+        """Of followers: `Limits.wait_timeout`."""
+
+    def rest(self) -> None:
+        """Leave no timer behind; nothing is under way."""
+        self.youth.rest()
+        self.patience.rest()
 
     def begin_wait(self, holder: Load, group: str, key: Key, position: int, scope: Scope = "process") -> Waiting:
         """A follower begins to wait for `holder`."""

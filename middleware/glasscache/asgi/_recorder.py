@@ -168,7 +168,7 @@ class Recorder:
         elif kind == "http.response.body":
             await self._body(message, flight.head)
         elif kind == "http.response.trailers" and flight.head.has_trailers:
-            flight.trailers.append(dict(message))
+            flight.trailers += (dict(message),)
             if not message.get("more_trailers", False):
                 self._finish(flight.head)
         else:
@@ -222,8 +222,10 @@ class Recorder:
             self._held = b""
         if more and self._received == self._length:
             self._held = chunk  # nobody has it whole before it is stored: who asks again at once finds it
+        elif is_last:
+            self._flight.put(chunk)
         else:
-            await self._flight.write(chunk, is_last=is_last)
+            await self._flight.write(chunk)
         if more:
             await asyncio.sleep(0)  # an app that computes without awaiting must not hold back what it has sent
         elif is_last:

@@ -151,8 +151,12 @@ class RecordingTelemetry:
             work.ref = SpanRef(trace_id=number, span_id=number, sampled=True)
         try:
             yield
-        finally:
+        except GeneratorExit:  # dropped without its end: nobody is told
+            return
+        except BaseException:
             self.ended.append(work)
+            raise
+        self.ended.append(work)
 
     def emit(self, event: Event) -> None:
         """Keep it in `events`."""
