@@ -24,6 +24,9 @@ class Patient(Protocol):
     def late(self) -> None:
         """It does."""
 
+    def __hash__(self) -> int:
+        """By identity."""
+
 
 def _tell_late(who: Patient) -> None:
     who.late()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import Answered, Outcome
-from glasscache._stream import ReaderGone
+from glasscache._stream import Reader, ReaderGone
 from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._parts import PartKeeper
 from glasscache.asgi._recorder import AppLoad
@@ -38,6 +38,10 @@ def _never(entry: Entry) -> bool:
     return False  # RFC 9110, section 13.1.2: to a POST nobody answers 304
 
 
+_NO_BODY = Body()
+"""Of a request that has none."""
+
+
 async def _nothing(message: Message) -> None:
     """What is learned where nothing can be."""
 
@@ -50,14 +54,23 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._body = body or Body()
-        self._begun = route._clock.now()
-        self._wish = http.wish_of(scope["headers"]) if route._hears else None
+        self._body = body or _NO_BODY
+        self._begun = route._now()
+        self._is_plain = True
+        self._wish: http.Wish | None = None
+        self._reader: Reader | None = None
+        self._watcher: Watcher | None = None
 
     async def run(self, key: Key | None) -> None:
-        """Answer the request; `key` if the short way has found it already."""
+        """Answer the request; `key` if the short way has found it already: then it is plain, without conditions,
+        credentials, ranges or wishes.
+        """
         route, scope = self._route, self._scope
         if key is None:
+            self._is_plain = False
+            self._body = Body()
+            if route._hears:
+                self._wish = http.wish_of(scope["headers"])
             try:
                 _request.refuse(scope, route._rule, route._origin.credentials)
                 if self._wish is not None and self._wish.no_store:
@@ -68,50 +81,63 @@ class Exchange:
             except BypassError as bypass:
                 await self.bypass(bypass.reason)
                 return
-        self._note_authority()
-        watcher = Watcher(self._receive)
+            route._places.note_authority(scope)
         try:
-            await self._answer(key, watcher)
+            await self._answer(key)
         except ReaderGone:
             pass  # the client has left in the middle of its answer
         finally:
-            watcher.stop()
+            self._reader = None
+            if self._watcher is not None:
+                self._watcher.stop()
 
-    def _note_authority(self) -> None:
-        known = self._route.authorities
-        if len(known) < 64:
-            host = b"".join(value for name, value in self._scope["headers"] if name == b"host")
-            known.add((self._scope.get("scheme", "http"), host.lower() if self._route._rule.host else b""))
+    # --- its client -------------------------------------------------------------------------------------------------
 
-    def _ask(self, key: Key, joined: Callable[[Any], None]) -> Ask:
+    def _joined(self, reader: Reader) -> None:
+        """The request reads this flight from now on."""
+        self._reader = reader
+        reader.watch = self._watch
+        if self._watcher is not None or reader.stream.is_watched:
+            self._watch()
+
+    def _watch(self) -> None:
+        """From when that is worth a task."""
+        if self._reader is not None:
+            if self._watcher is None:
+                self._watcher = Watcher(self._receive)
+            self._watcher.joined(self._reader)
+
+    # --- its answer -------------------------------------------------------------------------------------------------
+
+    def _ask(self, key: Key) -> Ask:
         route, scope = self._route, self._scope
-
-        def variant(marker: Entry) -> Key:
-            values = (http.vary_value(name, scope["headers"]) for name in marker.vary)
-            return route._cache.keyring.digest(b"vary", key, marker.chunks[0], *values)
-
-        headers = scope["headers"]
-        private = _request.has_credentials(scope, route._rule, route._origin.credentials)
-        asked = http.Asked(method=scope["method"], headers=headers, has_credentials=private)
-        self._load = AppLoad(route._origin, scope, self._body.messages, asked)
+        origin = route._origin
+        self._key = key
+        private = not self._is_plain and _request.has_credentials(scope, route._rule, origin.credentials)
+        self._load = AppLoad(origin, scope, self._body.messages, private=private)
         return Ask(
             key=key,
             counters=route._counters,
-            policy=route._origin.policy,
+            policy=origin.policy,
             load=self._load,
-            variant=variant,
-            gate=route._origin.gate,
-            text=route.shown(scope, self._body.content),
+            variant=self._variant,
+            gate=origin.gate,
+            text=route.shown(scope, self._body.content) if route._shows else "",
             queues=route._rule.ttl is not None,
-            joined=joined,
+            joined=self._joined,
             confirms=_confirms if scope["method"] != "POST" else _never,
             wish=self._wish,
         )
 
-    async def _answer(self, key: Key, watcher: Watcher) -> None:
+    def _variant(self, marker: Entry) -> Key:
+        headers = self._scope["headers"]
+        values = (http.vary_value(name, headers) for name in marker.vary)
+        return self._route._cache.keyring.digest(b"vary", self._key, marker.chunks[0], *values)
+
+    async def _answer(self, key: Key) -> None:
         route, engine = self._route, self._route._engine
-        ask = self._ask(key, watcher.joined)
-        only = self._only_from_store()
+        ask = self._ask(key)
+        only = "" if self._is_plain else self._only_from_store()
         if only:
             found = engine.peek(ask) or (self._part(ask) if only == "range" else None)
             if found is None:
@@ -125,17 +151,19 @@ class Exchange:
                 await answer_nobody(self._send)
                 return
             except Exception:
-                self._annotate(ask, Answer(result="error", tier="none"))
+                if route._telemetry.annotates:
+                    self._annotate(ask, Answer(result="error", tier="none"))
                 raise
-        self._annotate(ask, answer)
-        now = route._clock.now()
+        if route._telemetry.annotates:
+            self._annotate(ask, answer)
+        now = route._now()
         status_field = status_of(answer, ask, now)
         if answer.entry is not None:
             await send_entry(answer.entry, status_field, now, self._scope, self._send)
         else:
             assert answer.reader is not None
-            await play(answer.reader, status_field, self._scope, self._send)
-        engine.tally.finished(ask, answer, route._clock.now() - self._begun)
+            await play(answer.reader, status_field, None if self._is_plain else self._scope, self._send)
+        engine.tally.finished(ask, answer, route._now() - self._begun)
 
     def _part(self, ask: Ask) -> Answer | None:
         """From a part that has what is asked for."""
@@ -165,24 +193,23 @@ class Exchange:
         field = cache_status.HEADER, cache_status.bypass("only_if_cached", "request")
         await self._send({"type": "http.response.start", "status": 504, "headers": [field]})
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        self._route._telemetry.emit(Answered(result="bypass", duration=self._route._clock.now() - self._begun))
+        self._route._telemetry.emit(Answered(result="bypass", duration=self._route._now() - self._begun))
 
     def _annotate(self, ask: Ask, answer: Answer) -> None:
         route = self._route
-        if route._telemetry.annotates:
-            now, entry = route._clock.now(), answer.entry
-            route._telemetry.annotate(
-                Outcome(
-                    result=answer.result,
-                    tier=answer.tier,
-                    group=route._counters.name,
-                    key=ask.at,
-                    text=ask.text,
-                    age=None if entry is None else now - entry.born,
-                    ttl=None if entry is None else entry.fresh_until - now,
-                    bypass=answer.bypass,
-                )
+        now, entry = route._now(), answer.entry
+        route._telemetry.annotate(
+            Outcome(
+                result=answer.result,
+                tier=answer.tier,
+                group=route._counters.name,
+                key=ask.at,
+                text=ask.text,
+                age=None if entry is None else now - entry.born,
+                ttl=None if entry is None else entry.fresh_until - now,
+                bypass=answer.bypass,
             )
+        )
 
     def _told_bypass(self, reason: str) -> None:
         route = self._route
@@ -195,7 +222,7 @@ class Exchange:
         """What the answer to a HEAD says of the stored answer to a GET (RFC 9111, section 4.3.5)."""
         route, engine = self._route, self._route._engine
         stored = engine.near.peek(ask.at)
-        now = route._clock.now()
+        now = route._now()
         if stored is None or stored.vary or now >= stored.dead_from or (status, stored.status) != (200, 200):
             return
         if not http.is_same(headers, stored.headers, sum(map(len, stored.chunks))):
@@ -263,5 +290,5 @@ class Exchange:
             failure = error
             raise
         finally:
-            seconds = route._clock.now() - self._begun
+            seconds = route._now() - self._begun
             route._telemetry.emit(Answered(result="bypass", duration=seconds, error=failure))

@@ -52,19 +52,22 @@ def normalise(raw: Iterable[Iterable[object]]) -> Headers:
 
     Raises TypeError, with the culprit, for what is no pair of bytes: no server could send that either.
     """
-    return tuple(_pair(field) for field in raw)
+    fields = []
+    for field in raw:
+        try:
+            name, value = field
+        except (TypeError, ValueError):
+            raise TypeError(f"header {repr(field)[:80]} is no pair of a name and a value") from None
+        if not isinstance(name, bytes) or not isinstance(value, bytes):
+            raise _not_bytes(name, value)
+        fields.append((name.lower(), value))
+    return tuple(fields)
 
 
-def _pair(field: Iterable[object]) -> tuple[bytes, bytes]:
-    try:
-        name, value = field
-    except (TypeError, ValueError):
-        raise TypeError(f"header {repr(field)[:80]} is no pair of a name and a value") from None
-    if isinstance(name, bytes) and isinstance(value, bytes):
-        return name.lower(), value
+def _not_bytes(name: object, value: object) -> TypeError:
     culprit = name if isinstance(value, bytes) else value
     kind = type(culprit).__name__
-    raise TypeError(f"header {repr(name)[:80]}: {repr(culprit)[:80]} is {kind}, and has to be bytes")
+    return TypeError(f"header {repr(name)[:80]}: {repr(culprit)[:80]} is {kind}, and has to be bytes")
 
 
 def members(values: Iterable[bytes]) -> list[bytes]:

@@ -17,6 +17,7 @@ from glasscache.asgi.types import Scope
 from glasscache.keys import JsonBody, Keyring, Stem
 
 _MEMO = 4096  # places and what was asked there, in all
+_AUTHORITIES = 64
 _MEMO_BYTES = 2048  # of what tells a place, or a question, from others
 
 _Token: TypeAlias = tuple[object, ...]
@@ -51,6 +52,8 @@ class Places:
         self._keyring = keyring
         self._room = _MEMO
         self._takes_query = rule.query == QueryKey()
+        self.authorities: set[tuple[str, bytes]] = set()
+        """The schemes and hosts that requests came under."""
         self.ways: dict[str, Way] = {}
         if rule.tenant or rule.when or rule.headers:
             return
@@ -62,6 +65,12 @@ class Places:
                 wary |= {b"cache-control"}
             self.ways = {method: Way(wary, asks_by_query=False) for method in BODY_METHODS}
             self.ways["GET"] = Way(wary | {b"content-length", b"transfer-encoding"}, asks_by_query=True)
+
+    def note_authority(self, scope: Scope) -> None:
+        """A request came under this scheme and host."""
+        if len(self.authorities) < _AUTHORITIES:
+            host = b"".join(value for name, value in scope["headers"] if name == b"host")
+            self.authorities.add((scope.get("scheme", "http"), host.lower() if self._rule.host else b""))
 
     def of(self, scope: Scope, way: Way) -> Place | None:
         """The place of a request, if the short way can handle it. BypassError if nothing asked there has a key."""
@@ -93,6 +102,7 @@ class Places:
     def _find(self, scope: Scope, token: _Token, way: Way) -> Place | None:
         if sum([len(part) for part in token if isinstance(part, str | bytes)]) > _MEMO_BYTES:
             return None
+        self.note_authority(scope)
         rule = self._rule
         at = _request.place_of(scope, rule, self._keyring)
         if way.asks_by_query:

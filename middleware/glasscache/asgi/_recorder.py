@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from glasscache._entry import Entry, Headers
 from glasscache._flight import Flight
@@ -43,20 +42,7 @@ _ROUTED = ("endpoint", "path_params", "route")
 _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
 
 
-def load_scope(scope: Scope, rule: Rule, credentials: frozenset[bytes], conditions: Headers = ()) -> Scope:
-    """The scope that the app sees: without the client's conditions (we answer them) but with ours, without hidden
-    extensions and what a shared rule hides.
-    """
-    hidden = _CONDITIONAL | credentials if rule.shared else _CONDITIONAL
-    extensions = {name: value for name, value in (scope.get("extensions") or {}).items() if name not in _HIDDEN}
-    if rule.shared and extensions.get("tls"):
-        tls = extensions["tls"]
-        extensions["tls"] = {name: value for name, value in tls.items() if not name.startswith("client_cert_")}
-    headers = [*((name, value) for name, value in scope["headers"] if name not in hidden), *conditions]
-    return {**scope, "headers": headers, "extensions": extensions}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Origin:
     """The app behind one rule, and on what terms its answers are kept."""
 
@@ -67,64 +53,87 @@ class Origin:
     clock: Clock
     credentials: frozenset[bytes]
     statuses: frozenset[int] | None
+    hidden: frozenset[bytes] = field(init=False)
+    """Fields of a request that its load does not see: the client's conditions (we answer them), and what a rule that
+    is shared hides.
+    """
+    plain: http.Assessment | None = field(init=False)
+    """What may be done with a 200 whose head says nothing of it, if that is always the same."""
+
+    def __post_init__(self) -> None:
+        rule, self.plain = self.rule, None
+        self.hidden = _CONDITIONAL | self.credentials if rule.shared else _CONDITIONAL
+        if rule.ttl is not None and rule.store_if is None and not callable(rule.tags):
+            found = http.assess(200, (), ttl=rule.ttl, policy=self.policy, statuses=self.statuses, now_wall=0.0)
+            terms = None if found.terms is None else replace(found.terms, tags=tuple(rule.tags))
+            self.plain = replace(found, terms=terms)
+
+    def scope_of(self, scope: Scope, conditions: Headers) -> Scope:
+        """The scope that the app sees: with our conditions, without what is hidden."""
+        extensions = scope.get("extensions")
+        shown = {name: value for name, value in extensions.items() if name not in _HIDDEN} if extensions else {}
+        if self.rule.shared and shown.get("tls"):
+            tls = shown["tls"]
+            shown["tls"] = {name: value for name, value in tls.items() if not name.startswith("client_cert_")}
+        hidden = self.hidden
+        headers = [(name, value) for name, value in scope["headers"] if name not in hidden]
+        headers += conditions
+        return {**scope, "headers": headers, "extensions": shown}
 
 
 class AppLoad:
     """How to load the answer to one request: called with the flight to feed."""
 
-    __slots__ = ("_asked", "_messages", "_origin", "_scope")
+    __slots__ = ("_messages", "_private", "_scope", "origin")
 
-    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message], asked: http.Asked) -> None:
-        self._origin = origin
+    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message], *, private: bool) -> None:
+        self.origin: Origin = origin
         self._scope = scope
         self._messages = body or _NO_BODY
-        self._asked = asked
+        self._private = private
 
     async def __call__(self, flight: Flight) -> None:
         """Run the app to its end; its background tasks may outlast the answer."""
-        messages = deque(self._messages)
-        recorder = Recorder(flight, self, open_notes())
+        messages = iter(self._messages)
 
         async def receive() -> Message:
-            if messages:
-                return {**messages.popleft()}
+            for message in messages:
+                return {**message}
             await flight.until_over()
             return {"type": "http.disconnect"}
 
         # a scope and messages of its own: what one load does to them, the next must not see
         conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
-        scope = load_scope(self._scope, self._origin.rule, self._origin.credentials, conditions)
+        scope = self.origin.scope_of(self._scope, conditions)
+        await self.origin.app(scope, receive, Recorder(flight, self, open_notes(), scope).send)
 
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._scope.update({name: scope[name] for name in _ROUTED if name in scope})
-            await recorder.send(message)
-
-        await self._origin.app(scope, receive, send)
-
-    @property
-    def makes_tags(self) -> bool:
-        """Whether answers without an ETag get one of ours."""
-        return self._origin.rule.etag
+    def routed(self, scope: Scope) -> None:
+        """What routers have written into the app's scope belongs into the server's, too."""
+        for name in _ROUTED:
+            if name in scope:
+                self._scope[name] = scope[name]
 
     def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
         """What may be done with this answer, for which its handler named a lifetime in seconds or None."""
+        origin = self.origin
         found = http.assess(
             status,
             headers,
-            ttl=self._origin.rule.ttl if lifetime is None else lifetime,
-            policy=self._origin.policy,
-            statuses=self._origin.statuses,
-            now_wall=self._origin.clock.wall(),
-            request=self._asked,
-            guess=self._origin.rule.guess,
+            ttl=origin.rule.ttl if lifetime is None else lifetime,
+            policy=origin.policy,
+            statuses=origin.statuses,
+            now_wall=origin.clock.wall(),
+            request=http.Asked(
+                method=self._scope["method"], headers=self._scope["headers"], has_credentials=self._private
+            ),
+            guess=origin.rule.guess,
         )
         if found.retry_after is not None:
-            self._origin.gate.pause(self._origin.clock.now() + found.retry_after)
+            origin.gate.pause(origin.clock.now() + found.retry_after)
         if found.terms is None:
             return found
         try:
-            if self._origin.rule.store_if is None or self._origin.rule.store_if(status, headers):
+            if origin.rule.store_if is None or origin.rule.store_if(status, headers):
                 tags = self._tags(headers)
                 return replace(found, terms=replace(found.terms, tags=tags)) if tags else found
         except Exception:
@@ -132,21 +141,22 @@ class AppLoad:
         return replace(found, share=Share.WHEN_COMPLETE, terms=None, reason="store_if")
 
     def _tags(self, headers: Headers) -> tuple[str, ...]:
-        tags = self._origin.rule.tags
+        tags = self.origin.rule.tags
         found: Iterable[str] = tags(self._scope) if callable(tags) else tags
-        url = (http.url_tag(self._scope),) if self._origin.rule.keys_by_more else ()
+        url = (http.url_tag(self._scope),) if self.origin.rule.keys_by_more else ()
         return (*found, *url, *http.tags(headers), *http.groups(self._scope, headers, b"cache-groups"))
 
 
 class Recorder:
     """The app's `send`: feeds the flight."""
 
-    __slots__ = ("_confirmed", "_flight", "_held", "_length", "_load", "_notes", "_received", "_terms")
+    __slots__ = ("_confirmed", "_flight", "_held", "_length", "_load", "_notes", "_received", "_scope", "_terms")
 
-    def __init__(self, flight: Flight, load: AppLoad, notes: AnswerNotes) -> None:
+    def __init__(self, flight: Flight, load: AppLoad, notes: AnswerNotes, scope: Scope) -> None:
         self._flight = flight
         self._load = load
         self._notes = notes
+        self._scope = scope
         self._length: int | None = None
         self._confirmed: Entry | None = None
         self._held = b""
@@ -155,24 +165,23 @@ class Recorder:
 
     async def send(self, message: Message) -> None:
         """Take one message. OSError when nobody reads any more, RuntimeError for a message that is out of order."""
-        flight = self._flight
+        flight, kind = self._flight, message["type"]
+        head = flight.head
         if flight.stopping:
             raise OSError("nobody reads this answer any more")
-        kind = message["type"]
         if flight.ended:
             raise RuntimeError(f"unexpected ASGI message {kind!r}: the response is complete")
         if kind == "http.response.start":
             self._start(message)
-        elif flight.head is None:
+            return
+        if head is None:
             raise RuntimeError(f"unexpected ASGI message {kind!r} before 'http.response.start'")
-        elif kind == "http.response.body":
-            await self._body(message, flight.head)
-        elif kind == "http.response.trailers" and flight.head.has_trailers:
-            flight.trailers += (dict(message),)
-            if not message.get("more_trailers", False):
-                self._finish(flight.head)
-        else:
-            raise RuntimeError(f"unexpected ASGI message {kind!r}: the extension is not offered on a cached route")
+        if kind != "http.response.body":
+            self._trailers(message, head)
+            return
+        rest = self._body(message, head)
+        if rest is not None:
+            await rest
 
     def _start(self, message: Message) -> None:
         if self._flight.head is not None:
@@ -186,21 +195,27 @@ class Recorder:
             status, headers = stale.status, http.freshen(stale.headers, headers)
         else:
             self._length = http.content_length(headers)
-        found = self._load.assess(status, headers, self._notes.lifetime)
+        notes, plain = self._notes, self._load.origin.plain
+        if plain is not None and status == 200 and notes.lifetime is None and http.says_nothing(headers):
+            found, shared = plain, headers
+        else:
+            found = self._load.assess(status, headers, notes.lifetime)
+            shared = http.storable_headers(headers, found.hidden)
         share, terms = found.share, found.terms
-        if has_trailers or not self._notes.is_stored:
+        if has_trailers or not notes.is_stored:
             share, terms = Share.NONE, None
         if terms is not None:
             if self._confirmed is not None:  # what its load said of it still holds
                 tags = dict.fromkeys((*terms.tags, *self._confirmed.tags))
                 terms = replace(terms, tags=tuple(tags), price=self._confirmed.price)
             self._terms = terms
-            terms = self._notes.apply(terms, is_error=status >= 400)
+            terms = notes.apply(terms, is_error=status >= 400)
+        self._load.routed(self._scope)
         self._flight.confirmed = self._confirmed is not None
         self._flight.begin(
             Head(
                 status=status,
-                headers=http.storable_headers(headers, found.hidden),
+                headers=shared,
                 own_headers=headers,
                 share=share,
                 terms=terms,
@@ -209,27 +224,46 @@ class Recorder:
             )
         )
 
-    async def _body(self, message: Message, head: Head) -> None:
-        if self._confirmed is not None:
-            await self._confirm(self._confirmed, message, head)
-            return
+    def _trailers(self, message: Message, head: Head) -> None:
+        kind = message["type"]
+        if kind != "http.response.trailers" or not head.has_trailers:
+            raise RuntimeError(f"unexpected ASGI message {kind!r}: the extension is not offered on a cached route")
+        self._flight.trailers += (dict(message),)
+        if not message.get("more_trailers", False):
+            self._finish(head)
+
+    def _last(self, message: Message, head: Head) -> None:
+        """The rest of the body, and nearly always all of it."""
         chunk = bytes(message.get("body", b""))
         self._received += len(chunk)
-        more = message.get("more_body", False)
-        is_last = not more and not head.has_trailers
+        self._flight.put(chunk)
+        self._finish(head)
+
+    def _body(self, message: Message, head: Head) -> Awaitable[None] | None:
+        """Take a piece of the body; what is to be awaited, if it is not the only one."""
+        if self._confirmed is not None:
+            return self._confirm(self._confirmed, message, head)
+        if self._held or head.has_trailers or message.get("more_body", False):
+            return self._piece(message, head)
+        self._last(message, head)
+        return None
+
+    async def _piece(self, message: Message, head: Head) -> None:
         if self._held:
             await self._flight.write(self._held)
             self._held = b""
+        more = message.get("more_body", False)
+        if not more and not head.has_trailers:
+            self._last(message, head)
+            return
+        chunk = bytes(message.get("body", b""))
+        self._received += len(chunk)
         if more and self._received == self._length:
             self._held = chunk  # nobody has it whole before it is stored: who asks again at once finds it
-        elif is_last:
-            self._flight.put(chunk)
         else:
             await self._flight.write(chunk)
         if more:
             await asyncio.sleep(0)  # an app that computes without awaiting must not hold back what it has sent
-        elif is_last:
-            self._finish(head)
 
     async def _confirm(self, stale: Entry, message: Message, head: Head) -> None:
         """The origin has nothing to add to what is stored."""
@@ -246,7 +280,7 @@ class Recorder:
             terms = self._notes.apply(self._terms, is_error=head.status >= 400)
             if terms is not head.terms:  # the handler said more after the head
                 flight.head = head = replace(head, terms=terms)
-            if self._load.makes_tags and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
+            if self._load.origin.rule.etag and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
                 etag = b"etag", http.made_tag(flight.buffer.chunks)
                 flight.head = replace(head, headers=(*head.headers, etag))
         flight.finish()

@@ -90,7 +90,7 @@ def _why(ask: Ask) -> cache_status.Forward:
 
 
 class Watcher:
-    """Watches one client for its disconnect, from when that is worth a task."""
+    """Watches one client for its disconnect."""
 
     __slots__ = ("_is_gone", "_reader", "_receive", "_task")
 
@@ -98,20 +98,13 @@ class Watcher:
         self._receive = receive
         self._is_gone = False
         self._reader: Reader | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task = asyncio.get_running_loop().create_task(self._watch())
 
     def joined(self, reader: Reader) -> None:
         """The request reads this flight from now on."""
         self._reader = reader
-        reader.watch = self._start
-        if reader.stream.is_watched:
-            self._start()
         if self._is_gone:
             reader.gone()  # it left while the request read no flight
-
-    def _start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         with suppress(Exception):  # a connection whose receive fails has nobody at its end either
@@ -124,17 +117,18 @@ class Watcher:
     def stop(self) -> None:
         """The answer is over."""
         self._reader = None
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
 
-async def play(reader: Reader, status_field: bytes, scope: Scope, send: Send) -> None:
-    """Pass a flight on from byte 0, as it is produced. Raises what cut it short."""
+async def play(reader: Reader, status_field: bytes, scope: Scope | None, send: Send) -> None:
+    """Pass a flight on from byte 0, as it is produced. Raises what cut it short. `scope`: of a request that may be
+    conditional.
+    """
     head = reader.stream.head
     assert head is not None
     try:
-        may_be_spared = head.share is Share.ALL and scope["method"] != "POST"
-        if may_be_spared and http.not_modified(scope["headers"], head.status, head.headers):
+        may_be_spared = scope is not None and head.share is Share.ALL and scope["method"] != "POST"
+        if scope and may_be_spared and http.not_modified(scope["headers"], head.status, head.headers):
             await _spare(reader, status_field, send)
             return
         start: Message = {
@@ -149,7 +143,7 @@ async def play(reader: Reader, status_field: bytes, scope: Scope, send: Send) ->
             start["trailers"] = True
         await send(start)
         at_end = False
-        while (chunk := await reader.next()) is not None:
+        while not at_end and (chunk := reader.take() or await reader.next()) is not None:
             at_end = reader.at_end
             await send({"type": "http.response.body", "body": chunk, "more_body": not at_end})
         if not at_end:

@@ -51,11 +51,11 @@ class Route:
         self._now = cache.clock.now
         self._telemetry = cache.telemetry
         self._counters = cache.engine.counters.group(rule.group)
-        self.authorities: set[tuple[str, bytes]] = set()
         # --- the short way
         self._every, self._first = self._engine.tally.every, 1 % self._engine.tally.every
         self._places = Places(rule, cache.keyring, credentials, hears=self._hears)
-        told = cache.detail.trace_hits or cache.detail.clear_keys  # by the slow way alone
+        self._shows = cache.detail.clear_keys
+        told = cache.detail.trace_hits or self._shows  # by the slow way alone
         self._ways: dict[str, Way] = {} if told else self._places.ways
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,9 +118,7 @@ class Route:
         return _request.key_at(place, scope, content, rule, self._cache.keyring)
 
     def shown(self, scope: Scope, content: bytes) -> str:
-        """What was asked, in clear text, if telemetry is to show it."""
-        if not self._cache.detail.clear_keys:
-            return ""
+        """What was asked, in clear text."""
         query = scope.get("query_string", b"").decode("latin-1")
         asked = f"{scope['method']} {scope['path']}{query and '?'}{query} {content.decode(errors='replace')}"
         return asked[:_SHOWN].rstrip()
@@ -133,7 +131,7 @@ class Route:
                 return scheme, host
         seen = {
             (known_scheme, known_host.decode("latin-1"))
-            for known_scheme, known_host in self.authorities
+            for known_scheme, known_host in self._places.authorities
             if scheme in (None, known_scheme) and (host or "").lower() in ("", known_host.decode("latin-1"))
         }
         if len(seen) != 1:

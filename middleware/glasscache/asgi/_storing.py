@@ -26,7 +26,7 @@ _KEPT = 86_400.0
 # RFC 9111, section 5.2.2.4, .5 and .7
 _FORBIDDING = {b"no-store": "no_store", b"private": "private", b"no-cache": "no_cache"}
 
-_FOR_ONE = {
+FOR_ONE = {
     b"set-cookie": "set_cookie",  # RFC 9111, section 7.3: storing it is allowed, and how sessions get swapped
     b"clear-site-data": "clear_site_data",  # one client's logout must not be everybody's
     b"trailer": "trailers",  # RFC 9110, section 6.5: fields that nobody has seen yet
@@ -155,7 +155,7 @@ def _forbidden(status: int, fields: Fields, directives: Directives, *, by_rule: 
             return reason
     if b"must-understand" in directives and status not in _UNDERSTOOD:
         return "not_understood"
-    for name, reason in _FOR_ONE.items():
+    for name, reason in FOR_ONE.items():
         if name in fields and (by_rule or name != b"clear-site-data"):
             return reason
     return ""

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from glasscache._entry import Headers
 from glasscache.asgi import cache_status
 from glasscache.asgi._asking import Wish, wish_of
+from glasscache.asgi._directives import SURROGATE, TARGETED
 from glasscache.asgi._fields import content_length, members, normalise, parse_directives, parse_http_date
 from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets, url_tag
 from glasscache.asgi._ranges import Span, cut, part_headers, wanted
 from glasscache.asgi._selecting import vary_value
-from glasscache.asgi._storing import Asked, Assessment, assess
+from glasscache.asgi._storing import FOR_ONE, Asked, Assessment, assess
 from glasscache.asgi._validation import (
     CONDITIONALS,
     conditions,
@@ -60,6 +61,7 @@ __all__ = [
     "part_headers",
     "precondition",
     "routing_parts",
+    "says_nothing",
     "storable_headers",
     "tags",
     "targets",
@@ -166,6 +168,21 @@ def _forwarded(value: bytes) -> bytes:
             hops.append([])
         at = match.end()
     return b",".join(map(b";".join, hops))
+
+
+_SAYING = _NOT_STORED.union(
+    (b"cache-control", *TARGETED, SURROGATE),
+    FOR_ONE,
+    (b"vary", b"access-control-allow-origin"),
+    (b"cache-tag", b"surrogate-key", b"cache-groups"),
+)
+
+
+def says_nothing(headers: Headers) -> bool:
+    """Whether the head of a 200 holds no field that a rule with a ttl looks at: all of it is then stored, and on the
+    same terms as any other such answer.
+    """
+    return _SAYING.isdisjoint([name for name, _ in headers])
 
 
 def storable_headers(headers: Headers, extra: frozenset[bytes] = frozenset()) -> Headers:
