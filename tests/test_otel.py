@@ -92,6 +92,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], tuple[float, ...]]] = {
     ),
     "glasscache.tier.state": ("level", "{tier}", {"cache.tier", "cache.tier.state"}, ()),
     "glasscache.saved.time": ("total", "s", {"cache.key_group"}, ()),
+    "glasscache.saved.price": ("total", "{currency}", {"cache.key_group"}, ()),
     "glasscache.saved.io": ("total", "By", {"cache.key_group"}, ()),
 }
 
@@ -142,6 +143,7 @@ def test_the_integers_of_a_cache_are_read_at_collection(rig: Rig) -> None:
     assert rig.values("glasscache.request.bypasses") == {("unscoped",): 4}
     assert rig.values("glasscache.evictions") == {("evicted", "memory"): 6}
     assert rig.values("glasscache.saved.time") == {("/ask",): 1.5}
+    assert rig.values("glasscache.saved.price") == {("/ask",): 0.25}
     assert rig.values("glasscache.saved.io") == {("/ask",): 2048}
     assert rig.values("glasscache.lock.waiter.count") == {("process",): 3, ("cluster",): 1}
     assert rig.values("glasscache.lock.holder.count") == {("process",): 2, ("cluster",): 1}

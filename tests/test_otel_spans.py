@@ -106,6 +106,7 @@ def test_a_waiter_and_its_holder_are_linked_both_ways(rig: Rig) -> None:
     told = dict(wait_span.attributes or {})
     assert told.pop("cache.lock.holder.elapsed") == pytest.approx(0.1)
     assert told == {
+        "cache.key_group": "/ask",
         "cache.lock.scope": "process",
         "cache.lock.outcome": "served",
         "cache.lock.queue.position": 4,

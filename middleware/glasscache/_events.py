@@ -21,7 +21,7 @@ Scope: TypeAlias = Literal["process", "cluster"]
 WaitOutcome: TypeAlias = Literal[
     "served", "promoted", "acquired", "timeout", "holder_failed", "stale_served", "cancelled", "error"
 ]
-Trigger: TypeAlias = Literal["miss", "refresh", "revalidate", "warm"]
+Trigger: TypeAlias = Literal["miss", "refresh", "revalidate"]
 StaleReason: TypeAlias = Literal["revalidating", "error", "wait_timeout"]
 Release: TypeAlias = Literal["released", "expired", "lost"]
 TierState: TypeAlias = Literal["ok", "degraded", "open"]

@@ -86,14 +86,12 @@ def _evictions(source: Observable) -> Iterator[tuple[float, Attributes]]:
         yield number, {names.TIER: tier, names.EVICTION_REASON: cause}
 
 
-def _saved_time(source: Observable) -> Iterator[tuple[float, Attributes]]:
-    for group in list(source.counters.groups.values()):
-        yield group.saved_seconds, {names.GROUP: bounded_group(group.name)}
+def _saved(field: str) -> _Reader:
+    def read(source: Observable) -> Iterator[tuple[float, Attributes]]:
+        for group in list(source.counters.groups.values()):
+            yield getattr(group, field), {names.GROUP: bounded_group(group.name)}
 
-
-def _saved_io(source: Observable) -> Iterator[tuple[float, Attributes]]:
-    for group in list(source.counters.groups.values()):
-        yield group.saved_bytes, {names.GROUP: bounded_group(group.name)}
+    return read
 
 
 def _waiters(source: Observable) -> Iterator[tuple[float, Attributes]]:
@@ -135,8 +133,9 @@ _READERS: dict[Metric, _Reader] = {
     names.ENTRY_LIMIT: _gauge("entry_limit", is_limit=True),
     names.MEMORY_USAGE: _gauge("size"),
     names.MEMORY_LIMIT: _gauge("size_limit", is_limit=True),
-    names.SAVED_TIME: _saved_time,
-    names.SAVED_IO: _saved_io,
+    names.SAVED_TIME: _saved("saved_seconds"),
+    names.SAVED_PRICE: _saved("saved_price"),
+    names.SAVED_IO: _saved("saved_bytes"),
 }
 
 

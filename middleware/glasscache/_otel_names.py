@@ -233,6 +233,13 @@ SAVED_TIME = Metric(
     "The stored load cost of every hit, stale and collapsed answer.",
     (GROUP,),
 )
+SAVED_PRICE = Metric(
+    "glasscache.saved.price",
+    "observable_counter",
+    "{currency}",
+    "What handlers said that an answer costs, of every hit, stale and collapsed one.",
+    (GROUP,),
+)
 SAVED_IO = Metric("glasscache.saved.io", "observable_counter", "By", "Bytes answered without the origin.", (GROUP,))
 
 METRICS: tuple[Metric, ...] = (
@@ -258,6 +265,7 @@ METRICS: tuple[Metric, ...] = (
     TIER_OPERATION_DURATION,
     TIER_STATES,
     SAVED_TIME,
+    SAVED_PRICE,
     SAVED_IO,
 )
 
@@ -275,6 +283,7 @@ SPANS: dict[str, tuple[str, ...]] = {
     LOOKUP: (GROUP, TIER, ITEM_SIZE),
     LOAD: (GROUP, KEY, LOAD_TRIGGER, LOCK_WAITER_COUNT, FENCING_TOKEN, ERROR_TYPE),
     WAIT: (
+        GROUP,
         KEY,
         LOCK_SCOPE,
         LOCK_OUTCOME,

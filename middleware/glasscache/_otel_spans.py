@@ -103,6 +103,7 @@ class WaitSection(Section[Wait]):
     def begin(self) -> None:
         holder = self._holder()
         attributes: dict[str, str | int | float] = {
+            names.GROUP: self.work.group,
             names.LOCK_SCOPE: self.work.scope,
             names.QUEUE_POSITION: self.work.position,
             **shown(self.work.holder.text),

@@ -49,6 +49,12 @@ def test_a_lifetime_that_cannot_be_is_refused_where_it_is_said(seconds: float) -
         AnswerNotes().ttl(seconds)
 
 
+@pytest.mark.parametrize("price", [-0.01, float("inf"), float("nan")])
+def test_a_price_that_cannot_be_is_refused_where_it_is_said(price: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"answer\(\)\.cost\(.*finite number, 0 or more"):
+        AnswerNotes().cost(price)
+
+
 def test_inside_a_load_everybody_finds_the_same_notes() -> None:
     def load() -> None:
         notes = open_notes()

@@ -157,7 +157,7 @@ def drive_everything(rig: Rig, source: Source) -> None:
     tell = rig.telemetry
     tell.observe(source)
     group = source.counters.group("/ask")
-    group.hits, group.saved_seconds, group.saved_bytes = 5, 1.5, 2048
+    group.hits, group.saved_seconds, group.saved_price, group.saved_bytes = 5, 1.5, 0.25, 2048
     group.others["collapsed", "origin"] = 2
     source.counters.bypasses["unscoped"] = 4
     source.counters.removals["memory", "evicted"] = 6

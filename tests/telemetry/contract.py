@@ -74,7 +74,7 @@ METRICS: dict[str, Kind] = {
         "s",
         LOAD,
         cache__key_group=GROUPS,
-        cache__load__trigger=words("miss refresh revalidate warm"),
+        cache__load__trigger=words("miss refresh revalidate"),
         error__type=ERRORS,
     ),
     "lock.wait.duration": histogram(
@@ -120,6 +120,7 @@ METRICS: dict[str, Kind] = {
     ),
     "tier.state": level("{tier}", cache__tier=SHARED, cache__tier__state=words("ok degraded open")),
     "saved.time": counter("s", cache__key_group=GROUPS),
+    "saved.price": counter("{currency}", cache__key_group=GROUPS),
     "saved.io": counter("By", cache__key_group=GROUPS),
 }
 OF_MACHINES = words("invalidation.lag tier.operation.duration tier.state")
@@ -133,9 +134,9 @@ SPANS: dict[str, frozenset[str]] = {
     "cache.revalidate": words("cache.key_group cache.result error.type"),
     "cache.store": words("cache.tier cache.item_size cache.ttl error.type"),
     "cache.lock.wait": words(
-        "cache.lock.scope cache.lock.outcome cache.lock.queue.position cache.lock.queue.length cache.lock.holder.id"
-        " cache.lock.holder.trace_id cache.lock.holder.span_id cache.lock.holder.elapsed cache.lock.holder.sampled"
-        " cache.fencing_token"
+        "cache.key_group cache.lock.scope cache.lock.outcome cache.lock.queue.position cache.lock.queue.length"
+        " cache.lock.holder.id cache.lock.holder.trace_id cache.lock.holder.span_id cache.lock.holder.elapsed"
+        " cache.lock.holder.sampled cache.fencing_token"
     ),
     "cache.invalidate": words("cache.invalidation.source cache.invalidation.entry.count"),
 }

@@ -145,6 +145,7 @@ def assert_links(spans: list[Span]) -> None:
         assert (link.trace_id, link.span_id) == (holder.trace_id, holder.span_id)
         assert link.attributes == {"cache.link.type": "lock_holder"}
         assert wait.attributes == {
+            "cache.key_group": "/slow",
             "cache.lock.scope": "process",
             "cache.lock.outcome": "served",
             "cache.lock.queue.position": position,

@@ -15,6 +15,11 @@ _LENS = DASHBOARD
 _ASKED = _LENS.rate(names.REQUESTS, where={names.RESULT: ASKED})
 HIT_RATIO: Final = ratio(_LENS.rate(names.REQUESTS, where={names.RESULT: "hit"}), _ASKED)
 OFFLOAD: Final = ratio(_LENS.rate(names.REQUESTS, where={names.RESULT: WITHOUT_LOAD}), _LENS.rate(names.REQUESTS))
+MONEY_SAVED: Final = f"""sum(
+({OVER_RANGE.increase(names.SAVED_PRICE, names.GROUP)} > 0)
+or
+{OVER_RANGE.increase(names.SAVED_TIME, names.GROUP)} / 3600 * $price_per_hour
+)"""
 
 _FIGURES = Band(
     4,
@@ -76,11 +81,12 @@ _FIGURES = Band(
     panels.sum_figure(
         Words(
             "Money saved",
-            "Time saved, at the price of an hour of the origin's work that stands above (your machines, or "
-            "what a model's provider charges). Too good to be true: is the price per hour right?",
+            "What handlers say that their answers cost (answer().cost(), in dollars), for each answer served "
+            "without a load. Key groups whose handlers say nothing: time saved, at the price of an hour of the "
+            "origin's work that stands above. Too good to be true: is the price per hour right?",
             "currencyUSD",
         ),
-        f"{OVER_RANGE.increase(names.SAVED_TIME)} / 3600 * $price_per_hour",
+        MONEY_SAVED,
     ),
 )
 

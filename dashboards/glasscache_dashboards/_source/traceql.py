@@ -17,10 +17,14 @@ def _search(span: str, *conditions: str, show: tuple[str, ...]) -> str:
     return f"{{ {wanted} }} | select({', '.join(f'span.{attribute}' for attribute in show)})"
 
 
+_GROUP = f'span.{names.GROUP} =~ "$key_group"'
+
 SLOW_WAITS: Final = _search(
     names.WAIT,
+    _GROUP,
     "duration >= $min_wait",
     show=(
+        names.GROUP,
         names.LOCK_SCOPE,
         names.LOCK_OUTCOME,
         names.QUEUE_POSITION,
@@ -33,7 +37,7 @@ SLOW_WAITS: Final = _search(
 
 LEADERS: Final = _search(
     names.LOAD,
-    f'span.{names.GROUP} =~ "$key_group"',
+    _GROUP,
     f"span.{names.LOCK_WAITER_COUNT} > 0",
     show=(names.GROUP, names.LOAD_TRIGGER, names.LOCK_WAITER_COUNT, names.FENCING_TOKEN),
 )

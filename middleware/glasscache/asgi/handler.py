@@ -41,7 +41,11 @@ class AnswerNotes:
         return self
 
     def cost(self, price: float) -> AnswerNotes:
-        """What this answer cost beside time, in a unit of your own; the stats sum up what was saved."""
+        """What this answer cost beside time, in a currency of your own, the same for all answers. What that saved is
+        summed up by `saved_price` of the stats and the metric `glasscache.saved.price`.
+        """
+        if not 0 <= price < float("inf"):
+            raise ConfigurationError(f"answer().cost({price!r}): give a finite number, 0 or more")
         self._price = price
         return self
 
