@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import pytest
 from tests.browser import parts
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
-from tests.telemetry.processes import Process, running
+from tests.telemetry.processes import Process, running, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -51,10 +52,43 @@ class Service:
         """So many at once; until all are answered."""
         list(self.crowd.map(self.get, [path] * times))
 
+    def gather(self, path: str, times: int) -> Held:
+        """So many of a question that is not answered yet: all but one wait for the load, which goes on when let."""
+        gate = str(next(_gates))
+        asking = [self.crowd.submit(self.get, f"{path}&gate={gate}") for _ in range(times)]
+        group = path.partition("?")[0]
+        until(lambda: self._waiting(group) == [times - 1], f"{times} to ask {group}")
+        return Held(self, gate, asking)
+
+    def _waiting(self, group: str) -> list[int]:
+        return [load["waiting"] for load in self.contention()["loads"] if load["key_group"] == group]
+
+    def crowd_of(self, path: str, times: int) -> None:
+        """The same, until all are answered: each has waited for all that the load `takes`."""
+        self.gather(path, times).let_through()
+
     def contention(self) -> dict[str, Any]:
         bearer = b"Bearer " + TOKEN.encode()
         found: dict[str, Any] = self.http.get("/metrics/cache/contention", headers={b"authorization": bearer}).json()
         return found
+
+
+@dataclass
+class Held:
+    """Requests under way, held up by a gate."""
+
+    service: Service
+    gate: str
+    asking: list[Future[httpx.Response]]
+
+    def let_through(self) -> None:
+        """Until all are answered."""
+        self.service.get(f"/open?gate={self.gate}")
+        for one in self.asking:
+            one.result()
+
+
+_gates = count()
 
 
 @pytest.fixture

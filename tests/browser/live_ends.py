@@ -25,7 +25,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 def wait_on(url: str) -> None:
     """Two of one question: one leads its load, the other waits for it."""
     with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as http, ThreadPoolExecutor(2) as crowd:
-        list(crowd.map(http.get, ["/ask?q=1&takes=0.8"] * 2))
+        Service(url, http, crowd).crowd_of("/ask?q=1&takes=0.8", 2)
 
 
 def test_an_open_page_does_not_hold_up_the_server_and_finds_the_next_one(browser: Browser, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_page_that_is_closed_leaves_its_place(browser: Browser, service: Servi
 def test_when_enough_others_watch_it_says_so_and_waits_for_a_place(browser: Browser, service: Service) -> None:
     headers = {b"authorization": b"Bearer " + TOKEN.encode()}
     with ExitStack() as others, tab(browser, service.url) as watched:
-        client = others.enter_context(httpx.Client(base_url=service.url, trust_env=False))
+        client = others.enter_context(httpx.Client(base_url=service.url, timeout=PATIENCE, trust_env=False))
         for _ in range(8):
             others.enter_context(client.stream("GET", f"{LIVE}/events", headers=headers))
         page = watched.open()

@@ -1,12 +1,14 @@
 """A real service whose loads take as long as they are told to, traced by the SDK, served by uvicorn in a process.
 
-`/ask?q=...&takes=0.5` loads for half a second; `/fail` fails. Runs in the server's process; imported by nobody else.
+`/ask?q=...&takes=0.5` loads for half a second, with `&gate=a` counted from when `/open?gate=a` was asked for; `/fail`
+fails. Runs in the server's process; imported by nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.trace import TracerProvider
@@ -29,18 +31,33 @@ cache = Cache(
 )
 
 
-async def ask(request: Request) -> Response:
+gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+
+async def work(request: Request) -> None:
+    """For as long as it is told to."""
+    if "gate" in request.query_params:
+        await gates[request.query_params["gate"]].wait()
     await asyncio.sleep(float(request.query_params.get("takes") or random.lognormvariate(-1.2, 0.6)))
+
+
+async def ask(request: Request) -> Response:
+    await work(request)
     return JSONResponse({"the answer to": request.query_params["q"]})
 
 
-site = Starlette(routes=[Route("/ask", ask), Route("/search", ask)])
+async def let_through(request: Request) -> Response:
+    gates[request.query_params["gate"]].set()
+    return Response()
+
+
+site = Starlette(routes=[Route("/ask", ask), Route("/search", ask), Route("/open", let_through)])
 
 
 async def origin(scope: Scope, receive: Receive, send: Send) -> None:
     """The site, and a path that has no answer: a framework would make a 500 of it, which is one."""
     if scope["type"] == "http" and scope["path"] == "/fail":
-        await asyncio.sleep(1)
+        await work(Request(scope))
         raise RuntimeError("as the test wants it")
     await site(scope, receive, send)
 
