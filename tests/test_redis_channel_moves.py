@@ -129,6 +129,7 @@ def test_after_a_failover_of_sentinel_it_hears_the_new_master(tmp_path: Path) ->
         sub = subscription(client.pubsub, told, _CHANNEL)
         sub.start()
         assert await told.next() == "restored"
+        sentinel.do("SENTINEL", "SET", "service", "down-after-milliseconds", 500)
         master.kill()
         assert await told.next() == "lost"
         assert await told.next() == "restored"
@@ -146,7 +147,7 @@ def test_after_a_failover_of_sentinel_it_hears_the_new_master(tmp_path: Path) ->
 
     with RedisProcess(tmp_path) as master, RedisProcess(tmp_path, f"replicaof 127.0.0.1 {master.port}") as replica:
         replica.until(lambda: b"master_link_status:up" in replica.do("INFO", "replication"))
-        options = sentinel_options("service", master.port, down_after_milliseconds=1000)
+        options = sentinel_options("service", master.port, down_after_milliseconds=30_000)
         with RedisProcess(tmp_path, *options, sentinel=True) as sentinel:
             sentinel.until(lambda: b"slaves=1" in sentinel.do("INFO", "sentinel"))
             asyncio.run(scenario(master, sentinel))

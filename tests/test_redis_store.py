@@ -70,7 +70,7 @@ def sentinel(server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> 
 class OverRedis(LeaseStoreContract):
     """By a URL."""
 
-    tolerance = 2.0  # milliseconds on the server, and the time that a busy machine takes between two steps
+    tolerance = 20.0  # milliseconds on the server, and the time that a busy machine takes between two steps
     options: dict[str, Any] = {}  # noqa: RUF012 - read only
     server: RedisProcess
 

@@ -15,8 +15,8 @@ import redis
 from tests.support.redis_process import ADMIN, RedisProcess, cluster_options, sentinel_options
 
 SERVICE = "knowledge"
-_FAST = 500
-"""Milliseconds after which a server that does not answer counts as down."""
+_FAST, _SLOW = 500, 30_000
+"""Milliseconds after which a server that does not answer is down: one that is killed, and one that is only busy."""
 
 
 _AT_ONCE = "repl-diskless-sync-delay 0"
@@ -44,6 +44,7 @@ class SentinelSet:
         """Until the other one is the primary: because the first was killed, or because it was told to."""
         before = self.primary
         if killed:
+            self.sentinel.do("SENTINEL", "SET", SERVICE, "down-after-milliseconds", _FAST)
             before.kill()
         else:
             self.sentinel.do("SENTINEL", "FAILOVER", SERVICE)
@@ -58,7 +59,7 @@ def sentinel_set(folder: Path) -> Iterator[SentinelSet]:
         first = stack.enter_context(RedisProcess(folder, _AT_ONCE))
         second = stack.enter_context(RedisProcess(folder, _AT_ONCE, f"replicaof 127.0.0.1 {first.port}"))
         second.until(lambda: second.do("ROLE")[3] == b"connected")
-        options = sentinel_options(SERVICE, first.port, down_after_milliseconds=_FAST, failover_timeout=2000)
+        options = sentinel_options(SERVICE, first.port, down_after_milliseconds=_SLOW, failover_timeout=10_000)
         sentinel = stack.enter_context(RedisProcess(folder, *options, sentinel=True))
         sentinel.do("SENTINEL", "DEBUG", "INFO-PERIOD", 200, "PING-PERIOD", 200)  # else it takes 10 s to know them
         sentinel.until(lambda: _can_take_over(sentinel.do("SENTINEL", "REPLICAS", SERVICE)))
@@ -124,6 +125,7 @@ class ClusterSet:
         """Until the replica serves the slots of the first primary."""
         first = self.primaries[0]
         if killed:
+            _count_as_down(_FAST, *self.primaries, self.replica)
             first.kill()
         else:
             self.replica.do("CLUSTER", "FAILOVER")
@@ -150,4 +152,10 @@ def cluster_set(folder: Path) -> Iterator[ClusterSet]:
         replica.until(lambda: replica.do("ROLE")[:1] == [b"slave"] and replica.do("ROLE")[3] == b"connected")
         for node in nodes:
             node.until(lambda node=node: node.do("CLUSTER", "NODES").count(b"slave") == 1)  # type: ignore[misc]
+        _count_as_down(_SLOW, *nodes)  # the faster they are to be down, the faster they know each other
         yield ClusterSet(nodes[:3], replica)
+
+
+def _count_as_down(after: int, *nodes: RedisProcess) -> None:
+    for node in nodes:
+        node.do("CONFIG", "SET", "cluster-node-timeout", after)
