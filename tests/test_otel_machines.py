@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import Link, NoOpTracerProvider
 
 from glasscache._events import Invalidation, SpanRef, TierChanged
-from tests.support.otel_rig import Rig, ids, linked, load, run_load, wait
+from glasscache.otel import OtelTelemetry
+from tests.support.otel_rig import Rig, ids, linked, load, parent, run_load, wait
 
 _THERE = SpanRef(0xABC, 0xDEF, sampled=True)
 
@@ -33,12 +38,107 @@ def test_a_follower_of_a_load_that_waits_for_another_machine_waits_for_that_one(
     assert told["cache.lock.holder.trace_id"] == f"{_THERE.trace_id:032x}"
 
 
-def test_a_wait_that_begins_before_anyone_knows_who_loads_is_linked_at_its_end(rig: Rig) -> None:
+class Curious(Sampler):
+    """Keeps everything, and notes which spans were linked to when a sampler was asked."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[list[int]]] = {}
+
+    def should_sample(
+        self,
+        parent_context: Any,
+        trace_id: int,
+        name: str,
+        kind: Any = None,
+        attributes: Any = None,
+        links: Sequence[Link] | None = None,
+        trace_state: Any = None,
+    ) -> SamplingResult:
+        self.seen.setdefault(name, []).append([link.context.span_id for link in links or ()])
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+
+    def get_description(self) -> str:
+        return "curious"
+
+
+def test_the_span_of_a_wait_that_began_before_anyone_knew_who_loads_has_its_link_when_a_sampler_is_asked() -> None:
+    sampler = Curious()
+    rig, work = Rig(sampler), load()
+    waiting = wait(work)
+    with rig.tracer.start_as_current_span("GET /ask") as server, rig.telemetry.span(waiting):
+        early = waiting.ref
+        holding = rig.telemetry.span(work)
+        contextvars.copy_context().run(holding.__enter__)
+        shown = waiting.ref
+    holding.__exit__(None, None, None)
+    span, holder = rig.span("cache.lock.wait"), rig.span("cache.load")
+    assert early is None
+    assert shown is not None, "while it lasts"
+    assert shown.span_id == ids(span).span_id
+    assert sampler.seen["cache.lock.wait"] == [[ids(holder).span_id]]
+    assert linked(span) == [("lock_holder", ids(holder).span_id)]
+    assert (span.attributes or {})["cache.lock.holder.span_id"] == f"{ids(holder).span_id:016x}"
+    assert parent(span) == ids(server).span_id
+    assert (span.start_time or 0) < (holder.start_time or 0), "it began when the wait did"
+    assert ("lock_waiter", ids(span).span_id) in linked(holder)
+
+
+def test_of_a_crowd_that_came_before_its_load_sixteen_spans_begin_with_it_and_the_rest_when_their_waits_end() -> None:
+    sampler = Curious()
+    rig, work = Rig(sampler), load()
+    waits = [wait(work, position=number) for number in range(1, 21)]
+    sections = [rig.telemetry.span(each) for each in waits]
+    for section in sections:
+        section.__enter__()
+    holding = rig.telemetry.span(work)
+    contextvars.copy_context().run(holding.__enter__)
+    assert [each.position for each in waits if each.ref is not None] == list(range(1, 17))
+    for section in sections:
+        section.__exit__(None, None, None)
+    holding.__exit__(None, None, None)
+    holder = rig.span("cache.load")
+    assert sampler.seen["cache.lock.wait"] == [[ids(holder).span_id]] * 20
+    assert linked(holder) == [("lock_waiter", each.ref.span_id) for each in waits[:16] if each.ref is not None]
+    told = [span for span in rig.exporter.get_finished_spans() if span.name == "cache.lock.wait"]
+    assert len(told) == 20
+    assert all((span.start_time or 0) < (holder.start_time or 0) for span in told)
+
+
+def test_a_wait_for_another_machine_is_known_to_its_followers_as_soon_as_it_begins(rig: Rig) -> None:
     work = load()
+    waiting = wait(work)
+    with rig.telemetry.span(waiting):
+        work.waits_for = load(ref=_THERE, machine="host-7-ab")
+        work.named()
+        assert waiting.ref is not None
+    assert linked(rig.span("cache.lock.wait")) == [("lock_holder", _THERE.span_id)]
+
+
+def test_a_wait_that_ends_before_anyone_knows_who_loads_is_told_once_and_without_a_link(rig: Rig) -> None:
+    work = load()
+    with rig.telemetry.span(wait(work, outcome="cancelled")):
+        pass
+    run_load(rig.telemetry, work)
+    span = rig.span("cache.lock.wait")
+    assert linked(span) == []
+    assert linked(rig.span("cache.load")) == []
+
+
+def test_without_an_sdk_there_is_nothing_to_link_to() -> None:
+    telemetry, work = OtelTelemetry(name="knowledge", label=repr, tracer_provider=NoOpTracerProvider()), load()
+    waiting = wait(work)
+    with telemetry.span(waiting):
+        run_load(telemetry, work)
+    assert (waiting.ref, work.waiters) == (None, [])
+
+
+def test_a_wait_whose_holder_is_replaced_is_linked_to_both(rig: Rig) -> None:
+    work = load(waits_for=load(ref=_THERE, machine="host-7-ab"))
     with rig.telemetry.span(wait(work)):
+        work.waits_for = None
         run_load(rig.telemetry, work)
     span, holder = rig.span("cache.lock.wait"), rig.span("cache.load")
-    assert linked(span) == [("lock_holder", ids(holder).span_id)]
+    assert linked(span) == [("lock_holder", _THERE.span_id), ("lock_holder", ids(holder).span_id)]
     assert (span.attributes or {})["cache.lock.holder.span_id"] == f"{ids(holder).span_id:016x}"
 
 

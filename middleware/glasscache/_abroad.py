@@ -62,10 +62,11 @@ class Abroad:
     def _begin(self, holder: Holder, now: float) -> None:
         self._tokens.append(holder.token)
         group = self._work.group
-        there = Load(group=group, key=self._key, trigger="miss", text=self._work.text)
+        there = Load(group=group, key=self._key, trigger="miss", text=self._work.text, unnamed=None)
         there.ref, there.machine = holder.ref, holder.machine
         there.begun, there.fencing_token = now - holder.elapsed, holder.token
         self._work.waits_for = there
+        self._work.named()
         self._waiting = self._commons.begin_wait(there, group, self._key, holder.position, "cluster")
 
     def over(self, outcome: WaitOutcome) -> None:

@@ -7,7 +7,7 @@ for nothing more; `Work` records are filled while the work goes on and read when
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -73,6 +73,9 @@ class Load:
     """Where it runs, if not here."""
     waits_for: Load | None = None
     """A load on another machine that this one waits for, before it may begin; its own followers wait for that one."""
+    unnamed: list[Callable[[], None]] | None = field(default_factory=list)
+    """Filled by Telemetry: waits to tell when it is known whose load they wait for, this one or `waits_for`. None: it
+    is known."""
     fencing_token: int | None = None
     """Of the lease that it was given by a shared tier, if it was. What became of the lease:"""
     release: Release = "released"
@@ -82,6 +85,12 @@ class Load:
     """The waits on other machines that this load may link to; at most 16."""
     told_after: float = 0.0
     """Seconds between its end and the end of its record."""
+
+    def named(self) -> None:
+        """It is known now who loads: tell who waits for that."""
+        unnamed, self.unnamed = self.unnamed or (), None
+        for tell in unnamed:
+            tell()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -183,8 +183,8 @@ class Flight(Stream):
         if not leader and not buffer.chunks and not self.ended:
             self.waits += 1
             reader.waiting = waiting = self._commons.begin_wait(self.work, group, self.key, self.waits)
-            if waiting.ref is not None and len(self.work.waiters) < _LINKED_WAITS:
-                self.work.waiters.append(waiting.ref)
+            if waiting.work.ref is not None and len(self.work.waiters) < _LINKED_WAITS:
+                self.work.waiters.append(waiting.work.ref)
         return reader
 
     def _deserted(self) -> None:

@@ -142,10 +142,15 @@ class Section(ABC, Generic[W]):
         self.span.end()
 
     def open(
-        self, name: str, attributes: dict[str, str | int | float], links: list[Link], parent: Context
+        self,
+        name: str,
+        attributes: dict[str, str | int | float],
+        links: list[Link],
+        parent: Context,
+        begun: int | None = None,
     ) -> SpanRef | None:
-        """Start the span under `parent`."""
-        self.span = self.out.tracer.start_span(name, parent, attributes=attributes, links=links)
+        """Start the span under `parent`; `begun`: in nanoseconds of Unix time, if that was before now."""
+        self.span = self.out.tracer.start_span(name, parent, attributes=attributes, links=links, start_time=begun)
         self.context = set_span_in_context(self.span, parent)
         return ref_of(self.span)
 
@@ -189,9 +194,14 @@ class CurrentSection(Section[W]):
     token: Token[Context] | None = None
 
     def open(
-        self, name: str, attributes: dict[str, str | int | float], links: list[Link], parent: Context
+        self,
+        name: str,
+        attributes: dict[str, str | int | float],
+        links: list[Link],
+        parent: Context,
+        begun: int | None = None,
     ) -> SpanRef | None:
-        ref = super().open(name, attributes, links, parent)
+        ref = super().open(name, attributes, links, parent, begun)
         self.token = attach(set_span_in_context(self.span, parent))
         return ref
 

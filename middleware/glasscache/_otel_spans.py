@@ -44,6 +44,7 @@ class LoadSection(Section[Load]):
         }
         work.ref = self.open(names.LOAD, attributes, links_to(work.cause, names.LINK_REFRESH), parent)
         attach(set_span_in_context(self.span, parent))  # never detached: the context ends with the load
+        work.named()
 
     def finish(self, error: BaseException | None) -> None:
         work, span = self.work, self.span
@@ -94,13 +95,31 @@ class LoadSection(Section[Load]):
 class WaitSection(Section[Wait]):
     """`cache.lock.wait`. Child of the request's span, never current itself; linked to the load waited for.
 
-    Who waits for a load that itself waits for another machine waits for that one. If nobody knows yet who will load,
-    the link is added at the end.
+    Who waits for a load that itself waits for another machine waits for that one. A sampler is to see the link: so
+    while nobody knows who will load, the span does not begin. It does, backdated, when that is known (at the first
+    waits, which are also shown while they last), or else when the wait ends.
     """
 
     _linked: SpanRef | None = None
+    _parent: Context = Context()
+    _begun: int | None = None
 
     def begin(self) -> None:
+        self._parent, unnamed = get_current(), self.work.holder.unnamed
+        if unnamed is None or self._holder().ref is not None:
+            self._open()
+            return
+        self._begun = time.time_ns()
+        if len(unnamed) < names.MAX_WAITER_LINKS:
+            unnamed.append(self._open_late)
+
+    def _open_late(self) -> None:
+        with self.out.quiet:
+            self._open()
+            if self.work.ref is not None:
+                self.work.holder.waiters.append(self.work.ref)
+
+    def _open(self) -> None:
         holder = self._holder()
         attributes: dict[str, str | int | float] = {
             names.GROUP: self.work.group,
@@ -111,7 +130,8 @@ class WaitSection(Section[Wait]):
         self._linked = holder.ref
         if holder.ref is not None:
             attributes |= {**ids_of(holder.ref), names.HOLDER_SAMPLED: holder.ref.sampled}
-        self.work.ref = self.open(names.WAIT, attributes, links_to(holder.ref, names.LINK_HOLDER), get_current())
+        links = links_to(holder.ref, names.LINK_HOLDER)
+        self.work.ref = self.open(names.WAIT, attributes, links, self._parent, self._begun)
 
     def _holder(self) -> Load:
         """Who loads, as far as it is known now."""
@@ -126,6 +146,10 @@ class WaitSection(Section[Wait]):
     def finish(self, error: BaseException | None) -> None:
         work, out = self.work, self.out
         waited, holder = work.ended - work.begun, self._holder()
+        if self.context is None:
+            self._open()
+            if self._open_late in (unnamed := work.holder.unnamed or []):
+                unnamed.remove(self._open_late)
         self._link_late(holder)
         attributes = {
             names.GROUP: bounded_group(work.group),

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from glasscache._contention import Contentions
 from glasscache._entry import Key
-from glasscache._events import Load, Scope, SpanRef, Wait, WaitOutcome
+from glasscache._events import Load, Scope, Wait, WaitOutcome
 from glasscache._sweep import Sweep
 from glasscache.interfaces import Clock, Telemetry
 from glasscache.policy import Limits
@@ -35,7 +35,7 @@ def _tell_late(who: Patient) -> None:
 class Waiting:
     """One follower's wait that is going on. `over` ends it, once; later calls do nothing."""
 
-    __slots__ = ("_abroad", "_commons", "_span", "ref", "work")
+    __slots__ = ("_abroad", "_commons", "_span", "work")
 
     def __init__(self, commons: Commons, work: Wait) -> None:
         self._commons = commons
@@ -46,7 +46,6 @@ class Waiting:
         if work.holder.waits_for is not None:
             work.scope = "cluster"  # who waits for a load that itself waits for another machine waits for that one
         self._span.__enter__()
-        self.ref: SpanRef | None = work.ref
         if self._abroad:
             commons.abroad += 1
         else:
@@ -66,9 +65,9 @@ class Waiting:
         else:
             commons.waiters -= 1
             work.scope = "process" if work.holder.waits_for is None else "cluster"
+        span.__exit__(None, None, None)
         if ended - work.begun > commons.limits.contention_threshold:
             commons.contentions.add(work, commons.clock.wall())
-        span.__exit__(None, None, None)
 
     @property
     def is_over(self) -> bool:
