@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias, get_args
@@ -34,15 +35,16 @@ Attributes: TypeAlias = dict[str, str]
 _Reader: TypeAlias = "Callable[[Observable], Iterator[tuple[float, Attributes]]]"
 
 
+@cache
 def release_of(distribution: str) -> str:
-    """The installed release of a distribution; "" if it runs from a source tree that nobody installed."""
+    """The installed release of a distribution; "" if it runs from a source tree that nobody installed.
+
+    To read it takes milliseconds: not at import, and once.
+    """
     try:
         return version(distribution)
     except PackageNotFoundError:
         return ""
-
-
-RELEASE = release_of("glasscache")
 
 
 class Bounded:
@@ -160,7 +162,7 @@ class Instruments:
         self._is_global = provider is metrics.get_meter_provider()
         self._counters: dict[Metric, Counter] = {}
         self._histograms: dict[Metric, Histogram] = {}
-        meter = provider.get_meter(names.SCOPE, RELEASE)
+        meter = provider.get_meter(names.SCOPE, release_of("glasscache"))
         for metric in names.METRICS:
             self._register(meter, metric)
 

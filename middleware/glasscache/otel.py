@@ -33,7 +33,7 @@ from glasscache._events import (
     Work,
 )
 from glasscache._otel_log import EventLog, Quiet
-from glasscache._otel_metrics import RELEASE, Instruments
+from glasscache._otel_metrics import Instruments, release_of
 from glasscache._otel_names import EVENTS, LINKS, METRICS, SERVER, SERVER_HIT, SPANS, LogEvent, Metric
 from glasscache._otel_sections import Hush, Outlet, error_attributes, ref_of
 from glasscache._otel_spans import InvalidationSection, LoadSection, RevalidationSection, TierSection, WaitSection
@@ -221,7 +221,7 @@ class OtelTelemetry:
 
 def _tracer(provider: TracerProvider | None, quiet: Quiet) -> Tracer:
     with quiet:
-        return trace.get_tracer(names.SCOPE, RELEASE, provider)
+        return trace.get_tracer(names.SCOPE, release_of("glasscache"), provider)
     return NoOpTracerProvider().get_tracer(names.SCOPE)
 
 
