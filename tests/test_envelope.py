@@ -10,7 +10,6 @@ import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def refused(envelope: Envelope, data: bytes, key: bytes = KEY) -> str:
 
 
 def same(found: Entry, wanted: Entry) -> None:
-    for name in (field.name for field in fields(Entry)):
+    for name in Entry.FIELDS:
         one, other = getattr(found, name), getattr(wanted, name)
         assert math.isclose(one, other, abs_tol=1e-6) if isinstance(other, float) else one == other, name
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glasscache._entry import Entry
 from glasscache.errors import ConfigurationError
 from glasscache.policy import (
     Detail,
@@ -103,9 +104,7 @@ def made(
     )
     assert (new.chunks, new.status, new.headers, new.number) == ((b"a", b"b"), 203, ((b"etag", b"1"),), 7)
     assert (new.vary, new.tags) == ((), (terms or Terms(ttl=0.0)).tags)
-    return {
-        field.name: getattr(new, field.name) for field in fields(new) if isinstance(getattr(new, field.name), float)
-    }
+    return {name: getattr(new, name) for name in Entry.FIELDS if isinstance(getattr(new, name), float)}
 
 
 def test_an_answer_is_fresh_for_its_ttl_from_when_it_is_complete() -> None:

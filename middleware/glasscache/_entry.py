@@ -9,8 +9,7 @@ remaining lifetimes).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 Key: TypeAlias = bytes
 """A digest that names one answer (see `keys.py`); never clear text."""
@@ -19,9 +18,9 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header fields in order, names in lower case, repeated fields repeated."""
 
 _PER_HEADER = 4  # ": " and CRLF, as on the wire
+_NOT_SHOWN: tuple[float, Headers] = (0.0, ())
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
 class Entry:
     """One stored answer.
 
@@ -30,44 +29,88 @@ class Entry:
     its variants are kept (a new marker has a new salt, so no variant outlives it).
     """
 
-    chunks: tuple[bytes, ...]
-    status: int = 0
-    headers: Headers = ()
-    vary: tuple[bytes, ...] = ()
-    tags: tuple[str, ...] = ()
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        *("chunks", "status", "headers", "vary", "tags", "born", "fresh_until", "settled_until"),
+        *("stale_while_revalidate", "stale_if_error", "kept", "stale_if_unreachable", "cost", "price", "number"),
+    )
+    """What an entry is made of."""
+
+    __slots__ = ("content", *FIELDS[1:], "size", "shown", "doubted")
+
+    content: bytes | tuple[bytes, ...]
+    """The chunks; of a single one, as most answers have it, the chunk itself: there may be a million of them."""
     born: float
     """When its age was 0."""
-    fresh_until: float
     settled_until: float
     """Until here a hit needs no second thought; from here on to `fresh_until` it may be refreshed early."""
-    stale_while_revalidate: float = 0.0
-    stale_if_error: float = 0.0
-    kept: float = 0.0
+    kept: float
     """How long after its freshness it is kept to be confirmed by its origin (RFC 9111, section 4.3), ..."""
-    stale_if_unreachable: bool = False
+    stale_if_unreachable: bool
     """... and whether it may then stand in for an origin that cannot be reached (section 4.2.4)."""
-    cost: float = 0.0
+    cost: float
     """Seconds that its load took: what a hit saves, ..."""
-    price: float = 0.0
+    price: float
     """... and what it cost beside time, in the user's own unit of money."""
-    number: int = 0
+    number: int
     """The highest invalidation number known when its load began."""
-    size: int = field(init=False)
+    size: int
     """Bytes of body and headers."""
-    shown: tuple[float, Headers] = (0.0, ())
+    shown: tuple[float, Headers]
     """What a front keeps to itself: the header fields of a hit as it last sent them, and until when they are true."""
-
-    doubted: float | None = field(default=None, init=False)
+    doubted: float | None
     """Since when this machine may have missed that it was told invalid: another tier is asked before it is served."""
+
+    def __init__(
+        self,
+        *,
+        chunks: tuple[bytes, ...],
+        status: int = 0,
+        headers: Headers = (),
+        vary: tuple[bytes, ...] = (),
+        tags: tuple[str, ...] = (),
+        born: float,
+        fresh_until: float,
+        settled_until: float,
+        stale_while_revalidate: float = 0.0,
+        stale_if_error: float = 0.0,
+        kept: float = 0.0,
+        stale_if_unreachable: bool = False,
+        cost: float = 0.0,
+        price: float = 0.0,
+        number: int = 0,
+    ) -> None:
+        self.content = chunks[0] if len(chunks) == 1 else chunks
+        self.status = status
+        self.headers = headers
+        self.vary = vary
+        self.tags = tags
+        self.born = born
+        self.fresh_until = fresh_until
+        self.settled_until = settled_until
+        self.stale_while_revalidate = stale_while_revalidate
+        self.stale_if_error = stale_if_error
+        self.kept = kept
+        self.stale_if_unreachable = stale_if_unreachable
+        self.cost = cost
+        self.price = price
+        self.number = number
+        self.size = sum(map(len, chunks)) + sum([len(name) + len(value) + _PER_HEADER for name, value in headers])
+        self.shown = _NOT_SHOWN
+        self.doubted = None
+
+    def but(self, **changes: Any) -> Entry:
+        """A new entry that differs in these, and that nobody has shown or doubted."""
+        return Entry(**{name: getattr(self, name) for name in self.FIELDS} | changes)
 
     def doubt(self, now: float) -> None:
         """From `now` on a hit needs a second thought; the first doubt counts."""
         self.doubted = now if self.doubted is None else self.doubted
         self.settled_until = -math.inf
 
-    def __post_init__(self) -> None:
-        body = sum(map(len, self.chunks))
-        self.size = body + sum(len(name) + len(value) + _PER_HEADER for name, value in self.headers)
+    @property
+    def chunks(self) -> tuple[bytes, ...]:
+        """The body as the origin sent it, message by message."""
+        return (self.content,) if isinstance(self.content, bytes) else self.content
 
     @property
     def window(self) -> float:
@@ -82,4 +125,4 @@ class Entry:
     @property
     def body(self) -> bytes:
         """The whole body in one piece (copied if it has several chunks)."""
-        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        return self.content if isinstance(self.content, bytes) else b"".join(self.content)

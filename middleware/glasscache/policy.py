@@ -262,4 +262,4 @@ def shorten(entry: Entry, ttl: float) -> Entry:
     until = entry.born + ttl
     if entry.fresh_until <= until:
         return entry
-    return replace(entry, fresh_until=until, settled_until=min(entry.settled_until, until))
+    return entry.but(fresh_until=until, settled_until=min(entry.settled_until, until))

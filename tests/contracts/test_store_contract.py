@@ -69,8 +69,7 @@ class CopyingStore(MemoryStore):
     """Loses the boundaries of messages."""
 
     def put(self, key: Key, entry: Entry) -> bool:
-        entry.chunks = (entry.body,)
-        return super().put(key, entry)
+        return super().put(key, entry.but(chunks=(entry.body,)))
 
 
 class DriftingStore(MemoryStore):

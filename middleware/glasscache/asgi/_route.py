@@ -85,8 +85,9 @@ class Route:
             await Exchange(self, scope, receive, send, body).run(key)
             return
         await send(self._begin(entry, key, now))
-        if len(entry.chunks) == 1:
-            await send({"type": "http.response.body", "body": entry.chunks[0], "more_body": False})
+        content = entry.content
+        if type(content) is bytes:
+            await send({"type": "http.response.body", "body": content, "more_body": False})
         else:
             await send_chunks(entry.chunks, send)
         if self._counters.hits % self._every == self._first:

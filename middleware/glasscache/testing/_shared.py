@@ -154,7 +154,7 @@ class SharedStore:
         """Keep the entry."""
         await self._server.enter("set")
         slot = self._server.slot(key)
-        slot.entry, slot.refused_until = replace(entry), 0.0
+        slot.entry, slot.refused_until = entry.but(), 0.0
 
     async def delete(self, key: Key) -> None:
         """Remove the entry and its lease."""
@@ -176,7 +176,7 @@ class SharedStore:
         if entry is not None:
             fresh = entry.fresh_until - now
             good = fresh > claim.fresh_for if claim.refreshes else fresh + entry.stale_while_revalidate > 0
-            entry = replace(entry)
+            entry = entry.but()
             if good:
                 return Lookup(entry=entry)
         if slot.refused_until > now:
@@ -217,7 +217,7 @@ class SharedStore:
         slot = self._server.slot(key)
         if slot.held is None or slot.held.token != lease.token:
             return None
-        slot.entry, slot.held, slot.refused_until = replace(entry), None, 0.0
+        slot.entry, slot.held, slot.refused_until = entry.but(), None, 0.0
         return self._server.wake(key, slot)
 
     async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
