@@ -1,8 +1,8 @@
 """The default eviction: whoever was not asked for the longest goes first.
 
 Decides what `cachetools.LRUCache` decides. It is here for the price: a hit passes through one Python function instead
-of five, and an entry stands in one table instead of three: here, in the base class, and in the books of the store, which
-reads this one. Must never remove an entry while the store has made room: the books would not hear of it.
+of five, and an entry stands in one table instead of three: here, in the base class, and in the books of the store,
+which reads this one. Must never remove an entry while the store has made room: the books would not hear of it.
 """
 
 from __future__ import annotations
