@@ -210,6 +210,13 @@ class TestTheCommand:
         assert "GET hit" in shown
         assert "5 x raw" in shown
 
+    def test_one_part_alone_is_measured_and_the_page_is_not_written_of_it(self, tmp_path: Path) -> None:
+        out = tmp_path / "bench.json"
+        assert run.main(["--quick", "--only", "import", "--out", str(out)], TINY) == 0
+        assert list(json.loads(out.read_text())["rows"]) == ["Import"]
+        with pytest.raises(SystemExit):
+            run.main(["--only", "import", "--docs"], TINY)
+
     def test_quick_leaves_peers_out_that_are_not_set_up_and_says_so(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -1,6 +1,6 @@
 """`make bench` and `make bench-quick`: measure, print the table, keep the samples in build/bench.json.
 
-    python -m tests.bench.run [--quick] [--no-peers] [--no-wire] [--seed N] [--out FILE]
+    python -m tests.bench.run [--quick] [--only PART] [--no-peers] [--no-wire] [--seed N] [--out FILE]
 
 Decides how long everything takes, and in which order. Exit code 0 whatever the figures are: a machine that is shared
 with others proves no regression.
@@ -32,6 +32,7 @@ from tests.bench.traced import traced
 from tests.support.ending import end_in_order
 
 _OURS = ("GLASSCACHE_", "CACHE_", "OTEL_", "REDIS_")
+PARTS = ("process", "sizes", "import", "tier", "peers", "http")
 IMPORT_GOAL = 60.0  # milliseconds
 
 
@@ -225,12 +226,16 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="under a minute: fewer rounds, peers only if set up already"
     )
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
     parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
     parser.add_argument("--no-wire", action="store_true", help="leave uvicorn and wrk out")
     parser.add_argument("--seed", type=int, default=7, help="another seed, another order of the samples (7)")
     parser.add_argument("--out", type=Path, default=peers.ROOT / "build" / "bench.json", help="build/bench.json")
     parser.add_argument("--docs", action="store_true", help="write the tables into docs/benchmarks.md as well")
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.docs and options.only:
+        parser.error("--docs writes the whole page: leave --only out")
+    return options
 
 
 def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> int:
@@ -243,14 +248,19 @@ def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> in
     where, begun = machine(), time.monotonic()
     say_where(console, where)
     bench = Bench(effort or (QUICK if options.quick else FULL), options.seed, console)
-    bench.in_process()
-    bench.sizes()
-    bench.importing()
-    bench.shared_tier()
-    if not options.no_peers:
-        bench.peers(may_install=not options.quick)
-    if not options.no_wire:
-        bench.over_http(may_install=not options.quick)
+    may_install = not options.quick
+    parts: dict[str, Callable[[], None]] = {
+        "process": bench.in_process,
+        "sizes": bench.sizes,
+        "import": bench.importing,
+        "tier": bench.shared_tier,
+        "peers": lambda: bench.peers(may_install=may_install),
+        "http": lambda: bench.over_http(may_install=may_install),
+    }
+    left_out = {"peers": options.no_peers, "http": options.no_wire}
+    for name, part in parts.items():
+        if not left_out.get(name) and options.only in (None, name):
+            part()
     report.save(options.out, {**where, "seed": options.seed}, bench.sections, bench.timings)
     if options.docs:
         said = f"{where['python']}, {where['system']}, {where['cores']} cores; load before: {where['load_before']:.1f}."
