@@ -64,7 +64,7 @@ class Breaker:
         """An operation went well."""
         self._in_a_row = 0
         self._last.append(True)
-        if len(self._last) == _WINDOW and all(self._last):
+        if self._pause > _FIRST_PAUSE and len(self._last) == _WINDOW and all(self._last):
             self._pause = _FIRST_PAUSE  # well again, and not only for a moment
 
     def failed(self) -> None:
@@ -100,7 +100,7 @@ class Guard:
         self._budget = budget
         self._now = clock.now
         self._breaker = Breaker(clock.now, random)
-        self._sweep = Sweep[asyncio.Future[None]](budget, _end)
+        self._sweep = Sweep[asyncio.Future[Any]](budget, self._no_answer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._behind: asyncio.Task[None] | None = None
         """A probe, or removals that are made up for: one at a time."""
@@ -186,20 +186,39 @@ class Guard:
 
     async def _in_time(self, operation: Coroutine[Any, Any, T], too_late: Callable[[T], None] | None = None) -> T:
         """What the operation returns; StoreError after the budget. Whoever left before it came is told too late."""
-        task, over = self._spawn(operation), asyncio.get_running_loop().create_future()
-        task.add_done_callback(lambda _: _end(over))
-        self._sweep.begin(over)
-        came = False
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._spawn(self._carry_out(operation, answer, too_late))
+        self._sweep.begin(answer)
         try:
-            await over
-            came = task.done()
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled() and answer.exception() is None and too_late is not None:
+                too_late(answer.result())  # it came in the same moment
+            raise
         finally:
-            self._sweep.end(over)
-            if not came and too_late is not None:
-                task.add_done_callback(lambda done: _tell_late(done, too_late))
-        if not came:
-            raise StoreError(f"no answer within {self._budget:g} s") from TimeoutError()
-        return task.result()
+            self._sweep.end(answer)
+
+    async def _carry_out(
+        self, operation: Coroutine[Any, Any, T], answer: asyncio.Future[T], too_late: Callable[[T], None] | None
+    ) -> None:
+        try:
+            found = await operation
+        except BaseException as error:
+            if not answer.done():
+                answer.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if not answer.done():
+                answer.set_result(found)
+            elif too_late is not None:
+                too_late(found)
+
+    def _no_answer(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.done():
+            error = StoreError(f"no answer within {self._budget:g} s")
+            error.__cause__ = TimeoutError()
+            answer.set_exception(error)
 
     def _spawn(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(operation)
@@ -257,13 +276,3 @@ class Guard:
             before = self._breaker.state
             self._breaker.close()
             self._tell(before, None)
-
-
-def _end(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
-
-
-def _tell_late(task: asyncio.Task[T], too_late: Callable[[T], None]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        too_late(task.result())

@@ -7,7 +7,6 @@ loop left behind is forgotten.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -15,13 +14,12 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Sweep(Generic[T]):
-    """Calls `late` with everything that has begun, and has not ended, for `seconds`; and again after as many."""
+    """Calls `late` with everything that has begun, and has not ended, for `seconds`: once."""
 
     def __init__(self, seconds: float, late: Callable[[T], object]) -> None:
         self.seconds = seconds
         self._late = late
         self._due: dict[T, float] = {}  # in the order of their time, which is that of their beginnings
-        self._times: Counter[T] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -31,17 +29,15 @@ class Sweep(Generic[T]):
         if loop is not self._loop:
             self._loop, self._timer = loop, None
             self._due.clear()
-            self._times.clear()
         due = loop.time() + self.seconds
         self._due.pop(what, None)
         self._due[what] = due
         if self._timer is None:
             self._timer = loop.call_at(due, self._look)
 
-    def end(self, what: T) -> int:
-        """It is over, one way or another; how many times it has been late."""
+    def end(self, what: T) -> None:
+        """It is over, one way or another."""
         self._due.pop(what, None)
-        return self._times.pop(what, 0)
 
     def rest(self) -> None:
         """Keep no timer if nothing is under way."""
@@ -58,6 +54,4 @@ class Sweep(Generic[T]):
                 self._timer = self._loop.call_at(due, self._look)
                 return
             del self._due[what]
-            self._due[what] = now + self.seconds
-            self._times[what] += 1
             self._late(what)

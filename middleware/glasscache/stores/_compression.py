@@ -18,7 +18,8 @@ try:
 except ImportError:  # pragma: no cover - the tests run with the extra; test_envelope.py hides it for one test
     zstandard = None  # type: ignore[assignment]
 
-CODES: dict[str, int] = {"none": 0, "zlib": 1, "zstd": 2}
+_NONE, _ZLIB, _ZSTD = 0, 1, 2
+CODES: dict[str, int] = {"none": _NONE, "zlib": _ZLIB, "zstd": _ZSTD}
 
 _ZSTD_LEVEL = 1
 _ZLIB_LEVEL = 1
@@ -46,12 +47,12 @@ def compressor(kind: str) -> Callable[[bytes], bytes]:
 
 def decompress(code: int, data: bytes, most: int) -> bytes:
     """The plain bytes. TooLarge beyond `most`; ValueError for what is no such stream, or not the whole of one."""
-    if code == CODES["none"]:
-        return data
-    if code == CODES["zlib"]:
-        return _inflate(data, most)
-    if code == CODES["zstd"] and zstandard is not None:
+    if code == _ZSTD and zstandard is not None:
         return _unzstd(data, most)
+    if code == _NONE:
+        return data
+    if code == _ZLIB:
+        return _inflate(data, most)
     raise ValueError("compressed in a way that is not known here")
 
 

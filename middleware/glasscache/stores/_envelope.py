@@ -87,6 +87,9 @@ class Envelope:
         self._code = CODES[compression]
         self._compress_above = compress_above
         self._max_size = max_size + _SPARE
+        flag = _SEALED if self._sealer else 0
+        self._heads = {MAGIC + bytes((VERSION, code | flag)): code for code in range(_SEALED)}
+        """What an envelope may begin with, and how it is then compressed."""
 
     def seal(self, key: Key, entry: Entry) -> bytes:
         """The bytes of an entry that is kept under `key`. UnstorableError for one that is too large, or has no end."""
@@ -160,34 +163,34 @@ class Envelope:
 
     def _unseal(self, key: Key, data: bytes) -> tuple[int, bytes]:
         """The code of the compression, and what is inside."""
-        head, rest = self._head_of(data), data[_HEAD:]
+        head = data[:_HEAD]
+        code = self._heads.get(head)
+        if code is None or len(data) > 2 * self._max_size:
+            raise EnvelopeError(self._why_not(head, len(data)))
         if self._sealer:
             try:
-                return head[-1] & ~_SEALED, self._sealer.open(rest, head + key)
+                return code, self._sealer.open(data[_HEAD:], head + key)
             except ValueError:
                 raise EnvelopeError("sealed") from None
-        if rest[:_SUM] != _checksum(head, key, rest[_SUM:]):
+        inside = data[_HEAD + _SUM :]
+        if data[_HEAD : _HEAD + _SUM] != _checksum(head, key, inside):
             raise EnvelopeError("checksum")
-        return head[-1], rest[_SUM:]
+        return code, inside
 
-    def _head_of(self, data: bytes) -> bytes:
-        head = data[:_HEAD]
-        if len(data) > 2 * self._max_size:
-            raise EnvelopeError("bomb")
+    def _why_not(self, head: bytes, size: int) -> Reason:
+        if size > 2 * self._max_size:
+            return "bomb"
         if head[: len(MAGIC)] != MAGIC:
-            raise EnvelopeError("foreign")
+            return "foreign"
         if len(head) < _HEAD:
-            raise EnvelopeError("truncated")
+            return "truncated"
         if head[-2] != VERSION:
-            raise EnvelopeError("version")
-        if bool(head[-1] & _SEALED) is not bool(self._sealer):
-            raise EnvelopeError("sealed")
-        return head
+            return "version"
+        return "sealed"
 
 
 def _checksum(head: bytes, key: Key, data: bytes) -> bytes:
     """Of the bytes and the key: an entry that was moved to another key is not believed either."""
-    state = hashlib.blake2b(digest_size=_SUM, key=key[:64])
-    state.update(head)
+    state = hashlib.blake2b(head, digest_size=_SUM, key=key[:64])
     state.update(data)
     return state.digest()

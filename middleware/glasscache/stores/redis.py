@@ -158,7 +158,15 @@ class RedisStore:
 
     async def look(self, key: Key, claim: Claim) -> Lookup:
         """The entry that answers, in one round trip; in a second one the lease, or who holds it."""
-        return await _plainly(self._look(key, claim))
+        try:
+            entry = await self._get(key)
+            if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
+                return Lookup(entry=entry)
+            return await self._claim(key, claim)
+        except GlasscacheError:
+            raise
+        except Exception as error:
+            raise _nonsense(error) from error
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for `lease.seconds` from now; False: it is lost."""
@@ -187,31 +195,25 @@ class RedisStore:
         name = b"%b%b}:" % (self._stem, hexlify(key))
         return self._batches.call(script, (name + b"e", name + b"l", name + b"q", name + b"r"), arguments)
 
-    async def _peek(self, key: Key) -> Entry | None:
-        """The entry, without a script: most lookups find what answers them, and a script takes a server much longer."""
-        before, value, left = await self._batches.call(_PEEK, (b"%b%b}:e" % (self._stem, hexlify(key)),), ())
-        if value is None or before == _NOT_THERE or left == _NOT_THERE:
-            return None
-        return await self._open(key, value, min(before, left))
-
     async def _get(self, key: Key) -> Entry | None:
+        """Without a script: most lookups find what answers them, and a script takes a server much longer."""
         try:
-            return await self._peek(key)
+            before, value, left = await self._batches.call(_PEEK, (b"%b%b}:e" % (self._stem, hexlify(key)),), ())
         except StoreError as error:
             if not isinstance(error.__cause__, ResponseError):
                 raise
             value, left = await self._run(lua.GET, key)  # which removes what is in the way
-            return None if value is None else await self._open(key, value, left)
+            before = left
+        if value is None or before == _NOT_THERE or left == _NOT_THERE:
+            return None
+        return await self._open(key, value, min(before, left))
 
     async def _set(self, key: Key, entry: Entry) -> None:
         packed = await _off_loop(entry.size, self._pack, key, entry)
         if packed is not None:
             await self._run(lua.SET, key, *packed)
 
-    async def _look(self, key: Key, claim: Claim) -> Lookup:
-        entry = await self._get(key)
-        if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
-            return Lookup(entry=entry)
+    async def _claim(self, key: Key, claim: Claim) -> Lookup:
         arguments = (
             b"%d" % claim.refreshes,
             _milliseconds(claim.fresh_for),
@@ -298,7 +300,11 @@ async def _plainly(operation: Awaitable[T]) -> T:
     except GlasscacheError:
         raise
     except Exception as error:
-        raise StoreError(f"{type(error).__name__}: {error}") from error
+        raise _nonsense(error) from error
+
+
+def _nonsense(error: Exception) -> StoreError:
+    return StoreError(f"{type(error).__name__}: {error}")
 
 
 def _milliseconds(seconds: float) -> bytes:
