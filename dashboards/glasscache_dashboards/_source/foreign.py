@@ -22,7 +22,6 @@ CLIENT_OPERATIONS: Final = Metric(
 CLIENT_CONNECTIONS: Final = Metric(
     "db.client.connection.count", "observable_up_down_counter", "{connection}", "Connections.", (CONNECTION_STATE,)
 )
-CLIENT_CREATION: Final = Metric("db.client.connection.create_time", "histogram", "s", "Time to connect.")
 CLIENT_ERRORS: Final = Metric("redis.client.errors", "counter", "{error}", "Errors, handled or not.", (ERROR,))
 
 SERVER: Final = Lens(fixed=(f'{INSTANCE}=~"$redis"',), window=DASHBOARD.window)

@@ -170,22 +170,14 @@ _CLIENT = Band(
     panels.lines(
         Words(
             "Connections by state",
-            "used near REDIS_MAX_CONNECTIONS for long: allow more, or find out why the server is slow.",
+            "Lookups share one, and use more while it is busy. used near REDIS_MAX_CONNECTIONS for long: allow more, "
+            "or find out why the server is slow.",
             "none",
         ),
         Query(
             CLIENT.total(foreign.CLIENT_CONNECTIONS, foreign.CONNECTION_STATE),
             legend(foreign.CONNECTION_STATE),
         ),
-    ),
-    panels.lines(
-        Words(
-            "Time to connect p99",
-            "Only when connections are made: at start, and after they were lost. Often: connections do not "
-            "last; is there a proxy with an idle timeout on the way?",
-            "s",
-        ),
-        Query(CLIENT.quantile(0.99, foreign.CLIENT_CREATION), "p99"),
     ),
     panels.lines(
         Words(
