@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from opentelemetry import metrics, trace
 from opentelemetry.context import Context, attach, detach, get_value, set_value
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -84,9 +85,25 @@ def ids_of(holder: SpanRef | None) -> dict[str, str]:
     }
 
 
+_tracing: dict[str, object] = trace.get_tracer_provider.__globals__
+_measuring: dict[str, object] = metrics.get_meter_provider.__globals__
+
+
+def are_providers_set() -> bool:
+    """Whether OpenTelemetry has global providers, besides the proxies that stand in for them.
+
+    What `get_tracer_provider` and `get_meter_provider` look at before they look at the environment, which would take
+    longer than a quarter of what a load does. With a release of the API that names it otherwise: yes.
+    """
+    is_set = _tracing.get("_TRACER_PROVIDER", _tracing) is not None
+    return is_set or _measuring.get("_METER_PROVIDER", _measuring) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """Where the telemetry of one cache goes out. `contention_threshold` in seconds."""
+    """Where the telemetry of one cache goes out. `contention_threshold` in seconds. `by_default`: to the global
+    providers.
+    """
 
     name: str
     label: Callable[[bytes], str]
@@ -95,6 +112,12 @@ class Outlet:
     instruments: Instruments
     log: EventLog
     quiet: Quiet
+    by_default: bool
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody gets spans and measurements: with OpenTelemetry's API alone nobody does."""
+        return not self.by_default or are_providers_set()
 
     def record(self, metric: Metric, value: float, attributes: Attributes, context: Context | None = None) -> None:
         """Measure once; `context` holds the span that an exemplar leads to (None: the current one)."""
@@ -113,21 +136,36 @@ class Section(ABC, Generic[W]):
     def __init__(self, out: Outlet, work: W) -> None:
         self.out = out
         self.work = work
-        self.span: Span = INVALID_SPAN
-        self.context: Context | None = None
+        self.is_heard: bool = out.is_heard
+
+    span: Span = INVALID_SPAN
+    context: Context | None = None
 
     def __enter__(self) -> None:
-        with self.out.quiet:
-            self.begin()
+        if self.is_heard:
+            with self.out.quiet:
+                self.begin()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self.out.quiet:
-            try:
-                self.finish(error)
-            finally:
-                self.close()
+        if self.is_heard:
+            with self.out.quiet:
+                try:
+                    self.finish(error)
+                finally:
+                    self.close()
+        if self.is_odd:
+            with self.out.quiet:
+                self.log()
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether how it went is worth a log record, heard or not."""
+        return False
+
+    def log(self) -> None:
+        """Write it."""
 
     @abstractmethod
     def begin(self) -> None:

@@ -70,10 +70,13 @@ class LoadSection(Section[Load]):
             scope = {names.LOCK_SCOPE: "cluster"}
             record(names.LOCK_HOLD_DURATION, work.held, {**group, **scope, names.LOCK_RELEASE: work.release}, context)
             record(names.LOCK_QUEUE_LENGTH, len(work.remote_waiters), scope, context)
-            if work.release != "released":
-                self._tell_lost()
 
-    def _tell_lost(self) -> None:
+    @property
+    def is_odd(self) -> bool:
+        """The lease was lost."""
+        return self.work.release != "released"
+
+    def log(self) -> None:
         work = self.work
         lost: dict[str, object] = {
             names.NAME: self.out.name,
@@ -169,9 +172,18 @@ class WaitSection(Section[Wait]):
             self.span.set_attribute(names.HOLDER_ID, holder.machine)
         if holder.fencing_token:  # names one load of a trace that may hold several
             self.span.set_attribute(names.FENCING_TOKEN, holder.fencing_token)
-        if waited > out.contention_threshold:
+
+    @property
+    def is_odd(self) -> bool:
+        """It was long, or given up."""
+        work = self.work
+        return work.ended - work.begun > self.out.contention_threshold or work.outcome == "timeout"
+
+    def log(self) -> None:
+        waited = self.work.ended - self.work.begun
+        if waited > self.out.contention_threshold:
             self._log(names.CONTENTION, waited)
-        if work.outcome == "timeout":
+        if self.work.outcome == "timeout":
             self._log(names.TIMEOUT, waited)
 
     def _queue_length(self) -> int:

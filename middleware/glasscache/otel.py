@@ -94,6 +94,7 @@ class OtelTelemetry:
             instruments=_instruments(meter_provider, quiet),
             log=log,
             quiet=quiet,
+            by_default=tracer_provider is None and meter_provider is None,
         )
 
     def observe(self, source: Observable) -> None:
@@ -116,7 +117,15 @@ class OtelTelemetry:
                 return InvalidationSection(self._out, work)
 
     def emit(self, event: Event) -> None:
-        """Measure or count what happened, in the current context (where an exemplar leads to)."""
+        """Measure or count what happened, in the current context (where an exemplar leads to); log some of it."""
+        if self._out.is_heard:
+            self._measure(event)
+        elif isinstance(event, TierChanged):
+            self._tell_change(event)
+        elif isinstance(event, Pressed):
+            self._tell_pressure(event)
+
+    def _measure(self, event: Event) -> None:
         out = self._out
         match event:
             case Answered():
