@@ -46,6 +46,8 @@ class Ask:
     """Whether the origin can be asked to confirm such an answer."""
     wish: Callable[[Entry, float, Verdict], Verdict] | None = None
     """What this request makes of a verdict on a stored answer, at a time (its own Cache-Control)."""
+    is_missing: bool = False
+    """The near tier has just been looked into, and has nothing: the first turn need not do it again."""
     generation: int = 0
     waiting: Waiting | None = None
     """A wait that goes on although its flight is over."""

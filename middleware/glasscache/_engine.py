@@ -53,8 +53,9 @@ class Engine(Upkeep):
     async def _answer(self, ask: Ask) -> Answer:
         self._state.settle()
         for _ in range(_MAX_TURNS):
-            answer = self._look(ask)
-            if answer is not None:
+            if ask.is_missing:
+                ask.is_missing = False
+            elif (answer := self._look(ask)) is not None:
                 ask.end_wait("served")
                 return answer
             flight, inside = self.flights.get(ask.at), loading.get()
@@ -125,9 +126,10 @@ class Engine(Upkeep):
         leads = flight is None
         if flight is None:
             self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
-            ask.end_wait("promoted")
+            if ask.waiting is not None:
+                ask.end_wait("promoted")
             flight = Run(self._state, ask, "miss" if ask.confirmable is None else "revalidate").flight
-        else:
+        elif ask.waiting is not None:
             ask.end_wait("holder_failed")
         reader = flight.join(leader=leads, group=ask.counters.name)
         ask.joined(reader)

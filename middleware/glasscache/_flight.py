@@ -58,6 +58,8 @@ class Flight(Stream):
     void: bool = False
     """Told invalid while it was under way; nothing of it is stored."""
     waits: int = 0
+    _progress: float | None = None
+    """When there was some; None: not since it began."""
     _over: asyncio.Future[None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -71,7 +73,6 @@ class Flight(Stream):
         self.generation = generation
         """0, or 1 for the successor of a flight whose answer was its leader's alone."""
         self._owner = owner
-        self._progress = self.loop.time()
         commons.youth.begin(self)
 
     # --- the producer's side ----------------------------------------------------------------------------------------
@@ -95,7 +96,6 @@ class Flight(Stream):
         should see that it is the end. OSError once the flight is stopped (that is how an app learns of a disconnect).
         """
         if chunk and not self.stopping:
-            self.note_progress()
             if not self.buffer.append(chunk) and not self.buffer.paced:
                 self._pace()
             self._wake()
@@ -105,6 +105,7 @@ class Flight(Stream):
     async def write(self, chunk: bytes) -> None:
         """As `put`; then wait until there is room for more."""
         self.put(chunk)
+        self.note_progress()
         while self.buffer.is_full:
             await self.buffer.wait_for_room(self._cut_the_slowest)
             self.note_progress()  # the origin was not at fault
@@ -188,10 +189,11 @@ class Flight(Stream):
         return reader
 
     def _deserted(self) -> None:
-        self._progress = self.loop.time()  # unread: from here it has load_timeout in all
         if self.ended:
             self.buffer.release()
-        elif self.share not in (None, Share.ALL) or self.buffer.paced or not self._commons.limits.finish_abandoned:
+            return
+        self._progress = self.loop.time()  # unread: from here it has load_timeout in all
+        if self.share not in (None, Share.ALL) or self.buffer.paced or not self._commons.limits.finish_abandoned:
             self.stop(ReaderCutError(_NOBODY))
 
     # --- pace, time and the end -------------------------------------------------------------------------------------
@@ -226,10 +228,12 @@ class Flight(Stream):
 
     def _tick(self) -> None:
         now = self.loop.time()
-        if self.buffer.is_waiting:
-            self._progress = now
+        progress = now if self.buffer.is_waiting else self._progress
+        if progress is None:
+            progress = now - self._commons.youth.seconds
+        self._progress = progress
         timeout = self._commons.limits.load_timeout
-        due = self._progress + timeout
+        due = progress + timeout
         if now >= due:
             self.stop(LoadTimeoutError(f"the origin made no progress for {timeout:g} s (Limits.load_timeout)"))
         else:
@@ -248,7 +252,8 @@ class Flight(Stream):
         else:
             self._timer.cancel()
         self.work.queue_length = self.waits
-        self._close()
+        if not self.is_closed:
+            self._close()
         self._owner.landed(self)
 
     def _land(self) -> None:

@@ -44,6 +44,9 @@ _ALONE, _SHARED_BY_OTHERS = Right(keeps=True), Right(keeps=False)
 class Run:
     """One load: the flight's owner (see `FlightOwner`)."""
 
+    _releases: tuple[Callable[[], None], ...] = ()
+    _writes: dict[Key, tuple[Entry, Entry]]
+    """Where a lease is held: what is to be stored far, and how it was stored near."""
     _back: asyncio.Task[None] | None = None
     _is_open = False
     _confirmation: Revalidation | None = None
@@ -56,8 +59,6 @@ class Run:
         self._ask = ask
         self._at = ask.at
         self._shared = shared
-        self._releases: list[Callable[[], None]] = []
-        self._writes: dict[Key, tuple[Entry, Entry]] = {}
         commons = state.commons
         behind = trigger == "refresh"
         cause = commons.telemetry.current() if behind else None
@@ -71,9 +72,10 @@ class Run:
         )
         # Open before the task exists: a follower may link to it at once. Of a refresh it is a root of its own, known
         # before anybody knows who will load: it is what other machines link to.
-        context.run(self._go_inside, flight.chain, behind, not asks or behind)
+        context.run(self._go_inside, flight.chain, behind=behind, opens=behind or not asks)
         if asks:
             flight.is_loading = False
+            self._writes = {}
             self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for, insists=ask.wish is not None)
         else:
             self._right = _SHARED_BY_OTHERS if state.is_shared else _ALONE
@@ -84,7 +86,7 @@ class Run:
         state.tasks.add(task)
         task.add_done_callback(self._task_done)
 
-    def _go_inside(self, chain: Chain, behind: bool, opens: bool) -> None:
+    def _go_inside(self, chain: Chain, *, behind: bool, opens: bool) -> None:
         """In the load's own context."""
         if opens:
             self._open_span()
@@ -101,12 +103,13 @@ class Run:
         self._state.tasks.discard(task)
         if not flight.ended:  # cancelled, perhaps before its first step
             flight.fail(LoadStoppedError("the load was cancelled"))
-        self._release()
+        if self._releases:
+            self._release()
         flight.part()
 
     def when_over(self, release: Callable[[], None]) -> None:
         """Call this when the load is over: its answer is whole, or its origin has ended."""
-        self._releases.append(release)
+        self._releases += (release,)
 
     async def _run(self) -> None:
         flight = self.flight
@@ -121,15 +124,16 @@ class Run:
     async def _ask_origin(self) -> None:
         flight, state = self.flight, self._state
         if self._ask.gate.is_bounded:
-            self._releases.append(await self._ask.gate.enter())
+            self.when_over(await self._ask.gate.enter())
+            flight.note_progress()
         if flight.ended:  # stopped while it waited for its turn
             return
         self._origin_begun = state.commons.clock.now()
         flight.number = state.coherence.markers.number
-        flight.note_progress()
         flight.stale = self._ask.confirmable
         if self._right.asks:
             flight.is_loading = True
+            flight.note_progress()
             flight.work.begun = self._origin_begun
             if flight.stale is not None and flight.work.trigger == "miss":
                 flight.work.trigger = "revalidate"
@@ -265,12 +269,13 @@ class Run:
         work.ended, work.error = self._state.commons.clock.now(), flight.error
         if self._confirmation is not None:
             self._close_confirmation(self._confirmation)
-        self._give_back()
+        if self._right.asks:
+            self._give_back()
         if self._back is None:
             self._close_span()
         else:
             self._back.add_done_callback(lambda _: self._close_span())
-        if not flight.stopping:  # else the origin may still be at work
+        if self._releases and not flight.stopping:  # else the origin may still be at work
             self._release()
 
     def _close_confirmation(self, work: Revalidation) -> None:
@@ -307,5 +312,6 @@ class Run:
         self._release()
 
     def _release(self) -> None:
-        while self._releases:
-            self._releases.pop()()
+        releases, self._releases = self._releases, ()
+        for release in reversed(releases):
+            release()

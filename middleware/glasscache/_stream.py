@@ -207,8 +207,8 @@ class Reader:
     @property
     def at_end(self) -> bool:
         """Whether everything has been taken."""
-        stream = self.stream
-        return stream.ended and stream.error is None and self.position == stream.buffer.end
+        stream, buffer = self.stream, self.stream.buffer
+        return stream.ended and stream.error is None and self.position == buffer.first + len(buffer.chunks)
 
     async def sight(self, patience: float | None) -> Sight:
         """Wait until it is clear what this reader may do; at most `patience` seconds (None: as long as it takes)."""

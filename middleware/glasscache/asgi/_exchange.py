@@ -61,10 +61,11 @@ class Exchange:
         self._reader: Reader | None = None
         self._watcher: Watcher | None = None
 
-    async def run(self, key: Key | None) -> None:
+    async def run(self, key: Key | None, *, is_missing: bool = False) -> None:
         """Answer the request; `key` if the short way has found it already: then it is plain, without conditions,
-        credentials, ranges or wishes.
+        credentials, ranges or wishes. `is_missing`: it has just seen that nothing is stored near.
         """
+        self._is_missing = is_missing
         route, scope = self._route, self._scope
         if key is None:
             self._is_plain = False
@@ -127,6 +128,7 @@ class Exchange:
             joined=self._joined,
             confirms=_confirms if scope["method"] != "POST" else _never,
             wish=self._wish,
+            is_missing=self._is_missing,
         )
 
     def _variant(self, marker: Entry) -> Key:

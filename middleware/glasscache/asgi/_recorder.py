@@ -187,20 +187,26 @@ class Recorder:
         if self._flight.head is not None:
             raise RuntimeError("unexpected ASGI message 'http.response.start': the response has started")
         status = message["status"]
-        headers = http.normalise(message.get("headers", ()))
+        headers, self._length, says_something = http.head_of(message.get("headers", ()))
         has_trailers = bool(message.get("trailers", False))
+        self._load.routed(self._scope)
+        plain = self._load.origin.plain
+        if not (has_trailers or says_something or plain is None) and status == 200 and self._notes.is_silent:
+            self._terms = plain.terms
+            self._flight.begin(
+                Head(status=status, headers=headers, own_headers=headers, share=plain.share, terms=plain.terms)
+            )
+            return
         stale = self._flight.stale
         if stale is not None and status == 304:
-            self._confirmed = stale
+            self._confirmed, self._length = stale, None
             status, headers = stale.status, http.freshen(stale.headers, headers)
-        else:
-            self._length = http.content_length(headers)
-        notes, plain = self._notes, self._load.origin.plain
-        if plain is not None and status == 200 and notes.lifetime is None and http.says_nothing(headers):
-            found, shared = plain, headers
-        else:
-            found = self._load.assess(status, headers, notes.lifetime)
-            shared = http.storable_headers(headers, found.hidden)
+        self._begin(status, headers, has_trailers=has_trailers)
+
+    def _begin(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
+        """With a head that has to be looked at."""
+        notes = self._notes
+        found = self._load.assess(status, headers, notes.lifetime)
         share, terms = found.share, found.terms
         if has_trailers or not notes.is_stored:
             share, terms = Share.NONE, None
@@ -210,12 +216,11 @@ class Recorder:
                 terms = replace(terms, tags=tuple(tags), price=self._confirmed.price)
             self._terms = terms
             terms = notes.apply(terms, is_error=status >= 400)
-        self._load.routed(self._scope)
         self._flight.confirmed = self._confirmed is not None
         self._flight.begin(
             Head(
                 status=status,
-                headers=shared,
+                headers=http.storable_headers(headers, found.hidden),
                 own_headers=headers,
                 share=share,
                 terms=terms,
@@ -277,9 +282,10 @@ class Recorder:
         if self._length not in (None, self._received) or not self._notes.is_stored:
             flight.void = True  # cut short, too long, or taken back by the handler: nothing to keep
         elif self._terms is not None:
-            terms = self._notes.apply(self._terms, is_error=head.status >= 400)
-            if terms is not head.terms:  # the handler said more after the head
-                flight.head = head = replace(head, terms=terms)
+            if not self._notes.is_silent:
+                terms = self._notes.apply(self._terms, is_error=head.status >= 400)
+                if terms is not head.terms:  # the handler said more after the head
+                    flight.head = head = replace(head, terms=terms)
             if self._load.origin.rule.etag and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
                 etag = b"etag", http.made_tag(flight.buffer.chunks)
                 flight.head = replace(head, headers=(*head.headers, etag))

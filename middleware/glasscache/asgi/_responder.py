@@ -19,6 +19,8 @@ from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import Share
 
+_STORED_MISS = cache_status.miss(stored=True)
+
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -75,6 +77,8 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
         return cache_status.hit(left) if answer.detail is None else cache_status.stale(left, answer.detail)
     assert answer.reader is not None
     is_stored = answer.reader.stream.share is Share.ALL
+    if is_stored and answer.result == "miss" and ask.stand_in is ask.stale is ask.marker is None:
+        return _STORED_MISS
     if answer.result == "revalidated":
         return cache_status.revalidated(stored=is_stored, fwd=_why(ask))
     return cache_status.miss(stored=is_stored, fwd=_why(ask))

@@ -82,7 +82,7 @@ class Route:
         now = self._now()
         entry = self._near.peek(key)
         if entry is None or now >= entry.settled_until or entry.vary:
-            await Exchange(self, scope, receive, send, body).run(key)
+            await Exchange(self, scope, receive, send, body).run(key, is_missing=entry is None)
             return
         await send(self._begin(entry, key, now))
         content = entry.content

@@ -15,9 +15,10 @@ from glasscache.policy import Terms
 class AnswerNotes:
     """What the handler of one load said; each method returns the notes, so that they chain."""
 
-    __slots__ = ("_price", "_tags", "_ttl", "is_stored")
+    __slots__ = ("_price", "_tags", "_ttl", "is_silent", "is_stored")
 
     def __init__(self) -> None:
+        self.is_silent: bool = True
         self._tags: tuple[str, ...] = ()
         self._ttl: float | None = None
         self._price = 0.0
@@ -25,6 +26,7 @@ class AnswerNotes:
 
     def tag(self, *tags: str) -> AnswerNotes:
         """Let `cache.invalidate(tag=...)` remove this answer."""
+        self.is_silent = False
         self._tags += tags
         return self
 
@@ -32,11 +34,13 @@ class AnswerNotes:
         """Keep this answer fresh for `seconds`, whatever its rule says."""
         if not 0 <= seconds < float("inf"):
             raise ConfigurationError(f"answer().ttl({seconds!r}): give a finite number of seconds, 0 or more")
+        self.is_silent = False
         self._ttl = seconds
         return self
 
     def no_store(self) -> AnswerNotes:
         """Do not store this answer. Said before the response starts, it is not shared with anybody either."""
+        self.is_silent = False
         self.is_stored = False
         return self
 
@@ -46,6 +50,7 @@ class AnswerNotes:
         """
         if not 0 <= price < float("inf"):
             raise ConfigurationError(f"answer().cost({price!r}): give a finite number, 0 or more")
+        self.is_silent = False
         self._price = price
         return self
 

@@ -51,6 +51,7 @@ __all__ = [
     "freshen",
     "groups",
     "has_validator",
+    "head_of",
     "is_same",
     "made_tag",
     "normalise",
@@ -61,7 +62,6 @@ __all__ = [
     "part_headers",
     "precondition",
     "routing_parts",
-    "says_nothing",
     "storable_headers",
     "tags",
     "targets",
@@ -178,11 +178,20 @@ _SAYING = _NOT_STORED.union(
 )
 
 
-def says_nothing(headers: Headers) -> bool:
-    """Whether the head of a 200 holds no field that a rule with a ttl looks at: all of it is then stored, and on the
-    same terms as any other such answer.
+def head_of(raw: Iterable[Iterable[object]]) -> tuple[Headers, int | None, bool]:
+    """An application's headers in our form, the length that they declare, and whether they say anything to a cache.
+
+    See `normalise` and `content_length`. If they say nothing, all of a 200 is stored under a rule with a ttl, and on
+    the same terms as any other such answer.
     """
-    return _SAYING.isdisjoint([name for name, _ in headers])
+    headers = normalise(raw)
+    says_something, has_length = False, False
+    for name, _ in headers:
+        if name in _SAYING:
+            says_something = True
+        elif name == b"content-length":
+            has_length = True
+    return headers, content_length(headers) if has_length else None, says_something
 
 
 def storable_headers(headers: Headers, extra: frozenset[bytes] = frozenset()) -> Headers:
