@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.asgi.site import Origin
 from tests.conformance import report
+from tests.conformance.late import Lateness
 from tests.conformance.suite import Case, Judged, Peer, SuiteError, listens, results_in
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
+from tests.support.servers import live_server
 from tests.telemetry.processes import until
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +51,19 @@ def test_what_is_not_as_the_list_says_is_told() -> None:
         "e is no test of this suite: strike it off the list",
         "a has no reason",
     ]
+
+
+def test_what_is_asked_again_on_a_machine_that_was_late_is_what_did_not_go_as_the_list_says() -> None:
+    ours, _, unstable = report.scores(judged(GOOD | {"a": "fail"}, GOOD | {"a": "fail", "d": "yes"}))
+    assert report.doubtful(ours, unstable, {}) == ["a", "d"]
+    assert report.doubtful(ours, [], {"a": "because"}) == []
+    assert report.doubtful(ours, [], {"a": "because", "c": "because"}) == ["c"]
+
+
+def test_how_late_answers_are_is_measured_through_the_cache() -> None:
+    with live_server(Origin()) as server, Lateness(server.port) as lateness:
+        until(lambda: lateness.worst > 0, "an answer")
+    assert 0 < lateness.worst < PATIENCE
 
 
 def test_the_list_gives_one_line_of_reason_for_each_failure() -> None:
@@ -95,7 +112,7 @@ def test_who_ends_it_ends_what_it_started_in_a_session_of_its_own(number: signal
                 assert process.stdout.readline() == "it runs\n"
                 for _ in range(2):  # make passes on what its whole group was sent
                     process.send_signal(number)
-                _, said = process.communicate(timeout=60)
+                _, said = process.communicate(timeout=PATIENCE)
             finally:
                 process.kill()
         assert (process.returncode, said) == (128 + number, "")

@@ -82,6 +82,13 @@ def changes(score: Score, known: Mapping[str, str]) -> list[str]:
     return found
 
 
+def doubtful(score: Score, unstable: Iterable[str], known: Mapping[str, str]) -> list[str]:
+    """The tests that did not go as the list says, or not the same way in every run."""
+    other = {test.id for test in score.tests if test.kind in COUNTED} - {test.id for test in score.failed()}
+    wrong = {test.id for test in score.failed() if test.id not in known} | (other & known.keys())
+    return sorted(wrong | set(unstable))
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table as Markdown has it; the first column to the left, the others to the right."""
     lines = [list(head), *map(list, rows)]
