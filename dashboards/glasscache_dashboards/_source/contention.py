@@ -108,7 +108,7 @@ _NOW = Band(
         Words(
             "Contention by scope",
             "Of all who asked for the right to load, the share that had to wait. cluster near one: all "
-            "machines ask for the same at once, as after a deployment with an empty cache (warm it).",
+            "machines ask for the same at once, as after a deployment with an empty cache.",
             "percentunit",
         ),
         Query(ratio(_CONTENDED, _LENS.rate(names.LOCK_ACQUISITIONS, names.LOCK_SCOPE)), _SCOPE),
