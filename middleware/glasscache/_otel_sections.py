@@ -133,6 +133,9 @@ class Outlet:
 class Section(ABC, Generic[W]):
     """Around one piece of work: `begin` before it, `finish` when its record is complete."""
 
+    begun: int | None = None
+    """When the span began, if before it was opened: nanoseconds of Unix time."""
+
     def __init__(self, out: Outlet, work: W) -> None:
         self.out = out
         self.work = work
@@ -180,15 +183,10 @@ class Section(ABC, Generic[W]):
         self.span.end()
 
     def open(
-        self,
-        name: str,
-        attributes: dict[str, str | int | float],
-        links: list[Link],
-        parent: Context,
-        begun: int | None = None,
+        self, name: str, attributes: dict[str, str | int | float], links: list[Link], parent: Context
     ) -> SpanRef | None:
-        """Start the span under `parent`; `begun`: in nanoseconds of Unix time, if that was before now."""
-        self.span = self.out.tracer.start_span(name, parent, attributes=attributes, links=links, start_time=begun)
+        """Start the span under `parent`."""
+        self.span = self.out.tracer.start_span(name, parent, attributes=attributes, links=links, start_time=self.begun)
         self.context = set_span_in_context(self.span, parent)
         return ref_of(self.span)
 
@@ -232,14 +230,9 @@ class CurrentSection(Section[W]):
     token: Token[Context] | None = None
 
     def open(
-        self,
-        name: str,
-        attributes: dict[str, str | int | float],
-        links: list[Link],
-        parent: Context,
-        begun: int | None = None,
+        self, name: str, attributes: dict[str, str | int | float], links: list[Link], parent: Context
     ) -> SpanRef | None:
-        ref = super().open(name, attributes, links, parent, begun)
+        ref = super().open(name, attributes, links, parent)
         self.token = attach(set_span_in_context(self.span, parent))
         return ref
 

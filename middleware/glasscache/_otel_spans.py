@@ -105,14 +105,13 @@ class WaitSection(Section[Wait]):
 
     _linked: SpanRef | None = None
     _parent: Context = Context()
-    _begun: int | None = None
 
     def begin(self) -> None:
         self._parent, unnamed = get_current(), self.work.holder.unnamed
         if unnamed is None or self._holder().ref is not None:
             self._open()
             return
-        self._begun = time.time_ns()
+        self.begun = time.time_ns()
         if len(unnamed) < names.MAX_WAITER_LINKS:
             unnamed.append(self._open_late)
 
@@ -134,7 +133,7 @@ class WaitSection(Section[Wait]):
         if holder.ref is not None:
             attributes |= {**ids_of(holder.ref), names.HOLDER_SAMPLED: holder.ref.sampled}
         links = links_to(holder.ref, names.LINK_HOLDER)
-        self.work.ref = self.open(names.WAIT, attributes, links, self._parent, self._begun)
+        self.work.ref = self.open(names.WAIT, attributes, links, self._parent)
 
     def _holder(self) -> Load:
         """Who loads, as far as it is known now."""
