@@ -106,7 +106,7 @@ LINKS: dict[str, str] = {
 }
 
 EVENTS_TOP = """\
-Through `logging`, from the logger `glasscache`, at most one a second of each name. The attributes are attributes of the record
+Through `logging`, from the logger `glasscache`, of each cache at most one a second of each name. The attributes are attributes of the record
 (`extra`); `glasscache_exporters.configure()` sends them as log records, in the trace of who they happened to
 ([exporters.md](exporters.md))."""
 
