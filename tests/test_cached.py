@@ -18,6 +18,7 @@ import pytest
 from glasscache import Cache, CachedFunction
 from glasscache.errors import ConfigurationError
 from glasscache.testing import RecordingTelemetry
+from tests.support.patience import PATIENCE
 
 CACHE = Cache(telemetry=RecordingTelemetry())
 """For what is decorated in a module, as in an app; every test begins with an empty one."""
@@ -72,7 +73,7 @@ def test_the_event_loop_goes_on_while_a_plain_function_blocks() -> None:
         @CACHE.cached()
         def block() -> str:
             loop.call_soon_threadsafe(began.set)
-            assert may_end.wait(10)
+            assert may_end.wait(PATIENCE)
             return "done"
 
         waiting = asyncio.create_task(block())

@@ -148,7 +148,7 @@ def test_configure_opens_the_port_of_the_environment_and_each_child_takes_one_of
 
             def show(who):
                 answer = httpx.get(f"http://127.0.0.1:{{exporters.metrics_server.port}}/metrics", trust_env=False,
-                                   headers={{"authorization": "Bearer sesame"}})
+                                   timeout=60, headers={{"authorization": "Bearer sesame"}})
                 print(who, exporters.metrics_server.port, f'worker="{{os.getpid()}}"' in answer.text,
                       re.findall("^asked_total .*", answer.text, re.M), flush=True)
 

@@ -42,6 +42,7 @@ from glasscache_exporters._page import Page
 from glasscache_exporters._text import openmetrics
 from tests.support.asgi import Client, Response
 from tests.support.otel_rig import Rig, Source, drive_everything, in_a_process_of_its_own
+from tests.support.patience import PATIENCE
 
 PROMETHEUS = (  # what 2.42 sends
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -536,5 +537,5 @@ def test_a_child_whose_reader_cannot_begin_anew_is_told_so(
 def test_the_page_of_a_provider_that_is_gone_has_nothing_to_begin_anew() -> None:
     its_page = Page(MeterProvider(shutdown_on_exit=False))
     its_page.in_child()
-    assert its_page._is_known.wait(10)
+    assert its_page._is_known.wait(PATIENCE)
     assert its_page._provider() is None

@@ -32,6 +32,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from tests.support.otlp import Receiver, grpc_receiver, http_receiver
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 RESOURCE = Resource({"service.name": "proof", "service.instance.id": "one"})
@@ -192,9 +193,9 @@ def test_a_waiter_is_woken_by_the_arrival_and_told_what_came_when_it_waits_in_va
 
     waiter = threading.Thread(target=receiver.wait_until, args=(arrived, 30))
     waiter.start()
-    assert looked.wait(10)
+    assert looked.wait(PATIENCE)
     receiver.accept(metric_request("late", 1, delta=False))
-    waiter.join(10)
+    waiter.join(PATIENCE)
     assert not waiter.is_alive()
     with pytest.raises(TimeoutError, match=r"1 requests brought \['late'\]"):
         receiver.wait_until(lambda _: False, timeout=0)
@@ -221,7 +222,7 @@ def test_the_http_receiver_answers_as_the_protocol_says(
         headers = {"Content-Type": "application/x-protobuf", **headers}
         request = urllib.request.Request(receiver.endpoint + path, body, headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 answered = response.status
         except urllib.error.HTTPError as error:
             answered = error.code

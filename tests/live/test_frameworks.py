@@ -24,6 +24,7 @@ from starlette.routing import Route
 from glasscache import Cache, MemoryStore, Policy
 from glasscache.asgi import CacheMiddleware, Rule, answer, json_body
 from tests.live.rig import Feed, Signal, Stack, ask, eventually, make_cache
+from tests.support.patience import PATIENCE
 from tests.support.servers import LiveServer, RawConnection, live_server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -76,7 +77,7 @@ def test_fastapi_with_the_rules_of_the_readme_answers_repeated_questions_from_me
     loads, done = Counter[str](), Signal()
 
     async def scenario(server: LiveServer) -> None:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             first = await client.post("/ask", json={"question": "why?", "filters": ["a"], "user": "x"})
             assert first.json() == {"answer": "WHY?", "filters": ["a"]}
             assert first.headers["cache-status"] == "glasscache; fwd=uri-miss; stored"

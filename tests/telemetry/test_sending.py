@@ -14,6 +14,7 @@ from glasscache.errors import ConfigurationError
 from glasscache_exporters import _environment, _forks
 from glasscache_exporters._sending import Metrics, Spans
 from tests.support.otel_rig import in_a_process_of_its_own
+from tests.support.patience import PATIENCE
 
 
 class Kept(MetricExporter):
@@ -70,7 +71,7 @@ def test_an_exporter_that_fails_is_told_in_the_log_and_tried_again(caplog: pytes
     exporter = Kept()
     exporter.fails = True
     _, provider = begin(exporter, interval=0.001)
-    assert exporter.called.wait(20)
+    assert exporter.called.wait(PATIENCE)
     exporter.fails = False
     provider.shutdown()
     assert "asked" in exporter.names
