@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from glasscache import _guard
+from glasscache._entry import Entry, Key
 from glasscache._events import TierState
 from glasscache._guard import Guard
 from glasscache._lease import Claim, Lookup
@@ -332,3 +333,23 @@ def test_what_comes_too_late_and_is_no_lease_is_forgotten() -> None:
         assert rig.server.calls["release"] == 0
 
     run(scenario, budget=0.001)
+
+
+def test_what_came_in_the_moment_of_the_deadline_came_in_time() -> None:
+    async def scenario(rig: Rig) -> None:
+        loop, came = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+        async def found(key: Key) -> Entry | None:
+            await came
+            return None
+
+        rig.store.get = found  # type: ignore[method-assign]
+        asking = asyncio.create_task(rig.guard.get(KEY))
+        await until(lambda: bool(came._callbacks))
+        came.set_result(None)
+        now = loop.time
+        loop.time = lambda: now() + 10.0  # type: ignore[method-assign]
+        assert await asking is None
+        assert rig.guard.state == "ok"
+
+    run(scenario)

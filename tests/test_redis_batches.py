@@ -299,6 +299,8 @@ def test_a_server_that_talks_nonsense_is_a_store_that_cannot_answer() -> None:
             store = RedisStore.from_url(f"redis://127.0.0.1:{port}", protocol=2, **UNHURRIED)
             with pytest.raises(StoreError, match="AttributeError"):
                 await store.look(b"k", Claim())
+            with pytest.raises(StoreError, match="AttributeError"):
+                await store.get(b"k")
             await store.aclose()
 
     asyncio.run(scenario())

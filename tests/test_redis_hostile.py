@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache._entry import Entry, Key
 from glasscache._lease import Claim
+from glasscache.errors import StoreError
 from glasscache.stores._envelope import Envelope
 from glasscache.testing import entry
 from tests.support.redis_process import ADMIN, UNHURRIED, RedisProcess
@@ -146,6 +147,31 @@ def test_what_is_of_another_type_is_in_nobodys_way(server: RedisProcess) -> None
             kept = entry(born=now, fresh_until=now + 300.0, settled_until=now + 290.0)
             assert await one.commit(key_of(1), lease, kept) == ()
             assert await two.get(key_of(1)) is not None
+        await one.aclose()
+        await two.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_between_the_two_questions_of_a_lookup_is_found_or_is_no_answer(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        url = f"redis://127.0.0.1:{server.port}"
+        one, two = (RedisStore.from_url(url, prefix="between", **UNHURRIED) for _ in range(2))
+        now, get = one._now(), one._get
+        kept = entry(born=now, fresh_until=now + 300.0, settled_until=now + 290.0)
+        nonsense = {f"between:{{{key_of(2).hex()}}}:e": "nonsense"}
+        async with Redis(port=server.port, **ADMIN) as redis:
+
+            async def nothing_yet(key: Key) -> Entry | None:
+                found = await get(key)
+                await (two.set(key, kept) if key == key_of(1) else redis.mset(nonsense))
+                return found
+
+            one._get = nothing_yet  # type: ignore[method-assign]
+            assert (await one.look(key_of(1), Claim())).entry is not None
+            with pytest.raises(StoreError, match="means nothing"):
+                await one.look(key_of(2), Claim())
+            assert one.rejected == {"foreign": 1}
         await one.aclose()
         await two.aclose()
 

@@ -405,6 +405,8 @@ def test_a_client_that_a_cache_must_not_use_is_refused_with_the_remedy() -> None
         ("redis://host", "give a client of redis.asyncio"),
         (Redis(retry=quiet, socket_timeout=None), "socket_timeout=0.25"),
         (RedisCluster(startup_nodes=nodes, retry=quiet, socket_timeout=None), "socket_timeout=0.25"),
+        (Redis(retry=quiet, max_connections=4), "max_connections=4 is too few .* allow 5 or more"),
+        (RedisCluster(startup_nodes=nodes, retry=quiet, max_connections=4), "allow 5 or more"),
         (Redis(retry=quiet), r"MaintNotificationsConfig\(enabled=False\), or with protocol=2"),
         (RedisCluster(startup_nodes=nodes, retry=quiet), r"MaintNotificationsConfig\(enabled=False\)"),
     ):

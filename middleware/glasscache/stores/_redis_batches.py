@@ -181,6 +181,11 @@ class _Cluster(_House["RedisCluster"]):
         while self._homeless:
             self._route(self._homeless.popleft())
 
+    async def aclose(self, timeout: float) -> None:
+        """See _House."""
+        await super().aclose(timeout)
+        fail(self._homeless, StoreError(CLOSED))
+
     def failed(self, error: Exception) -> None:
         """A cluster that is down may be another one when it is back."""
         if isinstance(error, ClusterDownError):

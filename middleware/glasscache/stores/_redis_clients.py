@@ -28,7 +28,7 @@ from glasscache.errors import ConfigurationError
 Client: TypeAlias = "Redis | RedisCluster"
 
 _SPARE_CONNECTIONS = 4
-"""For the subscriptions, and for what is being closed."""
+"""For the subscriptions, for what is told to others, and for what the client itself asks."""
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%]+)\]|(?P<name>[^:\[\]@/]+))(?::(?P<port>\d{1,5}))?")
 
 
@@ -194,9 +194,10 @@ def clients_from(client: Client) -> Clients:
     retry: Retry | None
     if isinstance(client, RedisCluster):
         retry, encoder, arguments = client.retry, client.encoder, client.connection_kwargs
+        most = arguments["max_connections"]
     elif isinstance(client, Redis):
         retry, encoder = client.get_retry(), client.get_encoder()  # type: ignore[no-untyped-call]
-        arguments = client.connection_pool.connection_kwargs
+        arguments, most = client.connection_pool.connection_kwargs, client.connection_pool.max_connections
     else:
         raise ConfigurationError(
             f"RedisStore({type(client).__name__}()): give a client of redis.asyncio, or use RedisStore.from_url"
@@ -211,6 +212,11 @@ def clients_from(client: Client) -> Clients:
     if arguments.get("socket_timeout", 0) is None:  # left out, it is 5 seconds
         raise ConfigurationError(
             "RedisStore(client): it waits for ever for a server that hangs; make it with socket_timeout=0.25"
+        )
+    if most <= _SPARE_CONNECTIONS:
+        raise ConfigurationError(
+            f"RedisStore(client): max_connections={most} is too few for a cache, which keeps one for lookups, one to "
+            f"tell other machines and two to listen; allow {_SPARE_CONNECTIONS + 1} or more"
         )
     notifications = arguments.get("maint_notifications_config")
     if notifications is not None and notifications.enabled:

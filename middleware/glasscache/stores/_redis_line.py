@@ -74,6 +74,7 @@ class Call:
             failure = StoreError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             self.done.set_exception(failure)
+            self.done.exception()  # looked at: its caller may leave in this very moment
 
 
 class Owner(Protocol):

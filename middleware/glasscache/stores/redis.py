@@ -227,10 +227,8 @@ class RedisStore:
         )
         word, value, left, *rest = await self._run(lua.LOOK, key, *arguments)
         entry = None if value is None else await self._open(key, value, left)
-        if entry is None and word == b"entry":
-            word, _, _, *rest = await self._run(lua.LOOK, key, *arguments)  # what was there has been deleted
         match word, rest:
-            case b"entry", []:
+            case b"entry", [] if entry is not None:  # since it was looked for
                 return Lookup(entry=entry)
             case b"refused", []:
                 return Lookup(entry=entry, refused=True)
