@@ -6,7 +6,7 @@ Decides nothing but what a request makes of a verdict. Must never await.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from glasscache._entry import Entry, Key
 from glasscache._events import GroupCounters, Result, StaleReason, WaitOutcome
@@ -17,32 +17,46 @@ from glasscache._wait import Waiting
 from glasscache.policy import Policy, Verdict, judge, may_stand_in
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+def _salt_alone(marker: Entry) -> Key:
+    return marker.chunks[0]
+
+
+def _nothing(reader: Reader) -> None:
+    """Of who need not know."""
+
+
+def _never(entry: Entry) -> bool:
+    return False
+
+
+_OPEN = Gate()
+
+
 class Ask:
-    """What one request wants: the key, the terms, and how to load it."""
+    """What one request wants: the key, the terms, and how to load it. A front may make it its own request."""
 
     key: Key
     counters: GroupCounters
     policy: Policy
     load: Callable[[Flight], Awaitable[None]]
     """Runs the origin and feeds the flight; may go on after the flight has ended."""
-    variant: Callable[[Entry], Key] = lambda marker: marker.chunks[0]
+    variant: Callable[[Entry], Key]
     """The key of this request's variant under a marker."""
-    gate: Gate = field(default_factory=Gate)
-    joined: Callable[[Reader], None] = lambda reader: None
+    gate: Gate
+    joined: Callable[[Reader], None]
     """Told every time this request joins a flight."""
     queues: bool = True
     """Whether a load of its own, where none can be shared, waits for its turn (`Limits.max_parallel_loads`)."""
     text: str = ""
     """The key in clear text, if telemetry is to show it."""
-    at: Key = b""
+    at: Key
     """Where the answer is looked for: `key`, or its variant once the marker is known."""
     marker: Entry | None = None
     stand_in: Entry | None = None
     """A stale answer that may be served if the load fails or takes too long."""
     stale: Entry | None = None
     """A stored answer that the origin may be asked to confirm."""
-    confirms: Callable[[Entry], bool] = lambda entry: False
+    confirms: Callable[[Entry], bool]
     """Whether the origin can be asked to confirm such an answer."""
     wish: Callable[[Entry, float, Verdict], Verdict] | None = None
     """What this request makes of a verdict on a stored answer, at a time (its own Cache-Control)."""
@@ -52,8 +66,28 @@ class Ask:
     waiting: Waiting | None = None
     """A wait that goes on although its flight is over."""
 
-    def __post_init__(self) -> None:
-        self.at = self.key
+    def __init__(
+        self,
+        *,
+        key: Key,
+        counters: GroupCounters,
+        policy: Policy,
+        load: Callable[[Flight], Awaitable[None]],
+        variant: Callable[[Entry], Key] = _salt_alone,
+        gate: Gate | None = None,
+        joined: Callable[[Reader], None] = _nothing,
+        confirms: Callable[[Entry], bool] = _never,
+        wish: Callable[[Entry, float, Verdict], Verdict] | None = None,
+    ) -> None:
+        self.key = self.at = key
+        self.counters = counters
+        self.policy = policy
+        self.load = load
+        self.variant = variant
+        self.gate = gate or _OPEN
+        self.joined = joined
+        self.confirms = confirms
+        self.wish = wish
 
     def select(self, marker: Entry) -> None:
         """Look under this marker from now on."""

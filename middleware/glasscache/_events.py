@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from glasscache._durations import Durations
 
@@ -49,7 +49,7 @@ class TierGauge(NamedTuple):
 # --- work: handed to Telemetry.span() before it begins, read when it is over ----------------------------------------
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(eq=False, init=False)
 class Load:
     """One run of the origin, and the right to it."""
 
@@ -85,6 +85,20 @@ class Load:
     """The waits on other machines that this load may link to; at most 16."""
     told_after: float = 0.0
     """Seconds between its end and the end of its record."""
+
+    def __init__(
+        self, *, group: str, key: bytes, trigger: Trigger, text: str = "", cause: SpanRef | None = None, **more: Any
+    ) -> None:
+        self.group = group
+        self.key = key
+        self.trigger = trigger
+        self.text = text
+        self.cause = cause
+        self.waiters = []
+        self.unnamed = []
+        self.remote_waiters = []
+        for name, value in more.items():  # what most loads never have is not written down for each
+            setattr(self, name, value)
 
     def named(self) -> None:
         """It is known now who loads: tell who waits for that."""

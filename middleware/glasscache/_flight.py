@@ -86,10 +86,11 @@ class Flight(Stream):
             share = Share.WHEN_COMPLETE  # two leaders got it: it is no oddity of one client
         self.share = share
         self._owner.headed(self)
-        if share in (Share.LEADER, Share.NONE):
+        if share is not Share.ALL and share is not Share.WHEN_COMPLETE:
             self._watch()
             self._pace()  # one reader's own: its pace and its disconnect, as if unwrapped
-        self._wake()
+        if self.paused:
+            self._wake()
 
     def put(self, chunk: bytes) -> None:
         """The next piece of the body, whether or not there is room: for the last one, since a reader that takes it
@@ -98,7 +99,8 @@ class Flight(Stream):
         if chunk and not self.stopping:
             if not self.buffer.append(chunk) and not self.buffer.paced:
                 self._pace()
-            self._wake()
+            if self.paused:
+                self._wake()
         if self.stopping:
             raise OSError(_NOBODY)
 
@@ -260,6 +262,7 @@ class Flight(Stream):
         self._end()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
-        self._wake()
+        if self.paused:
+            self._wake()
         if not self.readers:
             self.buffer.release()

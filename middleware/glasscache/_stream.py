@@ -155,13 +155,12 @@ class Stream(ABC):
             reader.watch()
 
     def _wake(self) -> None:
-        if self.paused:
-            paused, self.paused = self.paused, {}
-            if len(paused) < _WAKE_PER_TICK:
-                for reader in paused:
-                    reader.wake()
-            else:
-                self._wake_some(iter(tuple(paused)))
+        paused, self.paused = self.paused, {}
+        if len(paused) < _WAKE_PER_TICK:
+            for reader in paused:
+                reader.wake()
+        else:
+            self._wake_some(iter(tuple(paused)))
 
     def _wake_some(self, readers: Iterator[Reader]) -> None:
         woken = tuple(islice(readers, _WAKE_PER_TICK))
@@ -178,31 +177,19 @@ def _nothing() -> None:
 class Reader:
     """One request's place in a stream."""
 
-    __slots__ = (
-        "_future",
-        "_has_left",
-        "_is_gone",
-        "_out_of_patience",
-        "cut",
-        "leader",
-        "position",
-        "stream",
-        "waiting",
-        "watch",
-    )
+    position: int = 0
+    cut: bool = False
+    waiting: Waiting | None = None
+    _future: asyncio.Future[None] | None = None
+    _out_of_patience = False
+    _has_left = False
+    _is_gone = False
 
     def __init__(self, stream: Stream, leader: bool) -> None:
         self.stream: Stream = stream
         self.leader: bool = leader
-        self.position: int = 0
-        self.cut: bool = False
-        self.waiting: Waiting | None = None
         self.watch: Callable[[], None] = _nothing
         """Called (again and again, perhaps) when the client should be watched for its disconnect."""
-        self._future: asyncio.Future[None] | None = None
-        self._out_of_patience = False
-        self._has_left = False
-        self._is_gone = False
 
     @property
     def at_end(self) -> bool:
@@ -212,22 +199,21 @@ class Reader:
 
     async def sight(self, patience: float | None) -> Sight:
         """Wait until it is clear what this reader may do; at most `patience` seconds (None: as long as it takes)."""
-        found, stream = self.look(), self.stream
-        if found is not None:
-            return found
+        stream, found = self.stream, None
         self._out_of_patience = False
         sweep, timer = None, None
-        if patience == stream._commons.patience.seconds:
+        if patience is None:
+            pass
+        elif patience == stream._commons.patience.seconds:
             sweep = stream._commons.patience
             sweep.begin(self)
-        elif patience is not None:
+        else:
             timer = stream.loop.call_later(patience, self.late)
         try:
-            while found is None and not self._out_of_patience:
+            while (found := self.look()) is None and not self._out_of_patience:
                 self._future = stream.loop.create_future()
                 stream.paused[self] = None
                 await self._future
-                found = self.look()
         finally:
             self._future = None
             if sweep is not None:

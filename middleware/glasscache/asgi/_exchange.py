@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("glasscache")
 
 
-def _confirms(entry: Entry) -> bool:
-    return entry.kept > 0 and http.has_validator(entry.headers)
-
-
-def _never(entry: Entry) -> bool:
-    return False  # RFC 9110, section 13.1.2: to a POST nobody answers 304
-
-
 _NO_BODY = Body()
 """Of a request that has none."""
 
@@ -46,8 +38,15 @@ async def _nothing(message: Message) -> None:
     """What is learned where nothing can be."""
 
 
-class Exchange:
+class Exchange(Ask):
     """One request that takes the slow way."""
+
+    _is_plain = True
+    """Without conditions, credentials, ranges or wishes."""
+    _reader: Reader | None = None
+    _watcher: Watcher | None = None
+    wish: http.Wish | None = None
+    load: AppLoad
 
     def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
         self._route = route
@@ -56,35 +55,32 @@ class Exchange:
         self._send = send
         self._body = body or _NO_BODY
         self._begun = route._now()
-        self._is_plain = True
-        self._wish: http.Wish | None = None
-        self._reader: Reader | None = None
-        self._watcher: Watcher | None = None
+        origin = route._origin
+        self.counters = route._counters
+        self.policy = origin.policy
+        self.gate = origin.gate
+        if route._rule.ttl is None:
+            self.queues = False
 
     async def run(self, key: Key | None, *, is_missing: bool = False) -> None:
-        """Answer the request; `key` if the short way has found it already: then it is plain, without conditions,
-        credentials, ranges or wishes. `is_missing`: it has just seen that nothing is stored near.
+        """Answer the request; `key` if the short way has found it already: then it is plain. `is_missing`: it has just
+        seen that nothing is stored near.
         """
-        self._is_missing = is_missing
-        route, scope = self._route, self._scope
         if key is None:
-            self._is_plain = False
-            self._body = Body()
-            if route._hears:
-                self._wish = http.wish_of(scope["headers"])
             try:
-                _request.refuse(scope, route._rule, route._origin.credentials)
-                if self._wish is not None and self._wish.no_store:
-                    raise BypassError("no_store")
-                if scope["method"] in BODY_METHODS:
-                    await self._body.read(self._receive, route._rule)
-                key = route.key_of(scope, self._body.content)
+                key = await self._find_key()
             except BypassError as bypass:
                 await self.bypass(bypass.reason)
                 return
-            route._places.note_authority(scope)
+        self.key = self.at = key
+        self.is_missing = is_missing
+        route, scope = self._route, self._scope
+        private = not self._is_plain and _request.has_credentials(scope, route._rule, route._origin.credentials)
+        self.load = AppLoad(route._origin, scope, self._body.messages, private=private, plain=self._is_plain)
+        if route._shows:
+            self.text = route.shown(scope, self._body.content)
         try:
-            await self._answer(key)
+            await self._answer()
         except ReaderGone:
             pass  # the client has left in the middle of its answer
         finally:
@@ -92,9 +88,35 @@ class Exchange:
             if self._watcher is not None:
                 self._watcher.stop()
 
-    # --- its client -------------------------------------------------------------------------------------------------
+    async def _find_key(self) -> Key:
+        """The key of a request that the short way cannot handle. BypassError if it has none."""
+        route, scope = self._route, self._scope
+        self._is_plain = False
+        self._body = Body()
+        if route._hears:
+            self.wish = http.wish_of(scope["headers"])
+        _request.refuse(scope, route._rule, route._origin.credentials)
+        if self.wish is not None and self.wish.no_store:
+            raise BypassError("no_store")
+        if scope["method"] in BODY_METHODS:
+            await self._body.read(self._receive, route._rule)
+        key = route.key_of(scope, self._body.content)
+        route._places.note_authority(scope)
+        return key
 
-    def _joined(self, reader: Reader) -> None:
+    # --- as an `Ask` ------------------------------------------------------------------------------------------------
+
+    def variant(self, marker: Entry) -> Key:
+        """Its key under the marker."""
+        headers = self._scope["headers"]
+        values = (http.vary_value(name, headers) for name in marker.vary)
+        return self._route._cache.keyring.digest(b"vary", self.key, marker.chunks[0], *values)
+
+    def confirms(self, entry: Entry) -> bool:
+        """RFC 9110, section 13.1.2: to a POST nobody answers 304."""
+        return entry.kept > 0 and self._scope["method"] != "POST" and http.has_validator(entry.headers)
+
+    def joined(self, reader: Reader) -> None:
         """The request reads this flight from now on."""
         self._reader = reader
         reader.watch = self._watch
@@ -110,80 +132,53 @@ class Exchange:
 
     # --- its answer -------------------------------------------------------------------------------------------------
 
-    def _ask(self, key: Key) -> Ask:
-        route, scope = self._route, self._scope
-        origin = route._origin
-        self._key = key
-        private = not self._is_plain and _request.has_credentials(scope, route._rule, origin.credentials)
-        self._load = AppLoad(origin, scope, self._body.messages, private=private)
-        return Ask(
-            key=key,
-            counters=route._counters,
-            policy=origin.policy,
-            load=self._load,
-            variant=self._variant,
-            gate=origin.gate,
-            text=route.shown(scope, self._body.content) if route._shows else "",
-            queues=route._rule.ttl is not None,
-            joined=self._joined,
-            confirms=_confirms if scope["method"] != "POST" else _never,
-            wish=self._wish,
-            is_missing=self._is_missing,
-        )
-
-    def _variant(self, marker: Entry) -> Key:
-        headers = self._scope["headers"]
-        values = (http.vary_value(name, headers) for name in marker.vary)
-        return self._route._cache.keyring.digest(b"vary", self._key, marker.chunks[0], *values)
-
-    async def _answer(self, key: Key) -> None:
+    async def _answer(self) -> None:
         route, engine = self._route, self._route._engine
-        ask = self._ask(key)
         only = "" if self._is_plain else self._only_from_store()
         if only:
-            found = engine.peek(ask) or (self._part(ask) if only == "range" else None)
+            found = engine.peek(self) or (self._part() if only == "range" else None)
             if found is None:
-                await (self._refuse() if only == "only-if-cached" else self.bypass(only, ask))
+                await (self._refuse() if only == "only-if-cached" else self.bypass(only, learns=True))
                 return
             answer = found
         else:
             try:
-                answer = await engine.answer(ask)
+                answer = await engine.answer(self)
             except ReaderGone:
                 await answer_nobody(self._send)
                 return
             except Exception:
                 if route._telemetry.annotates:
-                    self._annotate(ask, Answer(result="error", tier="none"))
+                    self._annotate(Answer(result="error", tier="none"))
                 raise
         if route._telemetry.annotates:
-            self._annotate(ask, answer)
+            self._annotate(answer)
         now = route._now()
-        status_field = status_of(answer, ask, now)
+        status_field = status_of(answer, self, now)
         if answer.entry is not None:
             await send_entry(answer.entry, status_field, now, self._scope, self._send)
         else:
             assert answer.reader is not None
             await play(answer.reader, status_field, None if self._is_plain else self._scope, self._send)
-        engine.tally.finished(ask, answer, route._now() - self._begun)
+        engine.tally.finished(self, answer, route._now() - self._begun)
 
-    def _part(self, ask: Ask) -> Answer | None:
+    def _part(self) -> Answer | None:
         """From a part that has what is asked for."""
-        whole, ask.at = ask.at, self._key_of_part(ask)
-        entry = self._route._near.peek(ask.at)
+        whole, self.at = self.at, self._key_of_part()
+        entry = self._route._near.peek(self.at)
         found = None
         if entry is not None and _parts.within(entry, self._scope["headers"]) is not None:
-            found = self._route._engine.peek(ask)
+            found = self._route._engine.peek(self)
         if found is None:
-            ask.at = whole
+            self.at = whole
         return found
 
-    def _key_of_part(self, ask: Ask) -> Key:
-        return self._route._cache.keyring.digest(b"part", ask.at)
+    def _key_of_part(self) -> Key:
+        return self._route._cache.keyring.digest(b"part", self.at)
 
     def _only_from_store(self) -> str:
         """Why this request neither leads nor joins a load; empty if it may."""
-        if self._wish is not None and self._wish.only_if_cached:
+        if self.wish is not None and self.wish.only_if_cached:
             return "only-if-cached"
         if self._scope["method"] == "HEAD":
             return "method"
@@ -197,7 +192,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         self._route._telemetry.emit(Answered(result="bypass", duration=self._route._now() - self._begun))
 
-    def _annotate(self, ask: Ask, answer: Answer) -> None:
+    def _annotate(self, answer: Answer) -> None:
         route = self._route
         now, entry = route._now(), answer.entry
         route._telemetry.annotate(
@@ -205,8 +200,8 @@ class Exchange:
                 result=answer.result,
                 tier=answer.tier,
                 group=route._counters.name,
-                key=ask.at,
-                text=ask.text,
+                key=self.at,
+                text=self.text,
                 age=None if entry is None else now - entry.born,
                 ttl=None if entry is None else entry.fresh_until - now,
                 bypass=answer.bypass,
@@ -220,50 +215,48 @@ class Exchange:
         if route._telemetry.annotates:
             route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
 
-    async def _learn(self, ask: Ask, status: int, headers: Headers) -> None:
+    async def _learn(self, status: int, headers: Headers) -> None:
         """What the answer to a HEAD says of the stored answer to a GET (RFC 9111, section 4.3.5)."""
         route, engine = self._route, self._route._engine
-        stored = engine.near.peek(ask.at)
+        stored = engine.near.peek(self.at)
         now = route._now()
         if stored is None or stored.vary or now >= stored.dead_from or (status, stored.status) != (200, 200):
             return
         if not http.is_same(headers, stored.headers, sum(map(len, stored.chunks))):
-            await engine.invalidate(key=ask.key)
+            await engine.invalidate(key=self.key)
             return
         fields = http.freshen(stored.headers, headers)
-        found = self._load.assess(status, fields, None)
+        found = self.load.assess(status, fields, None)
         if found.terms is not None:
             renewed = make_entry(
                 chunks=stored.chunks,
                 status=status,
                 headers=http.storable_headers(fields, found.hidden),
                 terms=replace(found.terms, tags=stored.tags, price=stored.price),
-                policy=ask.policy,
+                policy=self.policy,
                 begun=self._begun,
                 now=now,
                 chance=0.0,
                 number=stored.number,
                 saves=stored.cost,
             )
-            engine.renew(ask.at, stored, renewed)
+            engine.renew(self.at, stored, renewed)
 
-    def _learning(self, reason: str, ask: Ask | None) -> Callable[[Message], Awaitable[None]]:
+    def _learning(self, reason: str) -> Callable[[Message], Awaitable[None]]:
         """What a rule without a ttl does with the messages of an answer that goes past the cache."""
-        if ask is None or self._route._rule.ttl is not None:
-            return _nothing
         if reason == "range":
-            return PartKeeper(self._route._engine, self._load, ask, self._key_of_part(ask))
+            return PartKeeper(self._route._engine, self.load, self, self._key_of_part())
 
         async def learn(message: Message) -> None:
             if message["type"] == "http.response.start":
-                await self._learn(ask, message["status"], http.normalise(message.get("headers", ())))
+                await self._learn(message["status"], http.normalise(message.get("headers", ())))
 
         return learn
 
-    async def bypass(self, reason: str, ask: Ask | None = None) -> None:
+    async def bypass(self, reason: str, *, learns: bool = False) -> None:
         """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`.
 
-        `ask`: what a HEAD or a part would have been answered from: something may be learned from what goes by.
+        `learns`: it is a HEAD or a part: something may be learned from what goes by.
         """
         route = self._route
         self._told_bypass(reason)
@@ -273,7 +266,7 @@ class Exchange:
             message = next(replay, None)
             return await self._receive() if message is None else message
 
-        learn = self._learning(reason, ask)
+        learn = self._learning(reason) if learns and route._rule.ttl is None else _nothing
         field = cache_status.HEADER, cache_status.bypass(reason, "method" if reason == "method" else "bypass")
 
         async def send(message: Message) -> None:

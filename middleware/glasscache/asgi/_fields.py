@@ -52,7 +52,12 @@ def normalise(raw: Iterable[Iterable[object]]) -> Headers:
 
     Raises TypeError, with the culprit, for what is no pair of bytes: no server could send that either.
     """
-    fields = []
+    return read_fields(raw, frozenset())[0]
+
+
+def read_fields(raw: Iterable[Iterable[object]], watched: frozenset[bytes]) -> tuple[Headers, bool, list[bytes]]:
+    """As `normalise`; and whether there is any of the `watched` names, and the values of Content-Length."""
+    fields, found, lengths = [], False, []
     for field in raw:
         try:
             name, value = field
@@ -60,8 +65,13 @@ def normalise(raw: Iterable[Iterable[object]]) -> Headers:
             raise TypeError(f"header {repr(field)[:80]} is no pair of a name and a value") from None
         if not isinstance(name, bytes) or not isinstance(value, bytes):
             raise _not_bytes(name, value)
-        fields.append((name.lower(), value))
-    return tuple(fields)
+        name = name.lower()
+        fields.append((name, value))
+        if name in watched:
+            found = True
+        elif name == b"content-length":
+            lengths.append(value)
+    return tuple(fields), found, lengths
 
 
 def _not_bytes(name: object, value: object) -> TypeError:
@@ -125,11 +135,15 @@ def _leniency(argument: bytes | None) -> int:
 
 
 def content_length(headers: Headers) -> int | None:
-    """The declared length of the body; None: not declared; -1, which no body has: malformed or contradictory.
+    """The declared length of the body, as `length_of` reads it."""
+    return length_of([value for name, value in headers if name == b"content-length"])
+
+
+def length_of(fields: list[bytes]) -> int | None:
+    """What the values of Content-Length declare; None: nothing; -1, which no body has: malformed or contradictory.
 
     RFC 9110, section 8.6: the same number repeated is that number.
     """
-    fields = [value for name, value in headers if name == b"content-length"]
     if not fields:
         return None
     if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= _LONGEST_NUMBER:

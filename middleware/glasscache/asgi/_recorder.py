@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from glasscache._entry import Entry, Headers
@@ -36,7 +36,7 @@ _HIDDEN = frozenset(
 )
 """Extensions that would bypass the recorder, or speak to one client of many."""
 
-_ROUTED = ("endpoint", "path_params", "route")
+_ROUTED = frozenset({"endpoint", "path_params", "route"})
 """What routers write into the scope, and loggers and tracers around them read after the answer."""
 
 _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
@@ -84,13 +84,14 @@ class Origin:
 class AppLoad:
     """How to load the answer to one request: called with the flight to feed."""
 
-    __slots__ = ("_messages", "_private", "_scope", "origin")
+    __slots__ = ("_messages", "_plain", "_private", "_scope", "origin")
 
-    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message], *, private: bool) -> None:
+    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message], *, private: bool, plain: bool) -> None:
         self.origin: Origin = origin
         self._scope = scope
         self._messages = body or _NO_BODY
         self._private = private
+        self._plain = plain
 
     async def __call__(self, flight: Flight) -> None:
         """Run the app to its end; its background tasks may outlast the answer."""
@@ -103,15 +104,17 @@ class AppLoad:
             return {"type": "http.disconnect"}
 
         # a scope and messages of its own: what one load does to them, the next must not see
-        conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
-        scope = self.origin.scope_of(self._scope, conditions)
+        if self._plain and flight.stale is None and not self._scope.get("extensions"):
+            scope: Scope = {**self._scope, "headers": [*self._scope["headers"]], "extensions": {}}
+        else:
+            conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
+            scope = self.origin.scope_of(self._scope, conditions)
         await self.origin.app(scope, receive, Recorder(flight, self, open_notes(), scope).send)
 
     def routed(self, scope: Scope) -> None:
         """What routers have written into the app's scope belongs into the server's, too."""
-        for name in _ROUTED:
-            if name in scope:
-                self._scope[name] = scope[name]
+        if not _ROUTED.isdisjoint(scope):
+            self._scope.update({name: scope[name] for name in _ROUTED if name in scope})
 
     def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
         """What may be done with this answer, for which its handler named a lifetime in seconds or None."""
@@ -150,18 +153,19 @@ class AppLoad:
 class Recorder:
     """The app's `send`: feeds the flight."""
 
-    __slots__ = ("_confirmed", "_flight", "_held", "_length", "_load", "_notes", "_received", "_scope", "_terms")
+    _length: int | None = None
+    _confirmed: Entry | None = None
+    _held = b""
+    _received = 0
+    _terms: Terms | None = None
+    _is_simple = False
+    """Its body may come in one piece, and then that is all."""
 
     def __init__(self, flight: Flight, load: AppLoad, notes: AnswerNotes, scope: Scope) -> None:
         self._flight = flight
         self._load = load
         self._notes = notes
         self._scope = scope
-        self._length: int | None = None
-        self._confirmed: Entry | None = None
-        self._held = b""
-        self._received = 0
-        self._terms: Terms | None = None
 
     async def send(self, message: Message) -> None:
         """Take one message. OSError when nobody reads any more, RuntimeError for a message that is out of order."""
@@ -179,9 +183,10 @@ class Recorder:
         if kind != "http.response.body":
             self._trailers(message, head)
             return
-        rest = self._body(message, head)
-        if rest is not None:
-            await rest
+        if self._is_simple and not message.get("more_body", False):
+            self._last(message, head)
+        else:
+            await self._body(message, head)
 
     def _start(self, message: Message) -> None:
         if self._flight.head is not None:
@@ -192,7 +197,7 @@ class Recorder:
         self._load.routed(self._scope)
         plain = self._load.origin.plain
         if not (has_trailers or says_something or plain is None) and status == 200 and self._notes.is_silent:
-            self._terms = plain.terms
+            self._terms, self._is_simple = plain.terms, True
             self._flight.begin(
                 Head(status=status, headers=headers, own_headers=headers, share=plain.share, terms=plain.terms)
             )
@@ -244,16 +249,11 @@ class Recorder:
         self._flight.put(chunk)
         self._finish(head)
 
-    def _body(self, message: Message, head: Head) -> Awaitable[None] | None:
-        """Take a piece of the body; what is to be awaited, if it is not the only one."""
+    async def _body(self, message: Message, head: Head) -> None:
+        self._is_simple = False
         if self._confirmed is not None:
-            return self._confirm(self._confirmed, message, head)
-        if self._held or head.has_trailers or message.get("more_body", False):
-            return self._piece(message, head)
-        self._last(message, head)
-        return None
-
-    async def _piece(self, message: Message, head: Head) -> None:
+            await self._confirm(self._confirmed, message, head)
+            return
         if self._held:
             await self._flight.write(self._held)
             self._held = b""

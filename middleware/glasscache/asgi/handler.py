@@ -15,14 +15,11 @@ from glasscache.policy import Terms
 class AnswerNotes:
     """What the handler of one load said; each method returns the notes, so that they chain."""
 
-    __slots__ = ("_price", "_tags", "_ttl", "is_silent", "is_stored")
-
-    def __init__(self) -> None:
-        self.is_silent: bool = True
-        self._tags: tuple[str, ...] = ()
-        self._ttl: float | None = None
-        self._price = 0.0
-        self.is_stored: bool = True
+    is_silent: bool = True
+    is_stored: bool = True
+    _tags: tuple[str, ...] = ()
+    _ttl: float | None = None
+    _price = 0.0
 
     def tag(self, *tags: str) -> AnswerNotes:
         """Let `cache.invalidate(tag=...)` remove this answer."""

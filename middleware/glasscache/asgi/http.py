@@ -13,7 +13,15 @@ from glasscache._entry import Headers
 from glasscache.asgi import cache_status
 from glasscache.asgi._asking import Wish, wish_of
 from glasscache.asgi._directives import SURROGATE, TARGETED
-from glasscache.asgi._fields import content_length, members, normalise, parse_directives, parse_http_date
+from glasscache.asgi._fields import (
+    content_length,
+    length_of,
+    members,
+    normalise,
+    parse_directives,
+    parse_http_date,
+    read_fields,
+)
 from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets, url_tag
 from glasscache.asgi._ranges import Span, cut, part_headers, wanted
 from glasscache.asgi._selecting import vary_value
@@ -184,14 +192,8 @@ def head_of(raw: Iterable[Iterable[object]]) -> tuple[Headers, int | None, bool]
     See `normalise` and `content_length`. If they say nothing, all of a 200 is stored under a rule with a ttl, and on
     the same terms as any other such answer.
     """
-    headers = normalise(raw)
-    says_something, has_length = False, False
-    for name, _ in headers:
-        if name in _SAYING:
-            says_something = True
-        elif name == b"content-length":
-            has_length = True
-    return headers, content_length(headers) if has_length else None, says_something
+    headers, says_something, lengths = read_fields(raw, _SAYING)
+    return headers, length_of(lengths), says_something
 
 
 def storable_headers(headers: Headers, extra: frozenset[bytes] = frozenset()) -> Headers:

@@ -50,8 +50,11 @@ class Calendar:
         if not math.isfinite(when):
             return  # never
         second = math.ceil(when)
-        if second not in self._seconds:
-            heapq.heappush(self._order, second)
+        keys = self._seconds.get(second)
+        if keys is not None:
+            keys[key] = None
+            return
+        heapq.heappush(self._order, second)
         self._seconds.add(second, key)
         if len(self._order) > 2 * len(self._seconds) + 64:
             self._order = sorted(self._seconds)

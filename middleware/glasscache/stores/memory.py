@@ -67,6 +67,8 @@ class MemoryStore:
         if max_bytes < 1:
             raise ConfigurationError(f"MemoryStore(max_bytes={max_bytes!r}): give 1 or more")
         self._cache = _policy(max_entries, cache)
+        self._recent = self._cache if isinstance(self._cache, Recent) else None
+        self._most = self._cache.maxsize
         self._max_bytes = max_bytes
         self._hooks: list[RemovalHook] = []
         self._hook_failed = False
@@ -80,7 +82,7 @@ class MemoryStore:
 
     def _start(self) -> None:
         # the books: what the cache holds, as far as was told; the default one removes nothing that it is not told to
-        self._live: dict[Key, Entry] = self._cache.table if isinstance(self._cache, Recent) else {}
+        self._live: dict[Key, Entry] = {} if self._recent is None else self._recent.table
         self._bytes = 0
         self._tags = Index[str]()
         self._deaths = Calendar()
@@ -105,6 +107,10 @@ class MemoryStore:
 
         An older answer under the key goes in either case: it must not outlive a newer one.
         """
+        weight = weigh(key, entry)
+        if self._recent is not None and weight <= self._max_bytes and key not in self._live:
+            self._keep_recent(self._recent, key, entry, weight)
+            return True
         with self._frozen:
             self._settle()
             kept = self._fits(key, entry) and self._insert(key, entry)
@@ -213,17 +219,35 @@ class MemoryStore:
             return False
         if old is not None:
             self._strike(key, old, "replaced")
+        self._note(key, entry, weigh(key, entry))
+        self._settle()
+        return True
+
+    def _keep_recent(self, recent: Recent, key: Key, entry: Entry, weight: int) -> None:
+        """What is new to the default policy, which refuses nobody and removes nothing by itself."""
+        live, most = self._live, self._most
+        while live and (len(live) >= most or self._bytes + weight > self._max_bytes):
+            victim, old = recent.popitem()
+            self._strike(victim, old, "evicted")
+        entry.headers = self._shared(entry.headers)
+        self._note(key, entry, weight)
+        if self._gone:
+            self._tell()
+
+    def _note(self, key: Key, entry: Entry, weight: int) -> None:
+        """Into the books."""
         self._live[key] = entry
-        self._bytes += weigh(key, entry)
+        self._bytes += weight
         for tag in entry.tags:
             self._tags.add(tag, key)
         self._deaths.note(entry.dead_from, key)
-        self._settle()
-        return True
 
     def _shared(self, headers: Headers) -> Headers:
         """The same fields, of which equal ones are one object, and so is the list of them if it is nobody's own."""
         fields, lists, names = self._fields, self._lists, self._names
+        known = lists.get(headers)
+        if known is not None:
+            return known
         for table in (fields, lists, names):
             if len(table) > _MAX_FIELDS:
                 table.clear()
