@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from glasscache.contention import contention, contention_json
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Limits
 from glasscache.testing import ManualClock, RecordingTelemetry
-from tests.support.otel_rig import in_a_process_of_its_own
 
 SECRET = "a secret for the tests, long enough"
 
@@ -85,24 +83,6 @@ def test_it_is_kept_with_who_is_really_waited_for() -> None:
         0.0,
         None,
     )
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_the_child_of_a_fork_keeps_nothing_of_its_parent_and_its_parent_goes_on() -> None:
-    told = in_a_process_of_its_own("""
-        from tests.test_contention import Contentions, load, wait
-
-        kept = Contentions()
-        kept.add(wait(load()), wall=1.0)
-        child = os.fork()
-        if child == 0:
-            ok = (kept.seen, list(kept)) == (0, [])
-            kept.add(wait(load()), wall=2.0)
-            (own,) = kept
-            sys.exit(0 if ok and (own.number, own.load, own.ended) == (1, 1, 2.0) else 1)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), kept.seen, len(list(kept)))
-    """)
-    assert told.split() == ["0", "1", "1"]
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------

@@ -1,16 +1,14 @@
 """The last waits that were long: who waited, for whose load, how long. Kept in memory, whatever telemetry there is.
 
-Decides which of them are kept: in the child of a fork none of its parent's. Must never hold on to a load (an error of
-it would keep alive whatever it came from), nor know more of a key than its digest.
+Decides which of them are kept. Must never hold on to a load (an error of it would keep alive whatever it came from),
+nor know more of a key than its digest.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakSet
 
 from glasscache._entry import Key
 from glasscache._events import Scope, SpanRef, Wait, WaitOutcome
@@ -63,7 +61,6 @@ class Contentions:
 
     def __init__(self) -> None:
         self.clear()
-        _all.add(self)
 
     def clear(self) -> None:
         """Start from nothing."""
@@ -117,15 +114,3 @@ class Contentions:
         load.kept -= 1
         if not load.kept:
             del self._loads[of]
-
-
-_all: WeakSet[Contentions] = WeakSet()
-
-
-def _clear_all() -> None:
-    for contentions in _all:
-        contentions.clear()
-
-
-# Who waited in the parent is the parent's to tell, under its own process id. (Windows does not fork.)
-getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_clear_all)

@@ -9,7 +9,6 @@ ever).
 
 from __future__ import annotations
 
-import os
 import weakref
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -226,12 +225,3 @@ _observed: dict[int, tuple[weakref.ref[Observable], Instruments]] = {}
 
 def _living() -> list[tuple[Observable, Instruments]]:
     return [(source, home) for reference, home in list(_observed.values()) if (source := reference()) is not None]
-
-
-def _zero_counters() -> None:
-    for source, _ in _living():
-        source.counters.zero()
-
-
-# The parent goes on counting its own: what the child inherits would count twice. (Windows does not fork.)
-getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_zero_counters)

@@ -264,7 +264,7 @@ class Run:
 
     def landed(self, flight: Flight) -> None:
         """The load is over: give back what it held, and close its span when its waiters are known."""
-        del self._state.running[flight]
+        self._state.running.pop(flight, None)  # gone in the child of a fork
         work = flight.work
         work.ended, work.error = self._state.commons.clock.now(), flight.error
         if self._confirmation is not None:

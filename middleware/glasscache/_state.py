@@ -82,6 +82,12 @@ class State:
         self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
         self._teller: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
 
+    def forked(self) -> None:
+        """In the child of a fork: what was under way goes on in the parent, which holds the leases."""
+        self.leases = 0
+        for under_way in (self.leased, self.flights, self.running, self.tasks):
+            under_way.clear()
+
     def settle(self) -> None:
         """One cache belongs to one event loop at a time: what a closed one left would never end."""
         loop = asyncio.get_running_loop()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 from collections.abc import Iterable
 from random import Random
+from weakref import WeakSet
 
 from glasscache._entry import Entry, Key
 from glasscache._events import Counters, Source, TierGauge
@@ -57,6 +59,7 @@ class Upkeep:
         self._slots = self._state.slots
         self.tally: Tally = Tally(near, clock, telemetry, detail or Detail())
         self.counters: Counters = self.tally.counters
+        _all.add(self)
 
     # --- what others read -------------------------------------------------------------------------------------------
 
@@ -93,6 +96,12 @@ class Upkeep:
         """How full the near tier is."""
         return (self.near.gauge(),)
 
+    def forked(self) -> None:
+        """In the child of a fork: tell of nothing that the parent counts, loads or waits for."""
+        self.counters.zero()
+        self.commons.forked()
+        self._state.forked()
+
     # --- what others do ---------------------------------------------------------------------------------------------
 
     def keep(self, key: Key, asked: Key, entry: Entry) -> None:
@@ -118,3 +127,15 @@ class Upkeep:
     async def aclose(self) -> None:
         """Drain, then close the stores."""
         await self._state.aclose()
+
+
+_all: WeakSet[Upkeep] = WeakSet()
+
+
+def _forked() -> None:
+    for upkeep in _all:
+        upkeep.forked()
+
+
+# What the child inherits would be told twice, and what waits in it waits for ever. (Windows does not fork.)
+getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_forked)

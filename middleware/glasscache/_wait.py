@@ -97,6 +97,11 @@ class Commons:
         self.patience: Sweep[Patient] = Sweep(limits.wait_timeout, _tell_late)
         """Of followers: `Limits.wait_timeout`."""
 
+    def forked(self) -> None:
+        """In the child of a fork nobody waits, and nobody did."""
+        self.held_bytes = self.waiters = self.abroad = 0
+        self.contentions.clear()
+
     def rest(self) -> None:
         """Leave no timer behind; nothing is under way."""
         self.youth.rest()

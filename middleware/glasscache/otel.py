@@ -98,7 +98,7 @@ class OtelTelemetry:
         )
 
     def observe(self, source: Observable) -> None:
-        """Read this cache's integers at every collection; zero them in the child of a fork. Held weakly."""
+        """Read this cache's integers at every collection. Held weakly."""
         with self._quiet:
             self._out.instruments.observe(source)
 
