@@ -288,3 +288,35 @@ def test_closing_ends_what_a_node_does_not_answer(tmp_path: Any) -> None:
                 proxy.heal()
 
     asyncio.run(scenario())
+
+
+def test_a_server_is_near_as_soon_as_an_answer_came_soon_and_not_while_they_take_long() -> None:
+    distance = 0.01
+
+    async def talk(_number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            await asyncio.sleep(distance)
+            writer.write(b"+well\r\n")
+
+    async def scenario() -> None:
+        nonlocal distance
+        async with scripted(talk) as url, batches_at(url) as (batches, client):
+
+            def near() -> bool:
+                return batches.is_near
+
+            assert not near(), "nobody knows"
+            for _ in range(17):
+                await batches.call(GET, [b"k"], [])
+            assert not near()
+            distance = 0.0
+            while not near():
+                await batches.call(GET, [b"k"], [])
+            distance = 0.01
+            await client.connection_pool.disconnect()
+            (server,) = batches._house.servers.values()  # type: ignore[union-attr]
+            await until(lambda: not server._lines)
+            await batches.call(GET, [b"k"], [])
+            assert not near(), "it may have been another server"
+
+    asyncio.run(scenario())

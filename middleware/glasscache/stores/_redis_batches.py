@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from glasscache.stores._redis_clients import Client
     from glasscache.stores._redis_scripts import Request
 
+
+_NEAR = 0.005
+"""Seconds there and back, below which a server is near: in the same region. Any load takes longer."""
 
 T = TypeVar("T", bound="Redis | RedisCluster")
 
@@ -67,6 +71,11 @@ class Batches:
         house.put(call)
         return call.done
 
+    @property
+    def is_near(self) -> bool:
+        """Whether a second question costs next to nothing, as far as is known."""
+        return self._house is not None and self._house.trip < _NEAR
+
     async def aclose(self, timeout: float) -> None:
         """Wait for the calls of this event loop; after `timeout` seconds end those that are left."""
         house, self._house = self._house, None
@@ -84,6 +93,7 @@ class _House(ABC, Generic[T]):
         self.loop = loop
         self.limit = limit
         self.is_closing = False
+        self.trip = math.inf
         self.servers: dict[str, Server] = {}
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()

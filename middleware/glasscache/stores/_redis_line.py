@@ -89,6 +89,9 @@ class Owner(Protocol):
     def has_room(self, line: Line) -> None:
         """Answers have come; perhaps there is nothing left that it waits for."""
 
+    def took(self, seconds: float) -> None:
+        """So long was it from a request to its answer, now and then."""
+
 
 class Line(asyncio.Protocol):
     """Takes over what a connection of redis-py that has just connected would read."""
@@ -189,9 +192,10 @@ class Line(asyncio.Protocol):
                 parts.append(answer)
                 if len(parts) == call.request.answers:
                     call.succeed(parts)
-            self._answers += 1
             if not self._answers % _RENEWED:
                 self._heard = self._loop.time()
+                self._owner.took(self._heard - call.sent)
+            self._answers += 1
 
     def _heed(self, error: RedisError | list[object]) -> None:
         if not isinstance(error, RedisError):

@@ -8,6 +8,7 @@ connection that is not as it should be.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +38,8 @@ class House(Protocol):
 
     limit: int
     is_closing: bool
+    trip: float
+    """Seconds that an answer takes at least; infinite while that is not known."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it for nobody in particular."""
@@ -102,6 +105,10 @@ class Server:
         for line in tuple(self._lines):
             self.has_room(line)
 
+    def took(self, seconds: float) -> None:
+        """Little, if there was nothing else to do."""
+        self._house.trip = min(self._house.trip, seconds)
+
     def refused(self, call: Call) -> None:
         """The server has not run it."""
         self._house.refused(call)
@@ -131,6 +138,8 @@ class Server:
 
     async def _use(self, connection: AbstractConnection) -> None:
         line = Line(connection, self)
+        if not self._lines:
+            self._house.trip = math.inf  # it may be another server now
         self._lines.append(line)
         try:
             self.has_room(line)

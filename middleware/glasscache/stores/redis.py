@@ -157,11 +157,14 @@ class RedisStore:
     # --- leases -----------------------------------------------------------------------------------------------------
 
     async def look(self, key: Key, claim: Claim) -> Lookup:
-        """The entry that answers, in one round trip; in a second one the lease, or who holds it."""
+        """The entry, or the lease, or who holds it: in one round trip; where those are short, in a second one what a
+        script has to decide.
+        """
         try:
-            entry = await self._get(key)
-            if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
-                return Lookup(entry=entry)
+            if self._batches.is_near:
+                entry = await self._get(key)
+                if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
+                    return Lookup(entry=entry)
             return await self._claim(key, claim)
         except GlasscacheError:
             raise
@@ -227,8 +230,10 @@ class RedisStore:
         )
         word, value, left, *rest = await self._run(lua.LOOK, key, *arguments)
         entry = None if value is None else await self._open(key, value, left)
+        if entry is None and word == b"entry":
+            word, _, _, *rest = await self._run(lua.LOOK, key, *arguments)  # what was there has been deleted
         match word, rest:
-            case b"entry", [] if entry is not None:  # since it was looked for
+            case b"entry", []:
                 return Lookup(entry=entry)
             case b"refused", []:
                 return Lookup(entry=entry, refused=True)
