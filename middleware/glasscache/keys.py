@@ -183,10 +183,9 @@ class JsonBody:
 
     def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None:
         """What stands for the body in the key; None: it has a field that is neither keyed nor ignored."""
-        if self.text is _AS_SENT:
-            said = self._at_once(body)
-            if said is not None:
-                return self.mark + said
+        said = self.at_once(body)
+        if said is not None:
+            return said
         try:
             value = parse_strictly(body)
             if isinstance(value, dict):
@@ -199,13 +198,13 @@ class JsonBody:
         except (ValueError, RecursionError):  # not strict, or half a surrogate pair
             return _RAW + body
 
-    def _at_once(self, body: bytes) -> bytes | None:
-        """What a body says that has been written without white space, as most are; None: not proven strict.
+    def at_once(self, body: bytes) -> bytes | None:
+        """The same for a body that has been written without white space, as most are; None: not proven strict.
 
         Without a backslash nothing gets longer when it is decoded and written again. So if it is as long as it came,
         nothing has been dropped: no name came twice.
         """
-        if b"\\" in body or len(body) > _MAX_CANONICAL or _may_be_deep(body):
+        if b"\\" in body or len(body) > _MAX_CANONICAL or self.text is not _AS_SENT or _may_be_deep(body):
             return None
         try:
             value = _read(body)
@@ -223,7 +222,7 @@ class JsonBody:
         length = len(said)
         if dropped:  # one object is written as two, less the comma between them
             length += len(_write(dropped)) - (1 if value else 2)
-        return said if length == len(body) else None
+        return self.mark + said if length == len(body) else None
 
 
 def _may_be_deep(body: bytes) -> bool:

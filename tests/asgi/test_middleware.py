@@ -70,7 +70,8 @@ def test_a_question_too_long_to_be_remembered_is_a_hit_all_the_same() -> None:
         for _ in range(2):
             await site.post(body=b"x" * 10_000)
             await site.get(query="q=" + "x" * 10_000)
-        assert site.results == {"miss": 2, "hit": 2}
+            await site.get(headers=[(b"host", b"x" * 10_000)])
+        assert site.results == {"miss": 3, "hit": 3}
 
     run(scenario)
 
@@ -84,8 +85,25 @@ def test_the_memory_of_requests_is_bounded_and_a_forgotten_one_is_still_a_hit(mo
         for _ in range(2):
             for number in range(10):
                 await site.get(query=f"q={number}")
-        assert origin.loads == 10
-        assert site.results == {"miss": 10, "hit": 10}
+                await site.get(headers=[(b"host", b"%d" % number)])
+        assert origin.loads == 20
+        assert site.results == {"miss": 20, "hit": 20}
+
+    run(scenario)
+
+
+def test_hits_tell_the_right_age_and_ttl_when_more_of_them_are_told_than_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("glasscache.asgi._route._FIELDS", 3)
+
+    async def scenario() -> None:
+        site = Site(Echo(), PAGE)
+        await site.get()
+        for age in range(8):
+            hit = await site.get()
+            assert (hit.header("age"), hit.cache_status) == (str(age), f"glasscache; hit; ttl={60 - age}")
+            await asyncio.sleep(1)
 
     run(scenario)
 
@@ -457,3 +475,24 @@ def test_a_wrong_environment_is_refused_when_the_middleware_is_made(monkeypatch:
     monkeypatch.setenv("CACHE_TYPE", "disco")
     with pytest.raises(ConfigurationError, match="CACHE_TYPE='disco'"):
         CacheMiddleware(Echo())
+
+
+def test_a_scope_without_all_that_a_server_may_leave_out_is_the_same_question() -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), PAGE)
+        whole = {"type": "http", "method": "GET", "path": "/page", "headers": [], "query_string": b""}
+        told = []
+        for scope in (whole, {**whole, "root_path": "", "scheme": "http", "raw_path": b"/page"}, whole):
+            messages: list[Message] = []
+
+            async def receive() -> Message:
+                return {"type": "http.request"}
+
+            async def send(message: Message, messages: list[Message] = messages) -> None:
+                messages.append(message)
+
+            await site.middleware(scope, receive, send)
+            told.append(dict(messages[0]["headers"])[b"cache-status"])
+        assert told == [FIRST.encode(), b"glasscache; hit; ttl=60", b"glasscache; hit; ttl=60"]
+
+    run(scenario)

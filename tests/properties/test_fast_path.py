@@ -177,7 +177,7 @@ def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
             await app(scope, receive, send, seen)
 
         site = Site(origin, rule)
-        [route] = [target for *_, target in site.middleware._routes._targets]
+        [route] = [target.__self__ for *_, target in site.middleware._routes._targets]
         if not short_way:
             assert route._ways or rule.tenant or rule.when or rule.headers or isinstance(rule.key, ByHeader)
             route._ways = {}

@@ -20,6 +20,8 @@ _MEMO = 4096  # places and what was asked there, in all
 _AUTHORITIES = 64
 _MEMO_BYTES = 2048  # of what tells a place, or a question, from others
 
+_MAY_BE_LEFT_OUT = ("query_string", "raw_path", "scheme", "root_path")
+
 _Token: TypeAlias = tuple[object, ...]
 
 
@@ -52,6 +54,7 @@ class Places:
         self._keyring = keyring
         self._room = _MEMO
         self._takes_query = rule.query == QueryKey()
+        self._said_at_once = rule.key.at_once if isinstance(rule.key, JsonBody) else None
         self.authorities: set[tuple[str, bytes]] = set()
         """The schemes and hosts that requests came under."""
         self.ways: dict[str, Way] = {}
@@ -85,17 +88,24 @@ class Places:
                     kind = value
                 else:
                     return None
-        token = (
-            scope["path"],
-            host,
-            kind,
-            None if by_query else scope.get("query_string"),
-            scope.get("raw_path"),
-            scope.get("scheme"),
-            scope.get("root_path"),
-        )
-        extensions = scope.get("extensions")
-        if extensions and "tls" in extensions:
+        try:
+            token = (
+                scope["path"],
+                host,
+                kind,
+                None if by_query else scope["query_string"],
+                scope["raw_path"],
+                scope["scheme"],
+                scope["root_path"],
+            )
+        except KeyError:  # a server may leave out most of them
+            token = (
+                scope["path"],
+                host,
+                kind,
+                *[None if by_query and name == "query_string" else scope.get(name) for name in _MAY_BE_LEFT_OUT],
+            )
+        if "extensions" in scope and "tls" in (scope["extensions"] or ()):
             return None
         return way.places.get(token) or self._find(scope, token, way)
 
@@ -109,30 +119,28 @@ class Places:
             stem = self._keyring.stem((at,), (_request.content_part(scope, b"", rule.key),))
         else:
             stem = self._keyring.stem((at, _request.query_part(scope.get("query_string", b""), rule.query)))
-        if not self._room:
-            self._forget()
-        self._room -= 1
+        self._make_room()
         place = way.places[token] = Place(stem)
         return place
 
     def identify(self, place: Place, way: Way, scope: Scope, asked: bytes) -> Key:
         """The key of what was asked and is not remembered. BypassError if it has none."""
         part = asked
-        if not way.asks_by_query:
-            if self._rule.key is not None:
-                part = _request.content_part(scope, asked, self._rule.key)
-        elif not self._takes_query:
-            part = _request.query_part(asked, self._rule.query)
+        if way.asks_by_query:
+            if not self._takes_query:
+                part = _request.query_part(asked, self._rule.query)
+        elif self._said_at_once is not None:
+            part = self._said_at_once(asked) or _request.content_part(scope, asked, self._rule.key)
         key = place.digest(part)
         if len(asked) <= _MEMO_BYTES:
-            if not self._room:
-                self._forget()
-            self._room -= 1
+            self._make_room()
             place.keys[asked] = key
         return key
 
-    def _forget(self) -> None:
-        """Make room for more."""
-        for way in self.ways.values():
-            way.places = {}
-        self._room = _MEMO
+    def _make_room(self) -> None:
+        """For one more to remember; when there is none, all are forgotten."""
+        if not self._room:
+            for way in self.ways.values():
+                way.places = {}
+            self._room = _MEMO
+        self._room -= 1

@@ -79,11 +79,19 @@ class Body:
             try:
                 first = _resumed(first, first.send(None))
             except StopIteration as stop:
-                first = None
-                self._take(stop.value, rule)
-                if self.is_read:
-                    self.content = stop.value.get("body", b"")
+                message: Message = stop.value
+                content: bytes = message.get("body", b"")
+                if (
+                    message["type"] == "http.request"
+                    and len(content) <= rule.max_body
+                    and not message.get("more_body", False)
+                ):  # all of it: what `_take` would do
+                    self.messages.append(message)
+                    self.content = content
+                    self.is_read = True
                     return None
+                self._take(message, rule)
+                first = None
         return self._read_rest(first, receive, rule)
 
     async def _read_rest(self, first: Awaitable[Message] | None, receive: Receive, rule: Rule) -> None:

@@ -47,6 +47,7 @@ class Route:
         self._hears = rule.ttl is None or rule.client_may_refresh
         self._engine = cache.engine
         self._near = cache.engine.near
+        self._peek = cache.engine.near.peek
         self._clock = cache.clock
         self._now = cache.clock.now
         self._telemetry = cache.telemetry
@@ -58,7 +59,7 @@ class Route:
         told = cache.detail.trace_hits or self._shows  # by the slow way alone
         self._ways: dict[str, Way] = {} if told else self._places.ways
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         body = None
         try:
@@ -80,7 +81,7 @@ class Route:
             await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
             return
         now = self._now()
-        entry = self._near.peek(key)
+        entry = self._peek(key)
         if entry is None or now >= entry.settled_until or entry.vary:
             await Exchange(self, scope, receive, send, body).run(key, is_missing=entry is None)
             return

@@ -32,7 +32,7 @@ class Unsafe:
         self._cache = cache
         self._find = find
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
 
         async def invalidate_first(message: Message) -> None:
