@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.leaks import leak_check
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("default", derandomize=True, deadline=None)
-settings.register_profile("soak", deadline=None, max_examples=2_000)
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", _UNHURRIED, derandomize=True)
+settings.register_profile("soak", _UNHURRIED, max_examples=2_000)
 settings.load_profile("soak" if os.environ.get("GLASSCACHE_SOAK") == "1" else "default")
 
 
