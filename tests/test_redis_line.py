@@ -185,6 +185,24 @@ def test_a_connection_goes_back_to_its_pool_now_and_then(server: RedisProcess, m
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("half", [b"$100\r\nabc", b":12", b">2\r\n+x\r\n"])
+def test_a_connection_on_which_half_an_answer_is_left_over_is_not_given_back(
+    half: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_redis_server, "_KEPT", 0.0)
+
+    async def talk(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            writer.write(b"+%d\r\n" % number + half)
+
+    async def scenario() -> None:
+        async with scripted(talk) as url, batches_at(url) as (batches, _client):
+            for number in (1, 2, 3):
+                assert await batches.call(GET, [b"k"], []) == b"%d" % number
+
+    asyncio.run(scenario())
+
+
 def test_a_class_of_connections_that_does_not_show_its_stream_is_left_to_itself(server: RedisProcess) -> None:
     class Hidden:
         def __init__(self, writer: asyncio.StreamWriter) -> None:

@@ -144,9 +144,21 @@ class Line(asyncio.Protocol):
     def leave(self, error: Exception | None = None) -> None:
         """Take no more calls, and be over when those that were sent are answered."""
         self._leaves = error or True
-        if self.is_idle:
+        if not self.is_idle:
+            return
+        if self._is_between_answers():
             self._transport.set_protocol(self._streams)
             self._end(error)
+        else:
+            self.close(InvalidResponse("half an answer that nobody asked for"))
+
+    def _is_between_answers(self) -> bool:
+        """Whether the next line would be read as what it is: who reads after us must not find the rest of something."""
+        try:
+            self._reader.feed(b"+\r\n")
+            return bool(self._reader.gets(False) == b"")
+        except InvalidResponse:
+            return False
 
     def close(self, error: Exception) -> None:
         """Fail all calls, at once."""
