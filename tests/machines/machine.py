@@ -84,6 +84,7 @@ class Machine:
             waiting_abroad=self._cache.abroad[0],
             leases=self._cache.abroad[1],
             tiers=dict(self._cache.tier_states()),
+            in_step=self._cache.engine._state.coherence.in_step,
         )
 
     async def forget(self) -> None:

@@ -84,17 +84,6 @@ class Member(Machine):
         statuses = [None if isinstance(a, BaseException) else a.header("cache-status") for a in answers]
         say(kind="answered", name=name, bodies=bodies, statuses=statuses, at=SystemClock().wall())
 
-    async def status(self) -> None:
-        """What this machine knows of itself."""
-        assert self._cache.abroad is not None
-        say(
-            kind="status",
-            waiters=self._cache.waiters,
-            waiting_abroad=self._cache.abroad[0],
-            tiers=dict(self._cache.tier_states()),
-            in_step=self._cache.engine._state.coherence.in_step,
-        )
-
     async def invalidate(self, tag: str) -> None:
         """Tell it all machines."""
         await self._cache.invalidate(tag=tag)
