@@ -7,13 +7,15 @@ lookup.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry
 from glasscache._events import Acquired, Result, ServedStale, StaleReason
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
 from glasscache._run import Run, forbid_recursion, loading
-from glasscache._stream import Reader, ReaderGone, Sight, copy_of
+from glasscache._stream import Chain, Reader, ReaderGone, Sight, copy_of
 from glasscache._upkeep import Upkeep
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.policy import Verdict
@@ -135,7 +137,7 @@ class Engine(Upkeep):
         ask.joined(reader)
         answer: Answer | None = None
         try:
-            sight = reader.look() or await self._sight(ask, reader)
+            sight = await self._sight(ask, reader)
             ask.stand_in = ask.stand_in or flight.stand_in
             if sight is Sight.TIMEOUT and not ask.can_stand_in(self.clock.now()):
                 self.telemetry.emit(_LATE)
@@ -148,18 +150,19 @@ class Engine(Upkeep):
             if answer is None or answer.reader is None:
                 reader.leave()
 
-    async def _sight(self, ask: Ask, reader: Reader, *, to_the_end: bool = False) -> Sight:
+    def _sight(self, ask: Ask, reader: Reader, *, to_the_end: bool = False) -> Awaitable[Sight]:
         """Wait as long as this request is meant to; meanwhile it stands in the graph of who waits for whom."""
+        waits_on = to_the_end or (reader.leader and ask.policy.soft_timeout is None)
+        sight = reader.sight(None) if waits_on else self._patiently(ask, reader)
         inside = loading.get()
-        if inside:
-            inside[-1].awaits.append(reader.stream.chain)
+        return self._inside(inside[-1], reader.stream.chain, sight) if inside else sight
+
+    async def _inside(self, waits: Chain, awaited: Chain, sight: Awaitable[Sight]) -> Sight:
+        waits.awaits.append(awaited)
         try:
-            if to_the_end or (reader.leader and ask.policy.soft_timeout is None):
-                return await reader.sight(None)
-            return await self._patiently(ask, reader)
+            return await sight
         finally:
-            if inside:
-                inside[-1].awaits.remove(reader.stream.chain)
+            waits.awaits.remove(awaited)
 
     async def _patiently(self, ask: Ask, reader: Reader) -> Sight:
         """A leader, or who can neither stand in nor load, waits to the end; a follower for `wait_timeout`."""

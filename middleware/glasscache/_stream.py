@@ -255,8 +255,9 @@ class Reader:
         self.position = position + 1
         if buffer.paced:
             buffer.move(position, position + 1)
-        if self.waiting is not None:
-            self.waiting.over("served")
+        waiting = self.waiting
+        if waiting is not None and not waiting.is_over:
+            waiting.over("served")
         return chunk
 
     async def next(self) -> bytes | None:
@@ -313,6 +314,7 @@ class Reader:
         """Read no more. Every reader must; twice does no harm."""
         if not self._has_left:
             self._has_left = True
-            if self.waiting is not None:
-                self.waiting.over("cancelled")
+            waiting = self.waiting
+            if waiting is not None and not waiting.is_over:
+                waiting.over("cancelled")
             self.stream.left(self)

@@ -35,13 +35,14 @@ def _tell_late(who: Patient) -> None:
 class Waiting:
     """One follower's wait that is going on. `over` ends it, once; later calls do nothing."""
 
-    __slots__ = ("_abroad", "_commons", "_span", "work")
+    __slots__ = ("_abroad", "_commons", "_span", "is_over", "work")
 
     def __init__(self, commons: Commons, work: Wait) -> None:
         self._commons = commons
         self.work: Wait = work
         self._abroad = work.scope == "cluster"
-        self._span: AbstractContextManager[object] | None = commons.telemetry.span(work)
+        self._span: AbstractContextManager[object] = commons.telemetry.span(work)
+        self.is_over = False
         work.begun = commons.clock.now()
         if work.holder.waits_for is not None:
             work.scope = "cluster"  # who waits for a load that itself waits for another machine waits for that one
@@ -53,10 +54,9 @@ class Waiting:
 
     def over(self, outcome: WaitOutcome) -> None:
         """End the wait with its outcome."""
-        span = self._span
-        if span is None:
+        if self.is_over:
             return
-        self._span = None
+        self.is_over = True
         work, commons = self.work, self._commons
         work.outcome = outcome
         work.ended = ended = commons.clock.now()
@@ -65,14 +65,9 @@ class Waiting:
         else:
             commons.waiters -= 1
             work.scope = "process" if work.holder.waits_for is None else "cluster"
-        span.__exit__(None, None, None)
+        self._span.__exit__(None, None, None)
         if ended - work.begun > commons.limits.contention_threshold:
             commons.contentions.add(work, commons.clock.wall())
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self._span is None
 
 
 class Commons:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import Answered, Outcome
+from glasscache._flight import Flight
 from glasscache._stream import Reader, ReaderGone
 from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._parts import PartKeeper
@@ -46,7 +47,6 @@ class Exchange(Ask):
     _reader: Reader | None = None
     _watcher: Watcher | None = None
     wish: http.Wish | None = None
-    load: AppLoad
 
     def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
         self._route = route
@@ -74,11 +74,8 @@ class Exchange(Ask):
                 return
         self.key = self.at = key
         self.is_missing = is_missing
-        route, scope = self._route, self._scope
-        private = not self._is_plain and _request.has_credentials(scope, route._rule, route._origin.credentials)
-        self.load = AppLoad(route._origin, scope, self._body.messages, private=private, plain=self._is_plain)
-        if route._shows:
-            self.text = route.shown(scope, self._body.content)
+        if self._route._shows:
+            self.text = self._route.shown(self._scope, self._body.content)
         try:
             await self._answer()
         except ReaderGone:
@@ -105,6 +102,15 @@ class Exchange(Ask):
         return key
 
     # --- as an `Ask` ------------------------------------------------------------------------------------------------
+
+    def load(self, flight: Flight) -> Awaitable[None]:
+        """Run the app."""
+        return self._app_load()(flight)
+
+    def _app_load(self) -> AppLoad:
+        route, scope = self._route, self._scope
+        private = not self._is_plain and _request.has_credentials(scope, route._rule, route._origin.credentials)
+        return AppLoad(route._origin, scope, self._body.messages, private=private, plain=self._is_plain)
 
     def variant(self, marker: Entry) -> Key:
         """Its key under the marker."""
@@ -226,7 +232,7 @@ class Exchange(Ask):
             await engine.invalidate(key=self.key)
             return
         fields = http.freshen(stored.headers, headers)
-        found = self.load.assess(status, fields, None)
+        found = self._app_load().assess(status, fields, None)
         if found.terms is not None:
             renewed = make_entry(
                 chunks=stored.chunks,
@@ -245,7 +251,7 @@ class Exchange(Ask):
     def _learning(self, reason: str) -> Callable[[Message], Awaitable[None]]:
         """What a rule without a ttl does with the messages of an answer that goes past the cache."""
         if reason == "range":
-            return PartKeeper(self._route._engine, self.load, self, self._key_of_part())
+            return PartKeeper(self._route._engine, self._app_load(), self, self._key_of_part())
 
         async def learn(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -63,7 +63,7 @@ def read_fields(raw: Iterable[Iterable[object]], watched: frozenset[bytes]) -> t
             name, value = field
         except (TypeError, ValueError):
             raise TypeError(f"header {repr(field)[:80]} is no pair of a name and a value") from None
-        if not isinstance(name, bytes) or not isinstance(value, bytes):
+        if not (isinstance(name, bytes) and isinstance(value, bytes)):
             raise _not_bytes(name, value)
         name = name.lower()
         fields.append((name, value))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import OrderedDict
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -67,7 +68,9 @@ class MemoryStore:
         if max_bytes < 1:
             raise ConfigurationError(f"MemoryStore(max_bytes={max_bytes!r}): give 1 or more")
         self._cache = _policy(max_entries, cache)
-        self._recent = self._cache if isinstance(self._cache, Recent) else None
+        self._table = table = self._cache.table if isinstance(self._cache, Recent) else None
+        if table is not None:
+            self._find, self._use = table.get, table.move_to_end
         self._most = self._cache.maxsize
         self._max_bytes = max_bytes
         self._hooks: list[RemovalHook] = []
@@ -82,7 +85,7 @@ class MemoryStore:
 
     def _start(self) -> None:
         # the books: what the cache holds, as far as was told; the default one removes nothing that it is not told to
-        self._live: dict[Key, Entry] = {} if self._recent is None else self._recent.table
+        self._live: dict[Key, Entry] = {} if self._table is None else self._table
         self._bytes = 0
         self._tags = Index[str]()
         self._deaths = Calendar()
@@ -95,6 +98,11 @@ class MemoryStore:
 
     def peek(self, key: Key) -> Entry | None:
         """The entry, counted as a use by the eviction policy; its age is not judged."""
+        if self._table is not None:
+            entry = self._find(key)
+            if entry is not None:
+                self._use(key)
+            return entry
         try:
             return self._cache[key]
         except KeyError:
@@ -108,8 +116,8 @@ class MemoryStore:
         An older answer under the key goes in either case: it must not outlive a newer one.
         """
         weight = weigh(key, entry)
-        if self._recent is not None and weight <= self._max_bytes and key not in self._live:
-            self._keep_recent(self._recent, key, entry, weight)
+        if self._table is not None and weight <= self._max_bytes and key not in self._table:
+            self._keep_new(self._table, key, entry, weight)
             return True
         with self._frozen:
             self._settle()
@@ -223,11 +231,10 @@ class MemoryStore:
         self._settle()
         return True
 
-    def _keep_recent(self, recent: Recent, key: Key, entry: Entry, weight: int) -> None:
+    def _keep_new(self, table: OrderedDict[Key, Entry], key: Key, entry: Entry, weight: int) -> None:
         """What is new to the default policy, which refuses nobody and removes nothing by itself."""
-        live, most = self._live, self._most
-        while live and (len(live) >= most or self._bytes + weight > self._max_bytes):
-            victim, old = recent.popitem()
+        while table and (len(table) >= self._most or self._bytes + weight > self._max_bytes):
+            victim, old = table.popitem(last=False)
             self._strike(victim, old, "evicted")
         entry.headers = self._shared(entry.headers)
         self._note(key, entry, weight)
