@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from glasscache._gate import Gate, KeyGates
+from glasscache._gate import Gate, KeyGates, Lately
 from glasscache.errors import ConfigurationError
+from glasscache.testing import ManualClock
 from tests.flights.rig import run
 from tests.support.seeded_loop import World
 
@@ -103,3 +104,19 @@ def test_each_key_has_a_gate_of_its_own_for_as_long_as_it_is_used() -> None:
         assert len(gates) == 0
 
     run(scenario)
+
+
+def test_keys_are_remembered_for_some_seconds_each_and_so_many_of_them() -> None:
+    clock = ManualClock()
+    lately = Lately(2, 10.0, clock)
+    lately.add(b"a")
+    clock.advance(6.0)
+    lately.add(b"b")
+    lately.add(b"a")
+    clock.advance(6.0)
+    assert [key in lately for key in (b"a", b"b", b"c")] == [True, True, False]
+    lately.add(b"c")
+    assert [key in lately for key in (b"a", b"b", b"c")] == [True, False, True], "the oldest makes room"
+    clock.advance(10.0)
+    assert b"c" not in lately
+    assert not lately

@@ -17,8 +17,11 @@ from glasscache._events import (
     Answered,
     Invalidation,
     Outcome,
+    Pressed,
     SpanRef,
     TierCall,
+    TierChanged,
+    TierGauge,
 )
 from glasscache._otel_metrics import release_of
 from glasscache.otel import OtelTelemetry
@@ -184,6 +187,30 @@ def test_without_an_sdk_everything_is_accepted_and_nothing_is_linked() -> None:
     work = load()
     run_load(telemetry, work)
     assert work.ref is None
+
+
+def test_with_the_api_alone_only_what_is_logged_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "glasscache")
+    telemetry = OtelTelemetry(name="knowledge", label=repr)
+    holder, waiter = load(fencing_token=7, release="lost"), wait(load(), ended=20.0, outcome="timeout")
+    with telemetry.span(wait(holder)):
+        pass
+    run_load(telemetry, load())
+    telemetry.emit(Answered(result="miss", duration=0.3))
+    assert caplog.records == []
+    run_load(telemetry, holder)
+    with telemetry.span(waiter):
+        pass
+    telemetry.emit(TierChanged(tier="redis", state="open", error=OSError("down")))
+    telemetry.emit(Pressed(rate=20.0, gauge=TierGauge("memory", 8, 8, 0, 0)))
+    assert [getattr(record, "event.name") for record in caplog.records] == [
+        "glasscache.lock.lost",
+        "glasscache.lock.contention",
+        "glasscache.lock.timeout",
+        "glasscache.tier.degraded",
+        "glasscache.eviction.pressure",
+    ]
+    assert holder.ref is waiter.ref is None
 
 
 def test_the_release_of_a_package_that_is_not_installed_is_empty() -> None:

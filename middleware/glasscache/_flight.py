@@ -179,11 +179,10 @@ class Flight(Stream):
 
     def join(self, *, leader: bool, group: str) -> Reader:
         """A new reader, at byte 0; it must `leave()`."""
-        reader, buffer = Reader(self, leader), self.buffer
-        if buffer.paced:
-            buffer.enter(0)
+        reader = Reader(self, leader)
+        self.buffer.enter(0)
         self.readers[reader] = None
-        if not leader and not buffer.chunks and not self.ended:
+        if not leader and not self.buffer.chunks and not self.ended:
             self.waits += 1
             reader.waiting = waiting = self._commons.begin_wait(self.work, group, self.key, self.waits)
             if waiting.work.ref is not None and len(self.work.waiters) < _LINKED_WAITS:
@@ -254,8 +253,7 @@ class Flight(Stream):
         else:
             self._timer.cancel()
         self.work.queue_length = self.waits
-        if not self.is_closed:
-            self._close()
+        self._close()
         self._owner.landed(self)
 
     def _land(self) -> None:

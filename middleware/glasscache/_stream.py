@@ -314,6 +314,7 @@ class Reader:
         """Read no more. Every reader must; twice does no harm."""
         if not self._has_left:
             self._has_left = True
+            self.watch = _nothing
             waiting = self.waiting
             if waiting is not None and not waiting.is_over:
                 waiting.over("cancelled")

@@ -42,7 +42,7 @@ class Waiting:
         self.work: Wait = work
         self._abroad = work.scope == "cluster"
         self._span: AbstractContextManager[object] = commons.telemetry.span(work)
-        self.is_over = False
+        self.is_over: bool = False
         work.begun = commons.clock.now()
         if work.holder.waits_for is not None:
             work.scope = "cluster"  # who waits for a load that itself waits for another machine waits for that one

@@ -44,7 +44,7 @@ class Exchange(Ask):
 
     _is_plain = True
     """Without conditions, credentials, ranges or wishes."""
-    _reader: Reader | None = None
+    _reader: Reader
     _watcher: Watcher | None = None
     wish: http.Wish | None = None
 
@@ -81,7 +81,6 @@ class Exchange(Ask):
         except ReaderGone:
             pass  # the client has left in the middle of its answer
         finally:
-            self._reader = None
             if self._watcher is not None:
                 self._watcher.stop()
 
@@ -131,10 +130,9 @@ class Exchange(Ask):
 
     def _watch(self) -> None:
         """From when that is worth a task."""
-        if self._reader is not None:
-            if self._watcher is None:
-                self._watcher = Watcher(self._receive)
-            self._watcher.joined(self._reader)
+        if self._watcher is None:
+            self._watcher = Watcher(self._receive)
+        self._watcher.joined(self._reader)
 
     # --- its answer -------------------------------------------------------------------------------------------------
 

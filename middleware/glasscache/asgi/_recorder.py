@@ -282,10 +282,9 @@ class Recorder:
         if self._length not in (None, self._received) or not self._notes.is_stored:
             flight.void = True  # cut short, too long, or taken back by the handler: nothing to keep
         elif self._terms is not None:
-            if not self._notes.is_silent:
+            if not self._notes.is_silent:  # the handler may have said more after the head
                 terms = self._notes.apply(self._terms, is_error=head.status >= 400)
-                if terms is not head.terms:  # the handler said more after the head
-                    flight.head = head = replace(head, terms=terms)
+                flight.head = head = replace(head, terms=terms)
             if self._load.origin.rule.etag and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
                 etag = b"etag", http.made_tag(flight.buffer.chunks)
                 flight.head = replace(head, headers=(*head.headers, etag))

@@ -70,7 +70,8 @@ class MemoryStore:
         self._cache = _policy(max_entries, cache)
         self._table = table = self._cache.table if isinstance(self._cache, Recent) else None
         if table is not None:
-            self._find, self._use = table.get, table.move_to_end
+            self._find: Callable[[Key], Entry | None] = table.get
+            self._use: Callable[[Key], None] = table.move_to_end
         self._most = self._cache.maxsize
         self._max_bytes = max_bytes
         self._hooks: list[RemovalHook] = []
