@@ -28,7 +28,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from glasscache.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -43,14 +43,13 @@ _LARGE = 64 * 1024
 _FOR_EVER = 86_400.0
 _REFUSALS = (NoScriptError, MovedError, AskError, TryAgainError)
 """By which a server says that it has not run the script, and that another way may."""
-_ODD = (RedisError, hiredis.PushNotification)
 _NOTHING = object()
 
 
 class Call:
     """One request, and who waits for its answer. `keys` are of one slot."""
 
-    __slots__ = ("arguments", "done", "is_refused", "keys", "parts", "request", "sent")
+    __slots__ = ("arguments", "done", "is_refused", "keys", "left", "parts", "request", "sent")
 
     def __init__(
         self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
@@ -59,7 +58,9 @@ class Call:
         self.keys = keys
         self.arguments = arguments
         self.done = done
-        self.parts: list[object] | None = None if request.answers == 1 else []
+        self.left = request.answers
+        """Answers that are still to come, of those that it has."""
+        self.parts: list[object] | None = None if self.left == 1 else []
         self.is_refused = False
         self.sent = 0.0
 
@@ -77,8 +78,17 @@ class Call:
             self.done.exception()  # looked at: its caller may leave in this very moment
 
 
-class Owner(Protocol):
-    """Who has lines, and gives them calls."""
+class House(Protocol):
+    """What the connections of one client have in common."""
+
+    limit: int
+    """Of the connections to one server."""
+    is_closing: bool
+    trip: float
+    """Seconds from a request to its answer, at least; infinite while that is not known."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it for nobody in particular."""
 
     def refused(self, call: Call) -> None:
         """The server has not run it; another way may."""
@@ -86,19 +96,17 @@ class Owner(Protocol):
     def failed(self, error: Exception) -> None:
         """The server has refused a call for good."""
 
-    def has_room(self, line: Line) -> None:
-        """Answers have come; perhaps there is nothing left that it waits for."""
-
-    def took(self, seconds: float) -> None:
-        """So long was it from a request to its answer, now and then."""
-
 
 class Line(asyncio.Protocol):
-    """Takes over what a connection of redis-py that has just connected would read."""
+    """Takes over what a connection of redis-py that has just connected would read.
 
-    def __init__(self, connection: AbstractConnection, owner: Owner) -> None:
+    `has_room` is called when answers have come; perhaps there is nothing left that is waited for.
+    """
+
+    def __init__(self, connection: AbstractConnection, house: House, has_room: Callable[[Line], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._owner = owner
+        self._house = house
+        self._has_room = has_room
         self._seconds = connection.socket_timeout or _FOR_EVER
         self._calls: deque[Call] = deque()
         self._reader = hiredis.Reader(
@@ -136,7 +144,7 @@ class Line(asyncio.Protocol):
         now = self._loop.time()
         for call in calls:
             call.sent = now
-            self._calls.extend([call] * call.request.answers)
+        self._calls.extend(calls)
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._seconds, self._look)
         self._transport.write(b"".join([call.request.packed(call.keys, call.arguments) for call in calls]))
@@ -189,37 +197,38 @@ class Line(asyncio.Protocol):
         if self._leaves and self.is_idle:
             self.leave(self._leaves if isinstance(self._leaves, Exception) else None)
         else:
-            self._owner.has_room(self)
+            self._has_room(self)
 
     def _give_answers(self) -> None:
         calls, next_answer = self._calls, self._reader.gets
         while (answer := next_answer(False)) is not _NOTHING and not self._is_over:
-            if isinstance(answer, _ODD):
-                self._heed(answer)
-                continue
-            call = calls.popleft()
-            if (parts := call.parts) is None:
+            if isinstance(answer, hiredis.PushNotification):
+                continue  # told to all, and not asked for by any call
+            call = calls[0]
+            call.left -= 1
+            if not call.left:
+                calls.popleft()
+            if isinstance(answer, RedisError):
+                self._failed(call, answer)
+            elif call.parts is None:
                 call.succeed(answer)
             else:
-                parts.append(answer)
-                if len(parts) == call.request.answers:
-                    call.succeed(parts)
+                call.parts.append(answer)
+                if len(call.parts) == call.request.answers:
+                    call.succeed(call.parts)
             if not self._answers % _RENEWED:
                 self._heard = self._loop.time()
-                self._owner.took(self._heard - call.sent)
+                self._house.trip = min(self._house.trip, self._heard - call.sent)
             self._answers += 1
 
-    def _heed(self, error: RedisError | list[object]) -> None:
-        if not isinstance(error, RedisError):
-            return  # told to all, and not asked for by any call
-        call = self._calls.popleft()
+    def _failed(self, call: Call, error: RedisError) -> None:
         if isinstance(error, _REFUSALS):
             if not call.is_refused:
                 call.is_refused = True
-                self._owner.refused(call)
+                self._house.refused(call)
             return
         call.fail(error)
-        self._owner.failed(error)
+        self._house.failed(error)
         if isinstance(error, Disconnected):  # says the server: it loads its data, wants a password, ...
             self.close(error)
         elif isinstance(error, ReadOnlyError):  # a primary no more: by the same name there may be another one
@@ -233,7 +242,7 @@ class Line(asyncio.Protocol):
         """It has read."""
         self._is_full = False
         if not self._is_over:
-            self._owner.has_room(self)
+            self._has_room(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of itself, or after `close`."""

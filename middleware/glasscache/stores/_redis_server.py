@@ -11,15 +11,15 @@ import asyncio
 import math
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from redis.exceptions import ConnectionError as Disconnected
 
 from glasscache.errors import StoreError
-from glasscache.stores._redis_line import Call, Line, writer_of
+from glasscache.stores._redis_line import Call, House, Line, writer_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from typing import TypeAlias
 
@@ -31,24 +31,6 @@ if TYPE_CHECKING:
 CLOSED = "closed while the operation was under way"
 _KEPT = 60.0
 """Seconds after which a connection goes back to its pool, which may have to sign in anew or to connect elsewhere."""
-
-
-class House(Protocol):
-    """What the servers of one client have in common."""
-
-    limit: int
-    is_closing: bool
-    trip: float
-    """Seconds that an answer takes at least; infinite while that is not known."""
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it for nobody in particular."""
-
-    def refused(self, call: Call) -> None:
-        """The server has not run it; another way may."""
-
-    def failed(self, error: Exception) -> None:
-        """The server has refused a call for good."""
 
 
 class Server:
@@ -90,7 +72,7 @@ class Server:
         while self.waiting:
             self._house.refused(self.waiting.popleft())
 
-    def has_room(self, line: Line) -> None:
+    def _has_room(self, line: Line) -> None:
         """Send what waits. A connection that is not needed is given back: others than us have to use the pool, too."""
         if self.waiting:
             self._flush()
@@ -103,19 +85,7 @@ class Server:
         """Of every connection, when it is not in use any more."""
         self._flush()
         for line in tuple(self._lines):
-            self.has_room(line)
-
-    def took(self, seconds: float) -> None:
-        """Little, if there was nothing else to do."""
-        self._house.trip = min(self._house.trip, seconds)
-
-    def refused(self, call: Call) -> None:
-        """The server has not run it."""
-        self._house.refused(call)
-
-    def failed(self, error: Exception) -> None:
-        """The server has said so."""
-        self._house.failed(error)
+            self._has_room(line)
 
     async def _keep_line(self) -> None:
         is_open = False
@@ -137,12 +107,12 @@ class Server:
             self._flush()
 
     async def _use(self, connection: AbstractConnection) -> None:
-        line = Line(connection, self)
+        line = Line(connection, self._house, self._has_room)
         if not self._lines:
             self._house.trip = math.inf  # it may be another server now
         self._lines.append(line)
         try:
-            self.has_room(line)
+            self._has_room(line)
             if (error := await line.over) is not None:
                 raise error
         finally:
