@@ -120,6 +120,10 @@ class Run:
             if flight.ended and not flight.stopping:
                 log.exception("the origin failed after its answer was complete", exc_info=error)
             flight.fail(error)
+        finally:  # at once, instead of in a step of the loop's own
+            task = flight.task
+            if task is not None and task.remove_done_callback(self._task_done):
+                self._task_done(task)
 
     async def _ask_origin(self) -> None:
         flight, state = self.flight, self._state
@@ -248,7 +252,7 @@ class Run:
 
     def _keep(self, key: Key, entry: Entry) -> None:
         kept = self._state.keep_near(key, entry, is_known=self._right.is_known)
-        if self._right.holds:
+        if self._right.asks and self._right.holds:
             self._writes[key] = (entry, kept)
 
     def closed(self, flight: Flight) -> None:

@@ -68,6 +68,9 @@ async def send_chunks(chunks: Sequence[bytes], send: Send) -> None:
 
 def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     """The Cache-Status of an answer (RFC 9211)."""
+    if answer.result == "miss":
+        assert answer.reader is not None
+        return _status_of_miss(ask, stored=answer.reader.stream.share is Share.ALL)
     if answer.bypass is not None:
         return cache_status.bypass(answer.bypass)
     if answer.result == "collapsed":  # by a load here, or by one on another machine that was waited for
@@ -77,11 +80,13 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
         return cache_status.hit(left) if answer.detail is None else cache_status.stale(left, answer.detail)
     assert answer.reader is not None
     is_stored = answer.reader.stream.share is Share.ALL
-    if is_stored and answer.result == "miss" and ask.stand_in is ask.stale is ask.marker is None:
+    return cache_status.revalidated(stored=is_stored, fwd=_why(ask))
+
+
+def _status_of_miss(ask: Ask, *, stored: bool) -> bytes:
+    if stored and ask.stand_in is ask.stale is ask.marker is None:
         return _STORED_MISS
-    if answer.result == "revalidated":
-        return cache_status.revalidated(stored=is_stored, fwd=_why(ask))
-    return cache_status.miss(stored=is_stored, fwd=_why(ask))
+    return cache_status.miss(stored=stored, fwd=_why(ask))
 
 
 def _why(ask: Ask) -> cache_status.Forward:
