@@ -74,12 +74,22 @@ async def serving(server: Server, app: str, folder: Path, told: Path) -> AsyncIt
             await _until_open(process, port)
             yield port
             process.terminate()
-            async with asyncio.timeout(PATIENCE):
-                await process.wait()
+            await _until_ended(process)
         finally:
             with suppress(ProcessLookupError):  # as it should be
                 os.killpg(process.pid, signal.SIGKILL)  # its workers, too
             await process.wait()
+
+
+async def _until_ended(process: Process) -> None:
+    """Wait for it; one that does not end says where each of its processes stands."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+    except TimeoutError:
+        os.killpg(process.pid, signal.SIGABRT)
+        await process.wait()
+        raise
 
 
 @contextmanager
@@ -103,7 +113,7 @@ frameworks on every server takes half as long again as running them.
 
 def _environment(told: Path) -> Mapping[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_OUT)}
-    return {**kept, TOLD: str(told), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {**kept, TOLD: str(told), "PYTHONFAULTHANDLER": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 async def _until_open(process: Process, port: int) -> None:
