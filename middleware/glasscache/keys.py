@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SECRET_LENGTH = 32
 _MAX_DEPTH = 64
+_BRACKETS = _MAX_DEPTH + 1  # of a kind, that are counted
 _MAX_CANONICAL = 1024**2
 """Bytes of a body beyond which it is not parsed but keyed as it is."""
 
@@ -204,7 +205,15 @@ class JsonBody:
         Without a backslash nothing gets longer when it is decoded and written again. So if it is as long as it came,
         nothing has been dropped: no name came twice.
         """
-        if b"\\" in body or len(body) > _MAX_CANONICAL or self.text is not _AS_SENT or _may_be_deep(body):
+        length = len(body)
+        if (
+            b"\\" in body
+            or length > _MAX_CANONICAL
+            or self.text is not _AS_SENT
+            # With few brackets it cannot be too deep; to replace a byte is the fastest way to count few of them.
+            or 2 * length - len(body.replace(b"{", b"", _BRACKETS)) - len(body.replace(b"[", b"", _BRACKETS))
+            > _MAX_DEPTH
+        ):
             return None
         try:
             value = _read(body)
@@ -219,16 +228,10 @@ class JsonBody:
         if self.fields and not value.keys() <= self.fields:
             return None
         said = _write(value)
-        length = len(said)
+        written = len(said)
         if dropped:  # one object is written as two, less the comma between them
-            length += len(_write(dropped)) - (1 if value else 2)
-        return self.mark + said if length == len(body) else None
-
-
-def _may_be_deep(body: bytes) -> bool:
-    """False: it has too few brackets for that. To replace a byte is the fastest way to count few of them."""
-    without = len(body.replace(b"{", b"", _MAX_DEPTH + 1)) + len(body.replace(b"[", b"", _MAX_DEPTH + 1))
-    return 2 * len(body) - without > _MAX_DEPTH
+            written += len(_write(dropped)) - (1 if value else 2)
+        return self.mark + said if written == length else None
 
 
 # Numbers with a point or an exponent stay as written: as floats, two that some app tells apart could meet.
