@@ -122,7 +122,8 @@ class Run:
             flight.fail(error)
         finally:  # at once, instead of in a step of the loop's own
             task = flight.task
-            if task is not None and task.remove_done_callback(self._task_done):
+            # else it began eagerly (Python 3.12), and ended before anybody knew its task
+            if task is not None and task.remove_done_callback(self._task_done):  # pragma: no branch
                 self._task_done(task)
 
     async def _ask_origin(self) -> None:
