@@ -226,6 +226,7 @@ def test_a_class_of_connections_that_does_not_show_its_stream_is_left_to_itself(
         calls = [batches.call(ECHO, [b"k"], [b"%d" % number]) for number in range(20)]
         assert await asyncio.gather(*calls) == [b"%d" % number for number in range(20)]
         assert await batches.call(PEEK, [b"none"], []) == [-2, None, -2]
+        assert await batches.call(GET, [b"none"], []) is None
         await batches.aclose(1.0)
         await client.aclose()
 

@@ -1,8 +1,8 @@
 """The tier that machines share: Redis or Valkey, and the leases by which one machine at a time loads a key.
 
-Decides what is asked of the server and what of its answers is believed. Every operation is one script call, which no
-caller's cancellation reaches (see `_redis_batches.py`). Must never retry, never raise anything but StoreError for what
-goes wrong there, and never show a password.
+Decides what is asked of the server and what of its answers is believed. Every operation is one script call; a lookup
+asks a near server for the entry first. No caller's cancellation reaches either (see `_redis_batches.py`). Must never
+retry, never raise anything but StoreError for what goes wrong there, and never show a password.
 """
 
 from __future__ import annotations
