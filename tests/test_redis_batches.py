@@ -78,6 +78,7 @@ def test_never_more_connections_than_allowed_and_who_comes_later_goes_with_the_n
         who = clients(at(server))
         batches = Batches(who, limit=1)
         server.until(lambda: connections(server) == 0)
+        server.do("SCRIPT", "LOAD", "return ARGV[1]")  # else the client itself sends it, over a connection of its own
         first = batches.call(ECHO, [b"k"], [b"first"])
         await asyncio.sleep(0)
         assert await answers(batches, ECHO, 300) == [b"%d" % number for number in range(300)]
