@@ -94,6 +94,8 @@ class RedisStore:
         self._now = (clock or SystemClock()).now
         self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
         self._large = Calls()
+        self._finds = True
+        """Whether the last lookup found something: the next one will probably fare as it did."""
         self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
         """Tells this process from all others."""
         self.rejected: Counter[str] = Counter()
@@ -161,11 +163,13 @@ class RedisStore:
         script has to decide.
         """
         try:
-            if self._batches.is_near:
+            if self._finds and self._batches.is_near:
                 entry = await self._get(key)
                 if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
                     return Lookup(entry=entry)
-            return await self._claim(key, claim)
+            look = await self._claim(key, claim)
+            self._finds = look.entry is not None
+            return look
         except GlasscacheError:
             raise
         except Exception as error:
