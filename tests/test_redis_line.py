@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
 
 from glasscache.errors import StoreError
 from glasscache.stores import _redis_server
@@ -112,6 +115,22 @@ def test_a_server_that_is_loading_fails_all_that_share_the_connection() -> None:
             ):
                 assert isinstance(failed, StoreError)
                 assert "BusyLoadingError" in str(failed)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_connection_that_a_server_closes_or_resets_is_one_kind_of_error(is_reset: bool) -> None:
+    async def talk(_number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        if is_reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def scenario() -> None:
+        async with scripted(talk) as url, batches_at(url) as (batches, _client):
+            with pytest.raises(StoreError, match="reset by peer" if is_reset else "closed by server") as caught:
+                await batches.call(GET, [b"k"], [])
+            assert type(caught.value.__cause__) is Disconnected
 
     asyncio.run(scenario())
 

@@ -116,11 +116,7 @@ METRICS: dict[str, Kind] = {
         cache__tier=SHARED,
         cache__operation=words("get set delete lease publish"),
         cache__result=words("hit miss"),
-        # a server that dies ends its connections, or resets them: that depends on what it had not read yet
-        error__type=words(
-            "glasscache.errors.StoreError redis.exceptions.ConnectionError TimeoutError"
-            " ConnectionResetError BrokenPipeError"
-        ),
+        error__type=words("glasscache.errors.StoreError redis.exceptions.ConnectionError TimeoutError"),
     ),
     "tier.state": level("{tier}", cache__tier=SHARED, cache__tier__state=words("ok degraded open")),
     "saved.time": counter("s", cache__key_group=GROUPS),

@@ -247,7 +247,10 @@ class Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Of itself, or after `close`."""
         self._streams.connection_lost(exc)  # who closes the connection waits for that
-        self.close(exc or Disconnected("Connection closed by server."))
+        # closed or reset: what the system says depends on what the server had not read yet. It is one kind of error.
+        error = Disconnected(f"{type(exc).__name__}: {exc}" if exc else "Connection closed by server.")
+        error.__cause__ = exc
+        self.close(error)
 
     def _look(self) -> None:
         self._timer = None
