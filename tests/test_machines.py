@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -20,6 +20,9 @@ from glasscache.testing import SharedServer, entry
 from tests.flights.rig import answer, counted, events, loads, make, run, told, waits
 from tests.flights.site import Load, LoopClock, Site
 from tests.support.seeded_loop import World
+
+if TYPE_CHECKING:
+    from glasscache._flight import Flight
 
 
 class Fleet:
@@ -270,8 +273,11 @@ def test_what_is_newer_than_an_answer_that_turns_out_lost_stays() -> None:
     fleet(1, scenario)
 
 
-def test_who_asks_nobody_has_nothing_to_give_back() -> None:
-    assert asyncio.run(Right(keeps=True).give_back(None))
+def test_who_asks_nobody_finds_nothing_and_has_nothing_to_give_back() -> None:
+    right, flight = Right(keeps=True), cast("Flight", None)
+    assert asyncio.run(right.seek(flight)) is None
+    assert not right.holds
+    assert asyncio.run(right.give_back(None))
 
 
 def test_a_lease_that_turns_out_lost_at_a_renewal_is_not_committed() -> None:
@@ -967,6 +973,24 @@ def test_a_lease_that_is_held_here_is_not_taken_for_one_left_behind() -> None:
         assert (second.result, second.tier) == ("collapsed", "shared")
         assert (await first).result == "miss"
         assert machines.loads == 1
+
+    fleet(1, scenario)
+
+
+def test_a_load_whose_lease_is_lost_ends_without_that_of_the_next_one() -> None:
+    async def scenario(machines: Fleet, one: Site) -> None:
+        first = machines.world.spawn(one.request())
+        await asyncio.sleep(0.5)
+        one.state.unlist(next(iter(one.state.running)))
+        machines.server.slots[b"k"].held = None  # as after a failover that lost it
+        second = machines.world.spawn(one.request())
+        await first
+        await asyncio.sleep(0.25)  # its end is told to the server, too
+        assert b"k" in one.state.leased, "by the second one, which goes on"
+        assert (await second).result == "miss"
+        await machines.rest_of_loads()
+        assert not one.state.leased
+        assert machines.server.slots[b"k"].entry is not None
 
     fleet(1, scenario)
 

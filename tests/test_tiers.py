@@ -9,13 +9,22 @@ from typing import Any
 
 import pytest
 
+from glasscache import Cache, Policy
 from glasscache._lease import Claim, Lease
 from glasscache._tiers import FarTiers, TieredStore, Unleased
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.interfaces import LeaseStore, Store
 from glasscache.stores._null import NullBell, NullLeases
 from glasscache.stores.memory import MemoryStore
-from glasscache.testing import FlakyStore, LeaseStoreContract, ManualClock, SharedServer, StoreContract, entry
+from glasscache.testing import (
+    FlakyStore,
+    LeaseStoreContract,
+    ManualClock,
+    RecordingTelemetry,
+    SharedServer,
+    StoreContract,
+    entry,
+)
 
 KEY = b"k"
 
@@ -75,6 +84,31 @@ def test_the_nearest_tier_that_has_it_answers_and_every_nearer_one_gets_a_copy()
         assert (await tiers.get(KEY)) is promoted
         assert tiers.near is one
         assert tiers.name == "three"
+
+    run(scenario)
+
+
+def test_the_limit_of_memory_holds_for_what_is_loaded_as_for_what_is_promoted() -> None:
+    async def scenario() -> None:
+        clock, loads = ManualClock(), 0
+
+        async def load() -> str:
+            nonlocal loads
+            loads += 1
+            return "answer"
+
+        tiers = TieredStore([MemoryStore(), plain()], max_ttl={"memory": 60.0})
+        cache = Cache(tiers, policy=Policy(ttl=300.0), clock=clock, telemetry=RecordingTelemetry())
+        for _ in range(3):  # loaded, then promoted twice
+            await cache.get_or_load("k", load, group="asked")
+            await asyncio.gather(*cache.engine._state.tasks)
+            clock.advance(59)
+            await cache.get_or_load("k", load, group="asked")
+            clock.advance(2)
+        assert loads == 1
+        requests = cache.counters.group("asked").requests()
+        assert requests == {("miss", "origin"): 1, ("hit", "memory"): 3, ("hit", "far"): 2}
+        await cache.aclose()
 
     run(scenario)
 

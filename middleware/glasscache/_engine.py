@@ -47,8 +47,7 @@ class Engine(Upkeep):
             self.tally.failed(ask, error, begun)
             raise
         finally:
-            if ask.waiting is not None:
-                ask.end_wait("cancelled")
+            ask.end_wait("cancelled")
         self.tally.answered(ask, answer, begun)
         return answer
 

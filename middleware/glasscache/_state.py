@@ -123,7 +123,7 @@ class State:
         `is_known`: the far tier answered for it; even so it is doubted while invalidations may go unheard.
         """
         if self._near_max_ttl < math.inf:
-            entry = shorten(entry, self._near_max_ttl)
+            entry = shorten(entry, self._near_max_ttl, self.commons.clock.now())
         if not is_known or (self.is_shared and not self.coherence.in_step):
             entry.doubt(self.commons.clock.now())
         self.near.put(key, entry)

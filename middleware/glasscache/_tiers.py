@@ -77,7 +77,8 @@ class Unleased:
 class TieredStore:
     """`stores`, the nearest first: a `MemoryStore` (or another `NearStore`) can only be the first.
 
-    `max_ttl`: seconds of freshness that a tier may give an answer, by the name of the tier; what is promoted keeps the
+    `max_ttl`: seconds of freshness that a tier may give an answer, by the name of the tier: in the memory of a cache
+    since it came there (the next tier is asked again then), elsewhere since its age was 0. What is promoted keeps the
     lifetime that is left of it. Reading asks the tiers in turn; writing and removing reaches all of them. Raises
     ConfigurationError for tiers that cannot work together.
     """
@@ -156,7 +157,7 @@ class TieredStore:
         _raise(await self._each(self.stores, lambda store: store.aclose()))
 
     async def _set(self, stores: Iterable[Store], key: Key, entry: Entry) -> list[StoreError]:
-        return await self._each(stores, lambda store: store.set(key, shorten(entry, self.max_ttl(store))))
+        return await self._each(stores, lambda store: store.set(key, shorten(entry, self.max_ttl(store), entry.born)))
 
     async def _each(self, stores: Iterable[Store], tell: Callable[[Store], Awaitable[None]]) -> list[StoreError]:
         errors = []
@@ -195,7 +196,7 @@ class FarTiers:
         """Keep the entry in every tier."""
         with suppress(StoreError):
             await self._nearer.set(key, entry)
-        await self._last.set(key, shorten(entry, self._max_ttl))
+        await self._last.set(key, shorten(entry, self._max_ttl, entry.born))
 
     async def delete(self, key: Key) -> None:
         """Remove the entry from every tier, the last one first: nothing is promoted from there any more."""
@@ -226,7 +227,7 @@ class FarTiers:
 
     async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
         """Keep the entry in every tier, if the last one takes it, and give the lease back."""
-        told = await self._last.commit(key, lease, shorten(entry, self._max_ttl))
+        told = await self._last.commit(key, lease, shorten(entry, self._max_ttl, entry.born))
         if told is not None:
             with suppress(StoreError):
                 await self._nearer.set(key, entry)

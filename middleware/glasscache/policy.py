@@ -257,9 +257,9 @@ def make_marker(vary: tuple[bytes, ...], salt: bytes, *, now: float, lifetime: f
     return Entry(chunks=(salt,), vary=vary, born=now, fresh_until=until, settled_until=until, number=number)
 
 
-def shorten(entry: Entry, ttl: float) -> Entry:
-    """The entry with at most `ttl` seconds of freshness, counted from its age of 0; itself if it has no more."""
-    until = entry.born + ttl
+def shorten(entry: Entry, ttl: float, since: float) -> Entry:
+    """The entry with at most `ttl` seconds of freshness `since` that time; itself if it has no more."""
+    until = since + ttl
     if entry.fresh_until <= until:
         return entry
     return entry.but(fresh_until=until, settled_until=min(entry.settled_until, until))
