@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from glasscache._entry import Key
 
 _SECRET_LENGTH = 32
-_MAX_DEPTH = 64
-_BRACKETS = _MAX_DEPTH + 1  # of a kind, that are counted
-_MAX_CANONICAL = 1024**2
+MAX_DEPTH = 64
+"""Levels of arrays and objects in a body, beyond which it is keyed as it is."""
+_BRACKETS = MAX_DEPTH + 1  # of a kind, that are counted
+MAX_CANONICAL = 1024**2
 """Bytes of a body beyond which it is not parsed but keyed as it is."""
 
 # A msgpack array of byte strings is a length-prefixed list of parts, made in one call of C.
@@ -202,17 +203,16 @@ class JsonBody:
     def at_once(self, body: bytes) -> bytes | None:
         """The same for a body that has been written without white space, as most are; None: not proven strict.
 
-        Without a backslash nothing gets longer when it is decoded and written again. So if it is as long as it came,
-        nothing has been dropped: no name came twice.
+        Nothing gets longer when it is decoded and written again, however it was escaped. So if it is as long as it
+        came, nothing has been dropped: no name came twice.
         """
         length = len(body)
         if (
-            b"\\" in body
-            or length > _MAX_CANONICAL
+            length > MAX_CANONICAL
             or self.text is not _AS_SENT
             # With few brackets it cannot be too deep; to replace a byte is the fastest way to count few of them.
             or 2 * length - len(body.replace(b"{", b"", _BRACKETS)) - len(body.replace(b"[", b"", _BRACKETS))
-            > _MAX_DEPTH
+            > MAX_DEPTH
         ):
             return None
         try:
@@ -245,12 +245,12 @@ def parse_strictly(body: bytes) -> object:
 
     Strict: at most 1 MiB of UTF-8, no name twice in an object, no NaN or Infinity, at most 64 levels.
     """
-    if len(body) > _MAX_CANONICAL:
+    if len(body) > MAX_CANONICAL:
         raise ValueError("too long")
     value = _parse_fast(body)
     if value is None:  # not proven strict, or null
         value = parse_slowly(body)
-    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _deeper_than(_MAX_DEPTH, value):
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(MAX_DEPTH, value):
         raise ValueError("too deep")
     return value
 

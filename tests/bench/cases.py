@@ -29,6 +29,7 @@ from tests.bench.traffic import (
     raw,
     raw_reading,
     raw_unsafe,
+    respelled,
 )
 
 RAW, RAW_POST = "raw ASGI constant", "raw ASGI constant, POST body read"
@@ -92,7 +93,7 @@ def hits(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
     """Hits with null telemetry."""
     app = CacheMiddleware(raw, cache=make_cache(), rules=rules())
     reading = CacheMiddleware(raw_reading, cache=make_cache(), rules=rules())
-    small, large = question(211), question(2048)
+    small, large, varied = question(211), question(2048), respelled(2048)
     repeated = post(lambda _: small(0))
     return [
         Line(case=served("GET hit", app, get(), HIT), goal=Goal("times", 5)),
@@ -108,6 +109,7 @@ def hits(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
             case=served("POST hit, 2 KB body first seen", reading, post(large), HIT),
             goal=Goal("times", 22),
         ),
+        Line(case=served("POST hit, 2 KB body first seen, as nobody wrote it before", reading, post(varied), HIT)),
         Line(case=served("route without rule", app, get("/other"), b"", first=False), goal=Goal("added", 0.5)),
     ]
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from glasscache._entry import Key
 from glasscache.asgi import _request, http
 from glasscache.asgi._request import BODY_METHODS
+from glasscache.asgi._skim import skimmer
 from glasscache.asgi.rules import QueryKey, Rule
 from glasscache.asgi.types import Scope
 from glasscache.keys import JsonBody, Keyring, Stem
@@ -26,13 +27,16 @@ _Token: TypeAlias = tuple[object, ...]
 
 
 class Place:
-    """Where a question is asked: by the query of a GET, by the content of any other. `keys`: of questions, by it."""
+    """Where a question is asked: by the query of a GET, by the content of any other. `keys`: of questions, by it;
+    `by_gist`: of JSON bodies that are strict, by what of them is keyed (see `_skim.py`).
+    """
 
-    __slots__ = ("digest", "keys")
+    __slots__ = ("by_gist", "digest", "keys")
 
     def __init__(self, stem: Stem) -> None:
         self.digest = stem.digest
         self.keys: dict[bytes, Key] = {}
+        self.by_gist: dict[bytes, Key] = {}
 
 
 class Way:
@@ -54,7 +58,8 @@ class Places:
         self._keyring = keyring
         self._room = _MEMO
         self._takes_query = rule.query == QueryKey()
-        self._said_at_once = rule.key.at_once if isinstance(rule.key, JsonBody) else None
+        self._body = rule.key if isinstance(rule.key, JsonBody) else None
+        self._skim = skimmer(self._body.fields, self._body.ignored) if self._body and self._body.fields else None
         self.authorities: set[tuple[str, bytes]] = set()
         """The schemes and hosts that requests came under."""
         self.ways: dict[str, Way] = {}
@@ -125,16 +130,26 @@ class Places:
 
     def identify(self, place: Place, way: Way, scope: Scope, asked: bytes) -> Key:
         """The key of what was asked and is not remembered. BypassError if it has none."""
-        part = asked
         if way.asks_by_query:
-            if not self._takes_query:
-                part = _request.query_part(asked, self._rule.query)
-        elif self._said_at_once is not None:
-            part = self._said_at_once(asked) or _request.content_part(scope, asked, self._rule.key)
-        key = place.digest(part)
+            key = place.digest(asked if self._takes_query else _request.query_part(asked, self._rule.query))
+        elif self._body is None:
+            key = place.digest(_request.content_part(scope, asked, self._rule.key))
+        else:
+            key = self._identify_json(place, self._body, scope, asked)
         if len(asked) <= _MEMO_BYTES:
             self._make_room()
             place.keys[asked] = key
+        return key
+
+    def _identify_json(self, place: Place, builder: JsonBody, scope: Scope, asked: bytes) -> Key:
+        gist = None if self._skim is None else self._skim(asked)
+        if gist is not None and (known := place.by_gist.get(gist)):
+            return known
+        part = builder.at_once(asked) or _request.content_part(scope, asked, builder)
+        key = place.digest(part)
+        if gist is not None and len(gist) <= _MEMO_BYTES and part.startswith(builder.mark):
+            self._make_room()
+            place.by_gist[gist] = key
         return key
 
     def _make_room(self) -> None:
