@@ -264,6 +264,7 @@ class GroupCounters:
         "saved_bytes",
         "saved_price",
         "saved_seconds",
+        "timed_at",
     )
 
     def __init__(self, name: str) -> None:
@@ -273,6 +274,8 @@ class GroupCounters:
     def zero(self) -> None:
         """Start from nothing (also after a fork: the parent goes on counting its own)."""
         self.hits: int = 0
+        self.timed_at: int = 1
+        """How many hits there are when the next of them is timed."""
         self.others: Counter[tuple[Result, str]] = Counter()
         self.saved_seconds: float = 0.0
         self.saved_bytes: int = 0

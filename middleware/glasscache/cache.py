@@ -124,7 +124,7 @@ class Cache:
             if hasattr(one, "told_rejected"):
                 one.told_rejected = self.counters.reject
         self._groups = self.counters.groups
-        self._every, self._first = self.engine.tally.every, 1 % self.engine.tally.every
+        self._every = self.engine.tally.every
         # hits that are to be told one by one take the slow way
         self._peek: Callable[[Key], Entry | None] = _nothing if self.detail.trace_hits else self.engine.near.peek
         self._codec = codec or MsgspecCodec()
@@ -207,12 +207,13 @@ class Cache:
         begun = self.clock.now()
         entry = self._peek(key)
         if entry is not None and begun < entry.settled_until:
-            counters.hits += 1
+            counters.hits = hits = counters.hits + 1
             counters.saved_seconds += entry.cost
             counters.saved_price += entry.price
             counters.saved_bytes += entry.size
             value = self._codec.decode(entry.body, wanted)
-            if counters.hits % self._every == self._first:
+            if hits >= counters.timed_at:
+                counters.timed_at = hits + self._every
                 self.engine.tally.timed(counters, begun)
             return value
         engine = self.engine

@@ -85,6 +85,11 @@ def test_where_a_rule_says_nothing_the_caches_policy_holds() -> None:
 # --- paths ----------------------------------------------------------------------------------------------------------
 
 
+def to(target: str, rule: Rule) -> tuple[Rule, dict[str, str]]:
+    """All requests of a rule go there."""
+    return rule, dict.fromkeys(rule.serves, target)
+
+
 def found(routes: Routes, path: str, method: str = "GET") -> object:
     return routes[path].get(method)
 
@@ -103,7 +108,7 @@ def found(routes: Routes, path: str, method: str = "GET") -> object:
     ],
 )
 def test_paths_match_exactly_by_parameters_and_by_prefix(rule: str, matching: list[str], others: list[str]) -> None:
-    routes = Routes([(Rule(rule), "target")])
+    routes = Routes([to("target", Rule(rule))])
     for _ in range(2):  # the second time from memory
         assert [found(routes, path) for path in matching] == ["target"] * len(matching)
         assert [found(routes, path) for path in others] == [None] * len(others)
@@ -112,9 +117,9 @@ def test_paths_match_exactly_by_parameters_and_by_prefix(rule: str, matching: li
 def test_the_first_rule_that_matches_wins_for_each_method() -> None:
     routes = Routes(
         [
-            (Rule("/a/*", methods=("POST",)), "posts"),
-            (Rule("/a/b"), "exact"),
-            (Rule("/a/{x}", methods=("GET", "POST")), "template"),
+            to("posts", Rule("/a/*", methods=("POST",))),
+            to("exact", Rule("/a/b")),
+            to("template", Rule("/a/{x}", methods=("GET", "POST"))),
         ]
     )
     assert found(routes, "/a/b") == "exact"
@@ -124,14 +129,14 @@ def test_the_first_rule_that_matches_wins_for_each_method() -> None:
 
 
 def test_get_includes_head_and_nothing_else_is_included() -> None:
-    routes = Routes([(Rule("/a", methods=("GET", "QUERY")), "one"), (Rule("/b", methods=("HEAD",)), "two")])
+    routes = Routes([to("one", Rule("/a", methods=("GET", "QUERY"))), to("two", Rule("/b", methods=("HEAD",)))])
     methods = ("GET", "HEAD", "QUERY", "POST", "OPTIONS", "get")
     assert [found(routes, "/a", method) for method in methods] == ["one", "one", "one", None, None, None]
     assert [found(routes, "/b", method) for method in methods] == [None, "two", None, None, None, None]
 
 
 def test_unknown_paths_are_not_remembered_where_all_rules_are_exact() -> None:
-    routes = Routes([(Rule("/ask"), "target")])
+    routes = Routes([to("target", Rule("/ask"))])
     for number in range(10):
         assert not routes[f"/{number}"]
     assert len(routes) == 1
@@ -139,7 +144,7 @@ def test_unknown_paths_are_not_remembered_where_all_rules_are_exact() -> None:
 
 def test_the_memory_of_paths_is_bounded_and_forgets_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glasscache.asgi.rules._MEMO", 3)
-    routes = Routes([(Rule("/docs/{id}"), "docs"), (Rule("/ask"), "ask")])
+    routes = Routes([to("docs", Rule("/docs/{id}")), to("ask", Rule("/ask"))])
     for number in range(10):
         assert found(routes, f"/docs/{number}") == "docs"
         assert len(routes) <= 2 + 3
@@ -148,6 +153,6 @@ def test_the_memory_of_paths_is_bounded_and_forgets_no_rule(monkeypatch: pytest.
 
 
 def test_a_path_of_monstrous_length_is_routed_but_not_remembered() -> None:
-    routes = Routes([(Rule("/docs/*"), "docs")])
+    routes = Routes([to("docs", Rule("/docs/*"))])
     assert found(routes, "/docs/" + "x" * 100_000) == "docs"
     assert len(routes) == 1

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glasscache.asgi import QueryKey, Rule, credential, json_body
+from glasscache.asgi.rules import Routes
 from glasscache.policy import Policy
 from tests.asgi.site import Site, read, respond, run
 from tests.support.asgi import Message, Receive, Scope, Send
@@ -190,10 +191,11 @@ def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
             await app(scope, receive, send, seen)
 
         site = Site(origin, rule)
-        [route] = [target.__self__ for *_, target in site.middleware._routes._targets]
+        [(_, _, targets)] = site.middleware._routes._targets
+        route = targets["GET"].__self__
         if not short_way:
             assert route._ways or rule.tenant or rule.when or rule.headers or isinstance(rule.key, ByHeader)
-            route._ways = {}
+            site.middleware._routes = Routes([(rule, dict.fromkeys(METHODS, route.slowly))])
         for request in requests:
             await asyncio.sleep(request.pause)
             seen.by_client.append(await answer_of(site, request))

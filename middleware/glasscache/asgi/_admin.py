@@ -26,17 +26,18 @@ class AdminPages:
     def __init__(self, cache: Cache, path: str | None, token: str | None) -> None:
         guard = Guard(token)
         self._feed = LiveFeed(cache)
-        self.targets: list[tuple[Rule, ASGIApp]] = []
+        pages: list[tuple[Rule, ASGIApp]] = []
         if path:
             figures = JsonPage(lambda scope: stats_json(cache, groups=guard.lets_in(scope)))
-            self.targets.append((Rule(path), figures))
+            pages.append((Rule(path), figures))
         if path and token:
             under = path.rstrip("/")
-            self.targets += [
+            pages += [
                 (Rule(f"{under}/contention"), guard.before(JsonPage(lambda _: contention_json(cache)))),
                 (Rule(f"{under}/live"), LivePage()),
                 (Rule(f"{under}/live/events"), guard.before(self._feed)),
             ]
+        self.targets = [(rule, dict.fromkeys(rule.serves, page)) for rule, page in pages]
 
     def close(self) -> None:
         """End what has no end of its own."""

@@ -31,9 +31,11 @@ class Place:
     `by_gist`: of JSON bodies that are strict, by what of them is keyed (see `_skim.py`).
     """
 
-    __slots__ = ("by_gist", "digest", "keys")
+    __slots__ = ("by_gist", "digest", "host", "keys", "raw_path", "root_path", "scheme", "token")
 
-    def __init__(self, stem: Stem) -> None:
+    def __init__(self, stem: Stem, token: _Token) -> None:
+        self.token = token
+        _, self.host, _, _, self.raw_path, self.scheme, self.root_path = token
         self.digest = stem.digest
         self.keys: dict[bytes, Key] = {}
         self.by_gist: dict[bytes, Key] = {}
@@ -42,12 +44,19 @@ class Place:
 class Way:
     """The requests of one method that the short way can handle."""
 
-    __slots__ = ("asks_by_query", "places", "wary_of")
+    __slots__ = ("asks_by_query", "lately", "places", "wary_of")
 
     def __init__(self, wary_of: frozenset[bytes], *, asks_by_query: bool) -> None:
         self.wary_of = wary_of
         self.asks_by_query = asks_by_query
         self.places: dict[_Token, Place] = {}
+        self.lately: dict[str, Place] = {}
+        """Of a path the place that was asked last: to compare costs less than to look for it."""
+
+    def forget(self) -> None:
+        """All places."""
+        self.places.clear()
+        self.lately.clear()
 
 
 class Places:
@@ -58,14 +67,14 @@ class Places:
         self._keyring = keyring
         self._room = _MEMO
         self._takes_query = rule.query == QueryKey()
-        self._body = rule.key if isinstance(rule.key, JsonBody) else None
+        self._body = rule.key if type(rule.key) is JsonBody else None
         self._skim = skimmer(self._body.fields, self._body.ignored) if self._body and self._body.fields else None
         self.authorities: set[tuple[str, bytes]] = set()
         """The schemes and hosts that requests came under."""
         self.ways: dict[str, Way] = {}
         if rule.tenant or rule.when or rule.headers:
             return
-        if rule.key is None or isinstance(rule.key, JsonBody):  # any other may look at headers
+        if rule.key is None or self._body is not None:  # any other may look at headers
             # shared=True changes nothing: a request with credentials takes the slow way, to the same key
             wary = credentials | http.CONDITIONALS | http.ROUTING
             wary |= {b"host", b"range", b"content-encoding", b"content-type"}
@@ -112,9 +121,16 @@ class Places:
             )
         if "extensions" in scope and "tls" in (scope["extensions"] or ()):
             return None
-        return way.places.get(token) or self._find(scope, token, way)
+        place = way.lately.get(scope["path"])
+        return place if place is not None and place.token == token else self._find(scope, token, way)
 
     def _find(self, scope: Scope, token: _Token, way: Way) -> Place | None:
+        place = way.places.get(token) or self._make(scope, token, way)
+        if place is not None:
+            way.lately[scope["path"]] = place
+        return place
+
+    def _make(self, scope: Scope, token: _Token, way: Way) -> Place | None:
         if sum([len(part) for part in token if isinstance(part, str | bytes)]) > _MEMO_BYTES:
             return None
         self.note_authority(scope)
@@ -125,7 +141,7 @@ class Places:
         else:
             stem = self._keyring.stem((at, _request.query_part(scope.get("query_string", b""), rule.query)))
         self._make_room()
-        place = way.places[token] = Place(stem)
+        place = way.places[token] = Place(stem, token)
         return place
 
     def identify(self, place: Place, way: Way, scope: Scope, asked: bytes) -> Key:
@@ -156,6 +172,6 @@ class Places:
         """For one more to remember; when there is none, all are forgotten."""
         if not self._room:
             for way in self.ways.values():
-                way.places = {}
+                way.forget()
             self._room = _MEMO
         self._room -= 1

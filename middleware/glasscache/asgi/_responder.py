@@ -57,6 +57,12 @@ def _part_of_a_part(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[
     return 206, http.part_headers(entry.headers, wanted), http.cut(entry.chunks, bytes_of_it)
 
 
+async def send_hit(entry: Entry, send: Send) -> None:
+    """Send a stored answer with the header fields that were made for it last."""
+    await send({"type": "http.response.start", "status": entry.status, "headers": [*entry.shown[1]]})
+    await send_chunks(entry.chunks, send)
+
+
 async def send_chunks(chunks: Sequence[bytes], send: Send) -> None:
     """Send a stored body, message by message as the origin sent it."""
     last = len(chunks) - 1

@@ -1,29 +1,36 @@
 """One rule at work: the short way of a hit. Everything else is an `Exchange` (_exchange.py), the slow way.
 
 The short way answers a request without body, credentials or conditions from memory: no task, no future, no lock, no
-span. It only ever does what the slow way would do; whatever it is not sure of, it leaves to it.
+span. It only ever does what the slow way would do; whatever it is not sure of, it leaves to it. It ends with what is to
+be sent: the middleware sends it, in the one coroutine that there is for a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeAlias
 
-from glasscache._entry import Entry, Headers, Key
+from glasscache._entry import Entry, Key
 from glasscache._events import Outcome
 from glasscache._gate import Gate
 from glasscache.asgi import _request
 from glasscache.asgi._exchange import Exchange
-from glasscache.asgi._places import Places, Way
+from glasscache.asgi._places import Place, Places, Way
 from glasscache.asgi._recorder import Origin
 from glasscache.asgi._request import Body, BypassError
-from glasscache.asgi._responder import send_chunks
+from glasscache.asgi._responder import send_hit
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.rules import Rule
-from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
 
+Served: TypeAlias = Entry | Awaitable[None]
+"""What is left to do for an answer: to send a hit, whose header fields are in `shown`, or to await the rest."""
+Target: TypeAlias = Callable[[Scope, Receive, Send], Served]
+
+_NOT_TAKEN = Way(frozenset(), asks_by_query=True)
 _FIELDS = 4096  # of a kind that are remembered
 _SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
 
@@ -46,67 +53,119 @@ class Route:
         self.keys_by_more = rule.keys_by_more
         self._hears = rule.ttl is None or rule.client_may_refresh
         self._engine = cache.engine
-        self._near = cache.engine.near
-        self._peek = cache.engine.near.peek
+        self._near = near = cache.engine.near
+        # what `peek` does, where the store offers it in two steps: of C they take less than its call
+        self._find: Callable[[Key], Entry | None] = getattr(near, "find", near.peek)
+        self._use: Callable[[Key], None] = getattr(near, "use", _nothing)
         self._clock = cache.clock
         self._now = cache.clock.now
         self._telemetry = cache.telemetry
         self._counters = cache.engine.counters.group(rule.group)
-        # --- the short way
-        self._every, self._first = self._engine.tally.every, 1 % self._engine.tally.every
+        self._every = self._engine.tally.every
         self._places = Places(rule, cache.keyring, credentials, hears=self._hears)
         self._shows = cache.detail.clear_keys
         told = cache.detail.trace_hits or self._shows  # by the slow way alone
         self._ways: dict[str, Way] = {} if told else self._places.ways
+        self._get = self._ways.get("GET", _NOT_TAKEN)
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        body = None
+    def targets(self) -> dict[str, Target]:
+        """Who answers a request, by its method."""
+        return {method: self._target(method) for method in self._rule.serves}
+
+    def _target(self, method: str) -> Target:
+        if method not in self._ways:
+            return self.slowly
+        return self.get if method == "GET" else self.ask
+
+    def slowly(self, scope: Scope, receive: Receive, send: Send) -> Served:
+        """Answer one request by the slow way."""
+        return Exchange(self, scope, receive, send).run(None)
+
+    # --- the short way: functions, since a coroutine inside the middleware's own would cost a tenth of a hit ----------
+
+    def get(self, scope: Scope, receive: Receive, send: Send) -> Served:
+        """Answer one GET. What `Places.of` does is done here for a request like the last one with its path: it pays."""
+        way, host = self._get, None
+        wary_of = way.wary_of
+        for name, value in scope["headers"]:
+            if name in wary_of:
+                if name == b"host" and host is None:
+                    host = value
+                else:
+                    return Exchange(self, scope, receive, send).run(None)
+        place = way.lately.get(scope["path"])
         try:
-            way = self._ways.get(scope["method"])
-            place = None if way is None else self._places.of(scope, way)
-            if way is None or place is None:
-                await Exchange(self, scope, receive, send).run(None)
-                return
-            if way.asks_by_query:
-                asked: bytes = scope.get("query_string", b"")
-            else:
-                body = Body()
-                rest = body.take(receive, self._rule)
-                if rest is not None:
-                    await rest
-                asked = body.content
+            if (
+                place is None
+                or place.host != host
+                or place.raw_path != scope["raw_path"]
+                or place.scheme != scope["scheme"]
+                or place.root_path != scope["root_path"]
+                or ("extensions" in scope and "tls" in (scope["extensions"] or ()))
+            ):
+                place = self._places.of(scope, way)
+        except KeyError:  # a server may leave out most of them
+            place = self._places.of(scope, way)
+        if place is None:
+            return Exchange(self, scope, receive, send).run(None)
+        asked = scope.get("query_string", b"")
+        key = place.keys.get(asked) or self._places.identify(place, way, scope, asked)
+        return self._answer(key, None, scope, receive, send)
+
+    def ask(self, scope: Scope, receive: Receive, send: Send) -> Served:
+        """Answer one request that asks by its content."""
+        body, way = None, self._ways[scope["method"]]
+        try:
+            place = self._places.of(scope, way)
+            if place is None:
+                return Exchange(self, scope, receive, send).run(None)
+            body = Body()
+            rest = body.take(receive, self._rule)
+            if rest is not None:
+                return self._ask_when_read(rest, body, place, scope, receive, send)
+            key = place.keys.get(body.content) or self._places.identify(place, way, scope, body.content)
+        except BypassError as bypass:
+            return Exchange(self, scope, receive, send, body).bypass(bypass.reason)
+        return self._answer(key, body, scope, receive, send)
+
+    async def _ask_when_read(
+        self, rest: Awaitable[None], body: Body, place: Place, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            await rest
+            way, asked = self._ways[scope["method"]], body.content
             key = place.keys.get(asked) or self._places.identify(place, way, scope, asked)
         except BypassError as bypass:
             await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
             return
-        now = self._now()
-        entry = self._peek(key)
-        if entry is None or now >= entry.settled_until or entry.vary:
-            await Exchange(self, scope, receive, send, body).run(key, is_missing=entry is None)
-            return
-        await send(self._begin(entry, key, now))
-        content = entry.content
-        if type(content) is bytes:
-            await send({"type": "http.response.body", "body": content, "more_body": False})
-        else:
-            await send_chunks(entry.chunks, send)
-        if self._counters.hits % self._every == self._first:
-            self._engine.tally.timed(self._counters, now)
+        answer = self._answer(key, body, scope, receive, send)
+        await (send_hit(answer, send) if isinstance(answer, Entry) else answer)
 
-    def _begin(self, entry: Entry, key: Key, now: float) -> Message:
-        """Count a hit; the first message of its answer."""
+    def _answer(self, key: Key, body: Body | None, scope: Scope, receive: Receive, send: Send) -> Served:
+        now = self._now()
+        entry = self._find(key)
+        if entry is None:
+            return Exchange(self, scope, receive, send, body).run(key, is_missing=True)
+        self._use(key)
+        if now >= entry.settled_until or entry.vary:
+            return Exchange(self, scope, receive, send, body).run(key)
         counters = self._counters
-        counters.hits += 1
+        counters.hits = hits = counters.hits + 1
         counters.saved_seconds += entry.cost
         counters.saved_price += entry.price
         counters.saved_bytes += entry.size
         if self._telemetry.annotates:
             self._telemetry.annotate(Outcome(result="hit", tier="memory", group=counters.name, key=key))
-        until, fields = entry.shown
-        if now >= until:
-            fields = _show(entry, now)
-        return {"type": "http.response.start", "status": entry.status, "headers": [*fields]}
+        if now >= entry.shown[0]:
+            _show(entry, now)
+        if hits >= counters.timed_at:
+            counters.timed_at = hits + self._every
+            return self._send_timed(entry, send, now)
+        return entry
+
+    async def _send_timed(self, entry: Entry, send: Send, begun: float) -> None:
+        await send_hit(entry, send)
+        self._engine.tally.timed(self._counters, begun)
 
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""
@@ -143,14 +202,17 @@ class Route:
         return seen.pop()
 
 
-def _show(entry: Entry, now: float) -> Headers:
-    """The header fields of a hit. They stay true until `Age` or the remaining ttl changes, within a second."""
+def _nothing(key: Key) -> None:
+    """What is counted already."""
+
+
+def _show(entry: Entry, now: float) -> None:
+    """Make the header fields of a hit. They stay true until `Age` or the remaining ttl changes, within a second."""
     age, left = now - entry.born, entry.fresh_until - now
     seconds, ttl = int(age), int(left)
     fields = (*entry.headers, _AGES[seconds], _HITS[ttl])
     ahead, behind = 1.0 - (age - seconds), left - ttl
     entry.shown = now + (ahead if ahead < behind else behind), fields
-    return fields
 
 
 class _Fields(dict[int, tuple[bytes, bytes]]):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
-from glasscache._entry import Key
+from glasscache._entry import Entry, Key
 from glasscache.asgi import http
 from glasscache.asgi._admin import AdminPages
 from glasscache.asgi._request import BypassError
+from glasscache.asgi._responder import send_hit
 from glasscache.asgi._route import Route
 from glasscache.asgi._unsafe import Unsafe
 from glasscache.asgi.lifespan import watch_lifespan
@@ -45,8 +46,7 @@ class CacheMiddleware:
         self.cache: Cache = cache or settings.cache()
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         rules = (Rule("/*"),) if rules is None else rules
-        # bound methods: to call an object by its own `__call__` takes longer
-        targets = [(rule, Route(rule, self.cache, app, named).serve) for rule in rules]
+        targets = [(rule, Route(rule, self.cache, app, named).targets()) for rule in rules]
         token = stats_token or settings.stats_token
         self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token)
         self._routes = Routes([*self._admin.targets, *targets])
@@ -67,7 +67,14 @@ class CacheMiddleware:
             if route is None:
                 reads = "GET" in routes or "QUERY" in routes
                 route = self._unsafe if reads and scope["method"] not in http.SAFE else self.app
-            await route(scope, receive, send)
+            answer = route(scope, receive, send)
+            if type(answer) is not Entry:
+                await answer
+            elif type(content := answer.content) is bytes:  # as `send_hit`, but for a call
+                await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.shown[1]]})
+                await send({"type": "http.response.body", "body": content, "more_body": False})
+            else:
+                await send_hit(answer, send)
         elif scope["type"] == "lifespan":
             await watch_lifespan(self.app, (self.cache,), scope, receive, send, ending=self._admin.close)
         else:

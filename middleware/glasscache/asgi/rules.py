@@ -120,6 +120,11 @@ class Rule:
             )
 
     @property
+    def serves(self) -> set[str]:
+        """The methods of its requests. GET includes HEAD: a HEAD is answered from what a GET stored."""
+        return set(self.methods) | ({"HEAD"} if "GET" in self.methods else set())
+
+    @property
     def group(self) -> str:
         """`cache.key_group` in telemetry."""
         return self.name or self.path
@@ -156,9 +161,9 @@ class Routes(dict[str, Any]):
     remembered in it, found or not.
     """
 
-    def __init__(self, targets: Sequence[tuple[Rule, Any]]) -> None:
+    def __init__(self, targets: Sequence[tuple[Rule, Mapping[str, Any]]]) -> None:
         super().__init__()
-        self._targets = [(rule.matches(), rule.path, _methods(rule), target) for rule, target in targets]
+        self._targets = [(rule.matches(), rule.path, by_method) for rule, by_method in targets]
         self._has_patterns = any(pattern for pattern, *_ in self._targets)
         for rule, _ in targets:
             self[rule.path] = self._find(rule.path)
@@ -166,10 +171,9 @@ class Routes(dict[str, Any]):
 
     def _find(self, path: str) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
-        for pattern, exact, methods, target in self._targets:
+        for pattern, exact, by_method in self._targets:
             if pattern.fullmatch(path) if pattern else path == exact:
-                for method in methods:
-                    found.setdefault(method, target)
+                found = {**by_method, **found}
         return found
 
     def __missing__(self, path: str) -> Mapping[str, Any]:
@@ -186,8 +190,3 @@ class Routes(dict[str, Any]):
 
 
 _NOTHING: Mapping[str, Any] = {}
-
-
-def _methods(rule: Rule) -> set[str]:
-    """GET includes HEAD: a HEAD is answered from what a GET stored."""
-    return set(rule.methods) | ({"HEAD"} if "GET" in rule.methods else set())

@@ -70,8 +70,10 @@ class MemoryStore:
         self._cache = _policy(max_entries, cache)
         self._table = table = self._cache.table if isinstance(self._cache, Recent) else None
         if table is not None:
-            self._find: Callable[[Key], Entry | None] = table.get
-            self._use: Callable[[Key], None] = table.move_to_end
+            self.find: Callable[[Key], Entry | None] = table.get
+            """`peek` in two steps, by the default policy alone: what is there, ..."""
+            self.use: Callable[[Key], None] = table.move_to_end
+            """... and that what was found is used."""
         self._most = self._cache.maxsize
         self._max_bytes = max_bytes
         self._hooks: list[RemovalHook] = []
@@ -100,9 +102,9 @@ class MemoryStore:
     def peek(self, key: Key) -> Entry | None:
         """The entry, counted as a use by the eviction policy; its age is not judged."""
         if self._table is not None:
-            entry = self._find(key)
+            entry = self.find(key)
             if entry is not None:
-                self._use(key)
+                self.use(key)
             return entry
         try:
             return self._cache[key]
