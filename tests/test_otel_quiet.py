@@ -114,6 +114,7 @@ def everything(telemetry: OtelTelemetry) -> int:
     telemetry.emit(Answered(result="miss", duration=0.3))
     telemetry.emit(Acquired(scope="process", result="immediate"))
     telemetry.annotate(Outcome(result="hit", tier="memory", group="/ask", key=KEY))
+    telemetry.on_hit("/ask", KEY)
     assert not telemetry.annotates
     assert telemetry.current() is None
     done = 0
@@ -160,6 +161,7 @@ def test_a_label_that_throws_costs_the_annotation_and_no_request(caplog: pytest.
     telemetry = OtelTelemetry(name="knowledge", label=lambda key: 1 / 0)  # type: ignore[arg-type, return-value]
     with rig.tracer.start_as_current_span("GET /ask"):
         telemetry.annotate(Outcome(result="hit", tier="memory", group="/ask", key=KEY))
+        telemetry.on_hit("/ask", KEY)
     assert "ZeroDivisionError" in caplog.text
 
 

@@ -359,12 +359,25 @@ def test_a_hit_sets_four_attributes_on_the_server_span(rig: Rig) -> None:
     }
 
 
+def test_a_hit_that_takes_the_short_way_sets_the_same_four(rig: Rig) -> None:
+    outcome = Outcome(result="hit", tier="memory", group="/ask", key=KEY)
+    with rig.tracer.start_as_current_span("GET /ask again"):
+        rig.telemetry.on_hit("/ask", KEY)
+    again = dict(rig.span("GET /ask again").attributes or {})
+    assert annotated(rig, outcome) == again
+
+
 def test_only_a_recording_span_is_annotated(rig: Rig) -> None:
+    ended = rig.tracer.start_span("GET /ask")
+    ended.end()
     seen = [rig.telemetry.annotates]
-    for tracer in (rig.tracer, Rig(ALWAYS_OFF).tracer):
-        with tracer.start_as_current_span("GET /ask"):
+    rig.telemetry.on_hit("/ask", KEY)
+    for current in (rig.tracer.start_span("GET /ask"), Rig(ALWAYS_OFF).tracer.start_span("GET /ask"), ended):
+        with trace.use_span(current, end_on_exit=True):
             seen.append(rig.telemetry.annotates)
-    assert seen == [False, True, False]
+            rig.telemetry.on_hit("/ask", KEY)
+    assert seen == [False, True, False, False]
+    assert [len(span.attributes or ()) for span in rig.exporter.get_finished_spans()] == [0, 4]
 
 
 def test_other_outcomes_tell_more(rig: Rig) -> None:

@@ -15,6 +15,7 @@ class NullTelemetry:
     """Tells nobody."""
 
     annotates = False
+    on_hit = None
     _NOTHING: AbstractContextManager[object] = nullcontext()
 
     def observe(self, source: Observable) -> None:

@@ -288,6 +288,14 @@ class Telemetry(Protocol):
         """Whether the current span is recording: if not, a request does not even build its outcome."""
         ...
 
+    @property
+    def on_hit(self) -> Callable[[str, Key], None] | None:
+        """What is called with the key group and the key of every hit from memory, in place of `annotate`.
+
+        None: nothing is. Asked for once. It runs on the shortest way that there is: it sets the outcome, no more.
+        """
+        ...
+
     def current(self) -> SpanRef | None:
         """The current span, if there is one."""
         ...

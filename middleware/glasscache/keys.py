@@ -43,7 +43,7 @@ class Keyring:
     characters, the same on every machine that shares a tier.
     """
 
-    __slots__ = ("_keyed", "_label_key")
+    __slots__ = ("_keyed", "_labels")
 
     def __init__(self, secret: str | bytes | None = None) -> None:
         if secret is None:
@@ -57,7 +57,8 @@ class Keyring:
         # BLAKE2 takes keys of at most 64 bytes, and neither purpose may tell anything about the other.
         key = hashlib.blake2b(raw, digest_size=32, person=b"glasscache.key").digest()
         self._keyed = hashlib.blake2b(key=key, digest_size=16)
-        self._label_key = hashlib.blake2b(raw, digest_size=32, person=b"glasscache.label").digest()
+        label_key = hashlib.blake2b(raw, digest_size=32, person=b"glasscache.label").digest()
+        self._labels = hashlib.blake2b(key=label_key, digest_size=8)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Keyring:
@@ -84,7 +85,9 @@ class Keyring:
 
     def label(self, key: Key) -> str:
         """What may be shown of a key (`cache.key_hash`): 16 hexadecimal characters that do not lead back."""
-        return hashlib.blake2b(key, key=self._label_key, digest_size=8).hexdigest()
+        state = self._labels.copy()
+        state.update(key)
+        return state.hexdigest()
 
 
 class Stem:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from glasscache._entry import Entry, Key
-from glasscache._events import Outcome
 from glasscache._gate import Gate
 from glasscache.asgi import _request
 from glasscache.asgi._exchange import Exchange
@@ -60,6 +59,7 @@ class Route:
         self._clock = cache.clock
         self._now = cache.clock.now
         self._telemetry = cache.telemetry
+        self._on_hit = cache.telemetry.on_hit
         self._counters = cache.engine.counters.group(rule.group)
         self._every = self._engine.tally.every
         self._places = Places(rule, cache.keyring, credentials, hears=self._hears)
@@ -154,8 +154,8 @@ class Route:
         counters.saved_seconds += entry.cost
         counters.saved_price += entry.price
         counters.saved_bytes += entry.size
-        if self._telemetry.annotates:
-            self._telemetry.annotate(Outcome(result="hit", tier="memory", group=counters.name, key=key))
+        if self._on_hit is not None:
+            self._on_hit(counters.name, key)
         if now >= entry.shown[0]:
             _show(entry, now)
         if hits >= counters.timed_at:

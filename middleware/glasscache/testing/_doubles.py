@@ -166,6 +166,10 @@ class RecordingTelemetry:
         """Keep it in `outcomes`."""
         self.outcomes.append(outcome)
 
+    def on_hit(self, group: str, key: Key) -> None:
+        """Keep its outcome in `outcomes`."""
+        self.annotate(Outcome(result="hit", tier="memory", group=group, key=key))
+
     def current(self) -> SpanRef | None:
         """`current_span`."""
         return self.current_span
