@@ -719,6 +719,17 @@ class Shop(Server):
             await respond(send, status=self.changed[0], headers=self.changed[1])
 
 
+def test_a_change_at_a_path_that_was_rewritten_outside_removes_what_is_stored_there() -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        site = Site(origin, Rule("/de/*", ttl=60))
+        for method in ("GET", "GET", "DELETE", "GET"):
+            await site.client.request(method, "/de/page", scope={"path": "/de/page", "raw_path": b"/page"})
+        assert [scope["method"] for scope in origin.scopes] == ["GET", "DELETE", "GET"]
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "FROB"])
 @pytest.mark.parametrize("rule", [EVERYTHING, Rule("/*", ttl=60)])
 @pytest.mark.parametrize(("status", "is_invalid"), [(200, True), (204, True), (303, True), (404, False), (500, False)])

@@ -87,6 +87,18 @@ def test_what_says_nothing_about_the_answer_is_not_keyed(other: Request) -> None
     assert meet(PAGE, other, {})
 
 
+def test_a_path_that_was_rewritten_outside_is_keyed_as_the_app_sees_it() -> None:
+    one, other = ({"scope": {"path": path, "raw_path": b"/page"}} for path in ("/de/page", "/en/page"))
+    assert not meet(PAGE, one, other)
+    assert not meet(PAGE, {}, one)
+    assert meet(PAGE, one, one)
+
+
+def test_a_path_is_the_same_whether_or_not_the_server_leaves_out_where_the_app_is_mounted() -> None:
+    one, other = ({"scope": {"path": path, "raw_path": b"/app/%61", "root_path": "/app"}} for path in ("/app/a", "/a"))
+    assert meet(PAGE, one, other)
+
+
 def test_a_server_that_sends_no_raw_path_is_keyed_by_the_decoded_one() -> None:
     assert meet(PAGE, {"scope": {"raw_path": None}}, {"scope": {"raw_path": None}})
     assert not meet(PAGE, {"scope": {"raw_path": None}}, {"path": "/other", "scope": {"raw_path": None}})

@@ -11,7 +11,7 @@ import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, TypeVar, cast
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from glasscache._entry import Key
 from glasscache.asgi import http
@@ -178,7 +178,7 @@ def place_of(scope: Scope, rule: Rule, keyring: Keyring) -> Key:
         scope.get("scheme", "http").encode(),
         *_host(headers, rule),
         scope.get("root_path", "").encode("utf-8", "surrogatepass"),
-        scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass"),
+        *_path(scope),
         tenant,
         *_chosen(headers, rule.headers),
         *http.routing_parts(headers),
@@ -202,6 +202,17 @@ def content_part(scope: Scope, content: bytes, builder: KeyBuilder | None) -> by
     if part is None:
         raise BypassError(builder.bypass_reason)
     return part
+
+
+def _path(scope: Scope) -> tuple[bytes, bytes]:
+    """As it was sent; and as the app sees it, where that is something else: middleware outside may have rewritten it
+    for reasons of its own (a language, a version), and the bytes that were sent remain the same.
+    """
+    path = scope["path"].encode("utf-8", "surrogatepass")
+    raw = scope.get("raw_path") or path
+    sent = unquote_to_bytes(raw)
+    is_same = sent == path or sent == scope.get("root_path", "").encode("utf-8", "surrogatepass") + path
+    return raw, b"" if is_same else path
 
 
 def _host(headers: _Fields, rule: Rule) -> list[bytes]:

@@ -66,11 +66,12 @@ class Unsafe:
 
 def _request_for(scope: Scope, target: http.Target) -> Scope:
     """The GET of a resource, from the same client."""
+    is_own = target.raw_path == scope.get("raw_path")  # its path may have been rewritten outside
     return {
         **scope,
         "method": "GET",
         "raw_path": target.raw_path,
-        "path": unquote(target.raw_path.decode("latin-1")),
+        "path": scope["path"] if is_own else unquote(target.raw_path.decode("latin-1")),
         "query_string": target.query,
         "headers": [(name, value) for name, value in scope["headers"] if name not in _OF_THE_CONTENT],
     }
