@@ -268,6 +268,21 @@ def test_a_cache_has_a_name() -> None:
         Cache(name="")
 
 
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"policy": 60}, r"Cache\(policy=60\): give a Policy"),
+        ({"limits": {"drain": 1}}, "give a Limits"),
+        ({"detail": True}, "give a Detail"),
+        ({"store": MemoryStore}, "MemoryStore'> is no store: give MemoryStore"),
+        ({"store": "redis://localhost"}, "'redis://localhost' is no store: .*from_url"),
+    ],
+)
+def test_what_a_cache_cannot_be_made_of_is_refused_with_the_remedy(options: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy):
+        Cache(**options)
+
+
 def test_a_key_is_a_string() -> None:
     async def scenario() -> None:
         with pytest.raises(ConfigurationError, match="give a string"):

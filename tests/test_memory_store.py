@@ -274,8 +274,10 @@ def used() -> cachetools.Cache[Key, Entry]:
 @pytest.mark.parametrize(
     ("make", "remedy"),
     [
-        (lambda: MemoryStore(max_entries=0), r"max_entries=0\): give 1 or more"),
-        (lambda: MemoryStore(max_bytes=0), r"max_bytes=0\): give 1 or more"),
+        (lambda: MemoryStore(max_entries=0), r"max_entries=0\): give a whole number, 1 or more"),
+        (lambda: MemoryStore(max_entries="100"), r"max_entries='100'\): give a whole number"),  # type: ignore[arg-type]
+        (lambda: MemoryStore(max_bytes=0), r"max_bytes=0\): give a whole number, 1 or more"),
+        (lambda: MemoryStore(max_bytes=1e9), r"max_bytes=1000000000.0\): give a whole"),  # type: ignore[arg-type]
         (lambda: MemoryStore(max_entries=5, cache=cachetools.LRUCache(5)), "leave out max_entries"),
         (lambda: MemoryStore(cache=used()), "give an empty cache"),
         (

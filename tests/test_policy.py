@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,8 +171,8 @@ def test_a_marker_is_settled_for_all_its_life_and_carries_salt_and_names() -> No
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Policy)])
-@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
-def test_a_policy_refuses_what_is_no_number_of_seconds(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan, "60", timedelta(seconds=1)])
+def test_a_policy_refuses_what_is_no_number_of_seconds(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         Policy(**{name: value})
 
@@ -179,6 +181,11 @@ def test_a_policy_refuses_a_jitter_above_the_whole_ttl() -> None:
     assert Policy(jitter=1.0).jitter == 1.0
     with pytest.raises(ConfigurationError, match=r"jitter=1\.1\): give a share"):
         Policy(jitter=1.1)
+
+
+def test_a_policy_has_a_ttl() -> None:
+    with pytest.raises(ConfigurationError, match=r"ttl=None\): give a finite number"):
+        Policy(ttl=None)  # type: ignore[arg-type]
 
 
 def test_a_policy_may_have_no_soft_timeout_and_zeros() -> None:
@@ -201,14 +208,16 @@ def test_but_checks_like_the_constructor() -> None:
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits) if field.type != "bool"])
-@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
-def test_a_limit_is_a_finite_number_above_0(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan, "10", True, None])
+def test_a_limit_is_a_finite_number_above_0(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
-        Limits(**{name: value})  # type: ignore[arg-type]
+        Limits(**{name: value})
 
 
 def test_whether_to_finish_abandoned_loads_is_no_number() -> None:
     assert Limits(finish_abandoned=False).finish_abandoned is False
+    with pytest.raises(ConfigurationError, match=r"finish_abandoned='no'\): give True or False"):
+        Limits(finish_abandoned="no")  # type: ignore[arg-type]
 
 
 def test_the_words_for_sharing_are_those_that_are_told_apart() -> None:
@@ -221,6 +230,8 @@ def test_the_words_for_sharing_are_those_that_are_told_apart() -> None:
 def test_one_hit_in_less_than_none_cannot_be_timed() -> None:
     with pytest.raises(ConfigurationError, match=r"Detail\(time_hits=-1\): give 0, or N for one hit in N"):
         Detail(time_hits=-1)
+    with pytest.raises(ConfigurationError, match=r"Detail\(time_hits='100'\): give 0, or N"):
+        Detail(time_hits="100")  # type: ignore[arg-type]
 
 
 def test_a_tier_is_too_small_if_all_of_it_would_be_gone_within_a_minute() -> None:

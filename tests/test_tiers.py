@@ -133,6 +133,9 @@ def test_a_tier_that_cannot_answer_is_skipped_and_the_others_are_told_all_the_sa
     ("stores", "max_ttl", "told"),
     [
         ([], {}, "give at least one store"),
+        (MemoryStore(), {}, "give a list of stores"),
+        ([MemoryStore], {}, "MemoryStore'> is no store: give MemoryStore"),
+        (["redis://localhost"], {}, "'redis://localhost' is no store: .*from_url"),
         ([MemoryStore(), Far("memory")], {}, "each tier needs a name of its own"),
         ([plain(), MemoryStore()], {}, "a store in memory can only be the first"),
         ([MemoryStore()], {"disk": 1.0}, "'disk': .*: there are memory"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
@@ -84,7 +85,7 @@ class TieredStore:
     """
 
     def __init__(self, stores: Sequence[Store], *, max_ttl: Mapping[str, float] | None = None) -> None:
-        self.stores: tuple[Store, ...] = tuple(stores)
+        self.stores: tuple[Store, ...] = _checked(stores)
         self._max_ttl = dict(max_ttl or {})
         names = [store.name for store in self.stores]
         if not names:
@@ -167,6 +168,16 @@ class TieredStore:
             except StoreError as error:
                 errors.append(error)
         return errors
+
+
+def _checked(stores: Any) -> tuple[Store, ...]:
+    if not isinstance(stores, Iterable):
+        raise ConfigurationError(f"TieredStore({stores!r}): give a list of stores, the nearest first")
+    found = tuple(stores)
+    for store in found:
+        if isinstance(store, type) or not isinstance(store, Store):
+            raise ConfigurationError(f"{store!r} is no store: give MemoryStore(...) or RedisStore.from_url(...)")
+    return found
 
 
 def _raise(errors: list[StoreError]) -> None:

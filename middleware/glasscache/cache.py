@@ -76,6 +76,7 @@ class Cache:
     ) -> None:
         if not name:
             raise ConfigurationError("Cache(name=''): give the cache a name; telemetry tells caches apart by it")
+        _check(policy=(policy, Policy), limits=(limits, Limits), detail=(detail, Detail))
         store = MemoryStore() if store is None else store
         tiers = store if isinstance(store, TieredStore) else TieredStore([store])
         self.name = name
@@ -310,6 +311,12 @@ class Cache:
     def gauges(self) -> Iterable[TierGauge]:
         """How full each tier is."""
         return self.engine.gauges()
+
+
+def _check(**options: tuple[Any, type]) -> None:
+    for name, (value, kind) in options.items():
+        if value is not None and not isinstance(value, kind):
+            raise ConfigurationError(f"Cache({name}={value!r}): give a {kind.__name__}")
 
 
 def _nothing(key: Key) -> None:

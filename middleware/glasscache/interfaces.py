@@ -206,6 +206,7 @@ class Codec(Protocol):
         ...
 
 
+@runtime_checkable
 class KeyBuilder(Protocol):
     """What of a request's content selects the answer: bytes for the key, or None to bypass.
 

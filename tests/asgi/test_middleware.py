@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glasscache import Cache, MemoryStore
 from glasscache._events import Answered
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
@@ -469,6 +470,22 @@ def test_without_arguments_everything_comes_from_the_environment(
         await middleware.cache.aclose()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"rules": PAGE}, r"give a list, such as \[Rule"),
+        ({"rules": ["/page"]}, r"rules=\['/page'\]\): give a list"),
+        ({"rules": 60}, "give a list"),
+        ({"cache": MemoryStore()}, r"give a Cache, such as Cache\(MemoryStore\(\)\)"),
+        ({"cache": Cache}, "give a Cache"),
+        ({"credentials": "cookie"}, r"credentials='cookie'\): give a tuple, not one string"),
+    ],
+)
+def test_what_a_middleware_cannot_be_made_of_is_refused_with_the_remedy(options: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy):
+        CacheMiddleware(Echo(), **options)
 
 
 def test_a_wrong_environment_is_refused_when_the_middleware_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

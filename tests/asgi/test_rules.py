@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glasscache.asgi import QueryKey, Rule
+from glasscache.asgi import QueryKey, Rule, json_body
 from glasscache.asgi.rules import Routes
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Policy
@@ -40,6 +40,20 @@ def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: 
         ({"methods": ("GET", "DELETE")}, "GET, HEAD, POST and QUERY"),
         ({"methods": ("get",)}, "GET, HEAD, POST and QUERY"),
         ({"methods": "GET"}, "tuple"),
+        ({"statuses": 200}, r"statuses=200\): give a tuple"),
+        ({"statuses": ("200",)}, r"statuses=\('200',\)\): give a tuple of int"),
+        ({"key": "question"}, r"key='question'\): give json_body"),
+        ({"key": json_body}, "give json_body"),
+        ({"key": lambda scope, body: body}, "give json_body"),
+        ({"tenant": "authorization"}, r"tenant='authorization'\): give credential\('authorization'\)"),
+        ({"when": "no"}, "give a function of the scope"),
+        ({"store_if": 200}, "give a function of status and headers"),
+        ({"query": ("q",)}, "give a QueryKey"),
+        ({"policy": {"ttl": 1}}, "give a Policy"),
+        ({"name": 7}, r"name=7\): give a text"),
+        ({"max_body": "1MB"}, "give a number of bytes"),
+        ({"max_loads": 1.5}, "give a whole number"),
+        ({"ttl": "60"}, r"Rule\('/ask'\): Policy\(ttl='60'\): give a finite number of seconds"),
         ({"headers": "accept"}, "tuple"),
         ({"headers": b"accept"}, "tuple"),
         ({"tags": "doc"}, "tuple"),
@@ -56,6 +70,12 @@ def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: 
 def test_an_option_that_cannot_work_is_refused_when_the_rule_is_made(options: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ConfigurationError, match=remedy):
         Rule("/ask", **options)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"/ask"])
+def test_a_path_is_a_text(path: Any) -> None:
+    with pytest.raises(ConfigurationError, match="give a path, such as '/ask'"):
+        Rule(path)
 
 
 def test_parameters_to_key_and_parameters_to_ignore_exclude_each_other() -> None:

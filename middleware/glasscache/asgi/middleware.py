@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from glasscache._entry import Entry, Key
@@ -42,10 +43,10 @@ class CacheMiddleware:
         credentials: Iterable[str] | None = None,
     ) -> None:
         settings = Settings.from_env()
+        rules = _checked(cache, rules, credentials)
         self.app = app
         self.cache: Cache = cache or settings.cache()
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
-        rules = (Rule("/*"),) if rules is None else rules
         targets = [(rule, Route(rule, self.cache, app, named).targets()) for rule in rules]
         token = stats_token or settings.stats_token
         self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token)
@@ -123,6 +124,20 @@ class CacheMiddleware:
             return route.key_of(scope, body, tenant=tenant)
         except BypassError as bypass:
             raise ConfigurationError(f"key_for({method!r}, {path!r}): it is bypassed ({bypass.reason})") from None
+
+
+def _checked(cache: Any, rules: Any, credentials: Any) -> Sequence[Rule]:
+    """The rules; ConfigurationError for what would only fail, or would leave answers unprotected, when it is asked."""
+    if not isinstance(cache, Cache | None):
+        raise ConfigurationError(f"CacheMiddleware(cache={cache!r}): give a Cache, such as Cache(MemoryStore())")
+    if isinstance(credentials, str):  # its letters would be the names
+        raise ConfigurationError(f"CacheMiddleware(credentials={credentials!r}): give a tuple, not one string")
+    if rules is None:
+        return (Rule("/*"),)
+    found = tuple(rules) if isinstance(rules, Iterable) else (rules,)
+    if isinstance(rules, Rule) or not all(isinstance(rule, Rule) for rule in found):
+        raise ConfigurationError(f"CacheMiddleware(rules={rules!r}): give a list, such as [Rule('/search', ttl=60)]")
+    return found
 
 
 def _owner(target: object) -> Route | None:

@@ -42,6 +42,22 @@ class QueryKey:
             raise ConfigurationError("QueryKey(only=..., ignore=...): give a tuple, not one string")
 
 
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("path", str, "give a path, such as '/ask'"),
+    ("name", str | None, "give a text"),
+    ("key", KeyBuilder | None, "give json_body(...), or another KeyBuilder: a callable that has a bypass_reason"),
+    ("policy", Policy | None, "give a Policy(...)"),
+    ("query", QueryKey, "give a QueryKey(...)"),
+    ("tenant", Callable | None, "give credential('authorization'), or a function of the scope"),
+    ("when", Callable | None, "give a function of the scope"),
+    ("store_if", Callable | None, "give a function of status and headers"),
+    ("max_loads", int | None, "give a whole number, 1 or more, or None"),
+    ("max_body", int, "give a number of bytes"),
+    ("body_timeout", int | float, "give a number of seconds"),
+)
+_LISTS: tuple[tuple[str, type], ...] = (("methods", str), ("headers", str), ("tags", str), ("statuses", int))
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One kind of request, and on what terms its answers are kept. Times in seconds, sizes in bytes.
@@ -92,10 +108,8 @@ class Rule:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         self._check_path()
-        for name in ("methods", "headers", "tags", "statuses"):
-            if isinstance(getattr(self, name), str | bytes):
-                raise ConfigurationError(f"Rule({self.path!r}, {name}=...): give a tuple, not one string")
         unknown = set(self.methods) - {"GET", "HEAD", "POST", "QUERY"}
         if unknown or not self.methods:
             raise ConfigurationError(
@@ -107,7 +121,23 @@ class Rule:
             raise ConfigurationError(f"Rule({self.path!r}): max_body must be 0 or more and body_timeout above 0")
         if self.max_loads is not None and self.max_loads < 1:
             raise ConfigurationError(f"Rule({self.path!r}, max_loads={self.max_loads!r}): give 1 or more, or None")
-        self.terms(Policy())
+        try:
+            self.terms(Policy())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"Rule({self.path!r}): {error}") from None
+
+    def _check_kinds(self) -> None:
+        """What would only fail when a request comes is refused before."""
+        for name, kind, remedy in _KINDS:
+            if not isinstance(value := getattr(self, name), kind):
+                raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): {remedy}")
+        for name, kind in _LISTS:
+            value = getattr(self, name)
+            is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+            if is_list and not all(isinstance(one, kind) for one in value):
+                raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a tuple of {kind.__name__}")
+            if not (is_list or value is None or callable(value)):
+                raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a tuple, not one value alone")
 
     def _check_path(self) -> None:
         if not self.path.startswith("/"):

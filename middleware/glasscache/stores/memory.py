@@ -65,8 +65,10 @@ class MemoryStore:
         max_bytes: int = 64 * 1024**2,
         cache: cachetools.Cache[Key, Entry] | None = None,
     ) -> None:
-        if max_bytes < 1:
-            raise ConfigurationError(f"MemoryStore(max_bytes={max_bytes!r}): give 1 or more")
+        bounds: dict[str, object] = {"max_entries": 1 if max_entries is None else max_entries, "max_bytes": max_bytes}
+        for name, bound in bounds.items():
+            if not (isinstance(bound, int) and bound >= 1):
+                raise ConfigurationError(f"MemoryStore({name}={bound!r}): give a whole number, 1 or more")
         self._cache = _policy(max_entries, cache)
         self._table = table = self._cache.table if isinstance(self._cache, Recent) else None
         if table is not None:
@@ -333,10 +335,7 @@ def weigh(key: Key, entry: Entry) -> int:
 
 def _policy(max_entries: int | None, cache: cachetools.Cache[Key, Entry] | None) -> cachetools.Cache[Key, Entry]:
     if cache is None:
-        entries = 1000 if max_entries is None else max_entries
-        if entries < 1:
-            raise ConfigurationError(f"MemoryStore(max_entries={max_entries!r}): give 1 or more")
-        return Recent(entries)
+        return Recent(1000 if max_entries is None else max_entries)
     if max_entries is not None:
         raise ConfigurationError(
             f"MemoryStore(max_entries={max_entries!r}, cache=...): leave out max_entries, cache has maxsize"
