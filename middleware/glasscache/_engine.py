@@ -15,7 +15,7 @@ from glasscache._events import Acquired, Result, ServedStale, StaleReason
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
 from glasscache._run import Run, forbid_recursion, loading
-from glasscache._stream import Chain, Reader, ReaderGone, Sight, copy_of
+from glasscache._stream import Chain, Reader, ReaderGone, Sight, copy_of, one_turn
 from glasscache._upkeep import Upkeep
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.policy import Verdict
@@ -136,7 +136,9 @@ class Engine(Upkeep):
         ask.joined(reader)
         answer: Answer | None = None
         try:
-            sight = await self._sight(ask, reader)
+            if leads:
+                await one_turn()
+            sight = (leads and reader.look()) or await self._sight(ask, reader)
             ask.stand_in = ask.stand_in or flight.stand_in
             if sight is Sight.TIMEOUT and not ask.can_stand_in(self.clock.now()):
                 self.telemetry.emit(_LATE)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from copy import copy
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+from types import coroutine
 
 from glasscache._buffer import Buffer
 from glasscache._entry import Entry, Headers, Key
@@ -56,6 +57,14 @@ class Sight(Enum):
 
 
 _REFUSALS = {Share.LEADER: Sight.REFUSED, Share.NONE: Sight.PRIVATE}
+
+
+@coroutine
+def one_turn() -> Generator[None]:
+    """Let the event loop do what it has to do already. What a load does without waiting it has done then: to see that
+    takes neither a future nor somebody who sets it.
+    """
+    yield
 
 
 class ReaderGone(Exception):
@@ -212,7 +221,10 @@ class Reader:
         try:
             while (found := self.look()) is None and not self._out_of_patience:
                 self._future = stream.loop.create_future()
-                stream.paused[self] = None
+                if self.leader:  # others may have come while it had not begun to wait
+                    stream.paused = {self: None, **stream.paused}
+                else:
+                    stream.paused[self] = None
                 await self._future
         finally:
             self._future = None
