@@ -160,6 +160,32 @@ def test_a_value_that_cannot_be_encoded_is_an_error_for_all_who_asked_and_not_ke
     run(scenario)
 
 
+def test_a_value_that_another_release_has_kept_in_another_form_is_loaded_anew_by_one_for_all() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader({"name": "pep"})
+        assert await cache.get_or_load("k", loader) == {"name": "pep"}
+        loader.value = {"name": "pep", "pages": [8]}
+        values = await asyncio.gather(*(cache.get_or_load("k", loader, type=Source) for _ in range(3)))
+        assert values == [Source("pep", [8])] * 3
+        assert loader.calls == 2
+        assert await cache.get_or_load("k", loader, type=Source) == Source("pep", [8])
+        assert loader.calls == 2
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_value_that_its_own_loader_gives_in_another_form_is_an_error_each_time() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader({"name": "pep"})
+        for _ in range(2):
+            with pytest.raises(CodecError, match="cannot decode a Source"):
+                await cache.get_or_load("k", loader, type=Source)
+        await cache.aclose()
+
+    run(scenario)
+
+
 def test_a_value_larger_than_an_entry_may_be_is_passed_on_and_not_kept() -> None:
     async def scenario() -> None:
         cache, loader = make(limits=Limits(max_entry_bytes=10)), Loader("x" * 100)

@@ -186,6 +186,27 @@ def test_an_answer_that_a_wrong_clock_stored_ends_everywhere_when_its_time_is_ov
     asyncio.run(scenario())
 
 
+def test_a_value_that_another_release_has_kept_in_another_form_is_replaced_on_all_machines(
+    server: RedisProcess,
+) -> None:
+    async def scenario() -> None:
+        async def old() -> str:
+            return "seven"
+
+        async def new() -> int:
+            return 7
+
+        async def unasked() -> int:
+            raise AssertionError("nobody loads what is there")
+
+        async with machines(f"redis://127.0.0.1:{server.port}", 3, "releases") as (one, two, three):
+            assert await one.get_or_load("k", old) == "seven"
+            assert await two.get_or_load("k", new) == 7
+            assert await three.get_or_load("k", unasked) == 7
+
+    asyncio.run(scenario())
+
+
 def test_bytes_that_are_no_entry_are_counted_as_rejected_by_the_tier_that_had_them(server: RedisProcess) -> None:
     async def scenario() -> None:
         async with machines(f"redis://127.0.0.1:{server.port}", 1, "rejected") as (cache,):

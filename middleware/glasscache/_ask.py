@@ -29,6 +29,11 @@ def _never(entry: Entry) -> bool:
     return False
 
 
+def unreadable(entry: Entry, now: float, verdict: Verdict) -> Verdict:
+    """The wish of who cannot read what is stored (another release of the app may have kept it): load anew."""
+    return Verdict.UNWANTED
+
+
 _OPEN = Gate()
 
 

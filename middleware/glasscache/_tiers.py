@@ -15,7 +15,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError
-from glasscache.interfaces import Bell, Clock, LeaseStore, NearStore, Store
+from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, NearStore, Store
 from glasscache.policy import answers, shorten
 from glasscache.stores._null import NullBell, NullStore
 
@@ -112,6 +112,15 @@ class TieredStore:
         """The tier in memory, if there is one."""
         first = self.stores[0]
         return first if isinstance(first, NearStore) else None
+
+    @property
+    def backplane(self) -> Backplane | None:
+        """That of a tier which machines share, if there is one."""
+        for store in reversed(self.stores):
+            backplane = getattr(store, "backplane", None)
+            if isinstance(backplane, Backplane):
+                return backplane
+        return None
 
     def far(self, clock: Clock) -> LeaseStore | None:
         """The others as one, by the clock of the cache; None: there are none."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from glasscache._ask import Ask
+from glasscache._ask import Ask, unreadable
 from glasscache._cached import CachedFunction, Decorator, cached_function, returned_type, shown_call
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
@@ -25,8 +25,7 @@ from glasscache._null import NullBackplane
 from glasscache._stream import Head, Reader
 from glasscache._tiers import TieredStore
 from glasscache.codecs import MsgspecCodec
-from glasscache.errors import ConfigurationError
-from glasscache.interfaces import Backplane
+from glasscache.errors import CodecError, ConfigurationError
 from glasscache.keys import Keyring
 from glasscache.otel import OtelTelemetry
 from glasscache.policy import Detail, Limits, Policy, Share, Terms
@@ -97,7 +96,7 @@ class Cache:
         self.telemetry = telemetry
         random = random or Random()
         far = tiers.far(self.clock)
-        backplane = _backplane_of(tiers)
+        backplane = tiers.backplane
         if backplane is not None and key_secret is None and not os.environ.get("GLASSCACHE_KEY"):
             raise ConfigurationError(
                 f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
@@ -206,29 +205,45 @@ class Cache:
     ) -> Any:
         counters = self._groups.get(group) or self.counters.group(group)
         begun = self.clock.now()
-        entry = self._peek(key)
+        entry, wish = self._peek(key), None
         if entry is not None and begun < entry.settled_until:
-            counters.hits = hits = counters.hits + 1
-            counters.saved_seconds += entry.cost
-            counters.saved_price += entry.price
-            counters.saved_bytes += entry.size
-            value = self._codec.decode(entry.body, wanted)
-            if hits >= counters.timed_at:
-                counters.timed_at = hits + self._every
-                self.engine.tally.timed(counters, begun)
-            return value
-        engine = self.engine
-        ask = Ask(key=key, counters=counters, policy=policy, load=functools.partial(self._load, loader, policy, tags))
+            try:
+                value = self._codec.decode(entry.body, wanted)
+            except CodecError:
+                wish = unreadable
+            else:
+                counters.hits = hits = counters.hits + 1
+                counters.saved_seconds += entry.cost
+                counters.saved_price += entry.price
+                counters.saved_bytes += entry.size
+                if hits >= counters.timed_at:
+                    counters.timed_at = hits + self._every
+                    self.engine.tally.timed(counters, begun)
+                return value
+        load = functools.partial(self._load, loader, policy, tags)
+        ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
         if self.detail.clear_keys:
             ask.text = shown_call(group, loader) if text is None else text
-        answer = await engine.answer(ask)
+        stored, body = await self._ask(ask, begun)
+        try:
+            return self._codec.decode(body, wanted)
+        except CodecError:
+            if not stored:
+                raise
+        ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=unreadable)
+        _, body = await self._ask(ask, begun)
+        return self._codec.decode(body, wanted)
+
+    async def _ask(self, ask: Ask, begun: float) -> tuple[bool, bytes]:
+        """Whether it was stored, and the value as bytes."""
+        answer = await self.engine.answer(ask)
         if answer.entry is not None:
             body = answer.entry.body
         else:
             assert answer.reader is not None
             body = await _whole(answer.reader)
-        engine.tally.finished(ask, answer, self.clock.now() - begun)
-        return self._codec.decode(body, wanted)
+        self.engine.tally.finished(ask, answer, self.clock.now() - begun)
+        return answer.entry is not None, body
 
     async def _load(
         self, loader: Callable[[], Awaitable[Any]], policy: Policy, tags: tuple[str, ...], flight: Flight
@@ -321,15 +336,6 @@ def _check(**options: tuple[Any, type]) -> None:
 
 def _nothing(key: Key) -> None:
     """What the short way finds where all take the slow one."""
-
-
-def _backplane_of(tiers: TieredStore) -> Backplane | None:
-    """That of a tier which machines share."""
-    for store in reversed(tiers.stores):
-        backplane = getattr(store, "backplane", None)
-        if isinstance(backplane, Backplane):
-            return backplane
-    return None
 
 
 async def _whole(reader: Reader) -> bytes:
