@@ -132,3 +132,13 @@ def test_every_error_is_a_glasscache_error_and_the_builtin_that_one_would_expect
 ) -> None:
     assert issubclass(error, errors.GlasscacheError)
     assert issubclass(error, base)
+
+
+def test_of_too_many_groups_the_later_ones_are_counted_as_one() -> None:
+    counters = Counters()
+    first = counters.group("first")
+    for number in range(2000):
+        counters.group(f"user {number}").hits += 1
+    assert counters.group("first") is first
+    assert len(counters.groups) == 1001
+    assert counters.group("_other").hits == 1001

@@ -27,6 +27,9 @@ Release: TypeAlias = Literal["released", "expired", "lost"]
 TierState: TypeAlias = Literal["ok", "degraded", "open"]
 Source: TypeAlias = Literal["api", "tag", "unsafe_method", "backplane"]
 
+_MOST_GROUPS = 1000
+"""Names of groups may come from what a user asks, in `get_or_load(group=...)`: never so many that they fill memory."""
+
 
 class SpanRef(NamedTuple):
     """Enough of a span to link to it: W3C trace id, span id and the sampled flag."""
@@ -321,8 +324,9 @@ class Counters:
         self.removals[tier, "rejected"] += 1
 
     def group(self, name: str) -> GroupCounters:
-        """The integers of a key group, made on first use."""
+        """The integers of a key group, made on first use; of too many the later ones are one."""
         found = self.groups.get(name)
         if found is None:
-            found = self.groups[name] = GroupCounters(name)
+            name = name if len(self.groups) < _MOST_GROUPS else "_other"
+            found = self.groups.setdefault(name, GroupCounters(name))
         return found

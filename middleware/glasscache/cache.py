@@ -230,8 +230,9 @@ class Cache:
         except CodecError:
             if not stored:
                 raise
-        ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=unreadable)
-        _, body = await self._ask(ask, begun)
+        again = Ask(key=key, counters=counters, policy=policy, load=load, wish=unreadable)
+        again.text = ask.text
+        _, body = await self._ask(again, begun)
         return self._codec.decode(body, wanted)
 
     async def _ask(self, ask: Ask, begun: float) -> tuple[bool, bytes]:

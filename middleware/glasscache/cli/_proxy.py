@@ -29,13 +29,11 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if config.telemetry:
             stack.callback(_telemetry())
-        app = application(config, settings)
+        app, serve = application(config, settings), _server()
         listener = stack.enter_context(_listen(config))
         host, port = listener.getsockname()[:2]
         where = f"[{host}]" if ":" in host else host
         print(f"glasscache: http://{where}:{port} -> {config.upstream}; {describe(settings)}", flush=True)
-        from glasscache.proxy.server import serve  # noqa: PLC0415 - only this command needs the extra
-
         serve(app, listener, access_log=config.access_log)
     return 0
 
@@ -45,9 +43,9 @@ def application(config: ProxyConfig, settings: Settings) -> ASGIApp:
     if config.upstream is None:
         raise ConfigurationError("--upstream: say which service, such as --upstream http://127.0.0.1:8000")
     try:
-        from glasscache.proxy import Edge, ReverseProxy, Timeouts  # noqa: PLC0415 - as above
+        from glasscache.proxy import Edge, ReverseProxy, Timeouts  # noqa: PLC0415 - only this command needs the extra
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{error}: the proxy needs it, pip install 'glasscache[proxy]'") from error
+        raise _missing(error) from error
     proxy = ReverseProxy(
         config.upstream,
         timeouts=Timeouts(connect=config.connect_timeout, read=config.read_timeout, keep_alive=config.keep_alive),
@@ -57,6 +55,18 @@ def application(config: ProxyConfig, settings: Settings) -> ASGIApp:
         tls=config.tls(),
     )
     return Edge(CacheMiddleware(proxy, cache=settings.cache(), rules=config.rules or None))
+
+
+def _server() -> Callable[..., None]:
+    try:
+        from glasscache.proxy.server import serve  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return serve
+
+
+def _missing(error: ModuleNotFoundError) -> MissingExtraError:
+    return MissingExtraError(f"{error}: the proxy needs it, pip install 'glasscache[proxy]'")
 
 
 def _listen(config: ProxyConfig) -> socket.socket:
