@@ -6,7 +6,8 @@ Decides nothing but what a request makes of a verdict. Must never await.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from glasscache._entry import Entry, Key
 from glasscache._events import GroupCounters, Result, StaleReason, WaitOutcome
@@ -124,8 +125,7 @@ class Ask:
             self.waiting = None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Answer:
+class Answer(Struct, kw_only=True, eq=False):
     """How a request is answered: from `entry`, or by reading `reader` (which the caller must leave)."""
 
     result: Result

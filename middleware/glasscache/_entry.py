@@ -62,15 +62,14 @@ class Entry:
 
     def __init__(
         self,
-        *,
         chunks: tuple[bytes, ...],
+        born: float,
+        fresh_until: float,
+        settled_until: float,
         status: int = 0,
         headers: Headers = (),
         vary: tuple[bytes, ...] = (),
         tags: tuple[str, ...] = (),
-        born: float,
-        fresh_until: float,
-        settled_until: float,
         stale_while_revalidate: float = 0.0,
         stale_if_error: float = 0.0,
         kept: float = 0.0,

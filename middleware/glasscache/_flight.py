@@ -51,17 +51,10 @@ class FlightOwner(Protocol):
 class Flight(Stream):
     """One load that many requests share. Belongs to one event loop."""
 
-    task: asyncio.Task[None] | None = None
-    is_closed: bool = False
-    is_loading: bool = True
-    """Whether the origin is being asked; set by the owner, if another tier is asked before."""
-    void: bool = False
-    """Told invalid while it was under way; nothing of it is stored."""
-    waits: int = 0
-    _progress: float | None = None
-    """When there was some; None: not since it began."""
-    _over: asyncio.Future[None] | None = None
-    _timer: asyncio.TimerHandle | None = None
+    __slots__ = (
+        *("_over", "_owner", "_progress", "_timer", "generation", "is_closed", "is_loading", "number", "task", "void"),
+        *("waits", "work"),
+    )
 
     def __init__(
         self, key: Key, work: Load, owner: FlightOwner, commons: Commons, *, number: int, generation: int = 0
@@ -73,6 +66,17 @@ class Flight(Stream):
         self.generation = generation
         """0, or 1 for the successor of a flight whose answer was its leader's alone."""
         self._owner = owner
+        self.task: asyncio.Task[None] | None = None
+        self.is_closed: bool = False
+        self.is_loading: bool = True
+        """Whether the origin is being asked; set by the owner, if another tier is asked before."""
+        self.void: bool = False
+        """Told invalid while it was under way; nothing of it is stored."""
+        self.waits: int = 0
+        self._progress: float | None = None
+        """When there was some; None: not since it began."""
+        self._over: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         commons.youth.begin(self)
 
     # --- the producer's side ----------------------------------------------------------------------------------------

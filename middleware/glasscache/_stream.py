@@ -10,10 +10,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from copy import copy
-from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from types import coroutine
+
+from msgspec import Struct
 
 from glasscache._buffer import Buffer
 from glasscache._entry import Entry, Headers, Key
@@ -25,8 +26,7 @@ from glasscache.policy import Share, Terms
 _WAKE_PER_TICK = 64
 
 
-@dataclass(slots=True, kw_only=True)
-class Head:
+class Head(Struct, kw_only=True):
     """What is known when an answer begins. Immutable by agreement."""
 
     status: int
@@ -109,31 +109,11 @@ class Chain:
 class Stream(ABC):
     """What readers see of a flight. Belongs to one event loop."""
 
-    head: Head | None = None
-    share: Share | None = None
-    """Who may read it; None until the head is known."""
-    marker: Entry | None = None
-    """Set by the owner when the head has a Vary: the marker of the variants, ..."""
-    variant: Key | None = None
-    """... and the key of the variant that this answer is."""
-    stand_in: Entry | None = None
-    """A stale answer that a far tier had."""
-    stale: Entry | None = None
-    """A stored answer that the origin is asked to confirm, ..."""
-    confirmed: bool = False
-    """... and whether it did: what is read is then that answer."""
-    entry: Entry | None = None
-    """What was stored, or found in a far tier."""
-    tier: str = "origin"
-    collapsed: bool = False
-    """Whether what was found came of a load on another machine that was waited for."""
-    error: BaseException | None = None
-    ended: bool = False
-    stopping: bool = False
-    """Given up on: by its readers, by its time limit, or at the end of the application."""
-    is_watched: bool = False
-    """Whether readers should watch for their client's disconnect."""
-    trailers: tuple[dict[str, object], ...] = ()
+    __slots__ = (
+        *("_commons", "buffer", "chain", "collapsed", "confirmed", "ended", "entry", "error", "head", "is_watched"),
+        *("key", "loop", "marker", "paused", "readers", "share", "stale", "stand_in", "stopping", "tier", "trailers"),
+        "variant",
+    )
 
     def __init__(self, key: Key, commons: Commons) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -144,6 +124,31 @@ class Stream(ABC):
         self._commons: Commons = commons
         self.paused: dict[Reader, None] = {}
         """Whom to wake at the next news."""
+        self.head: Head | None = None
+        self.share: Share | None = None
+        """Who may read it; None until the head is known."""
+        self.marker: Entry | None = None
+        """Set by the owner when the head has a Vary: the marker of the variants, ..."""
+        self.variant: Key | None = None
+        """... and the key of the variant that this answer is."""
+        self.stand_in: Entry | None = None
+        """A stale answer that a far tier had."""
+        self.stale: Entry | None = None
+        """A stored answer that the origin is asked to confirm, ..."""
+        self.confirmed: bool = False
+        """... and whether it did: what is read is then that answer."""
+        self.entry: Entry | None = None
+        """What was stored, or found in a far tier."""
+        self.tier: str = "origin"
+        self.collapsed: bool = False
+        """Whether what was found came of a load on another machine that was waited for."""
+        self.error: BaseException | None = None
+        self.ended: bool = False
+        self.stopping: bool = False
+        """Given up on: by its readers, by its time limit, or at the end of the application."""
+        self.is_watched: bool = False
+        """Whether readers should watch for their client's disconnect."""
+        self.trailers: tuple[dict[str, object], ...] = ()
 
     def left(self, reader: Reader) -> None:
         """A reader is gone."""
@@ -186,19 +191,21 @@ def _nothing() -> None:
 class Reader:
     """One request's place in a stream."""
 
-    position: int = 0
-    cut: bool = False
-    waiting: Waiting | None = None
-    _future: asyncio.Future[None] | None = None
-    _out_of_patience = False
-    _has_left = False
-    _is_gone = False
+    __slots__ = (
+        *("_future", "_has_left", "_is_gone", "_out_of_patience", "cut", "leader", "position", "stream", "waiting"),
+        "watch",
+    )
 
     def __init__(self, stream: Stream, leader: bool) -> None:
         self.stream: Stream = stream
         self.leader: bool = leader
+        self.position: int = 0
+        self.cut: bool = False
+        self.waiting: Waiting | None = None
         self.watch: Callable[[], None] = _nothing
         """Called (again and again, perhaps) when the client should be watched for its disconnect."""
+        self._future: asyncio.Future[None] | None = None
+        self._out_of_patience = self._has_left = self._is_gone = False
 
     @property
     def at_end(self) -> bool:

@@ -217,21 +217,22 @@ def make_entry(
     ttl = terms.ttl * (1 - policy.jitter * chance)
     born = (begun if terms.counts_delay else now) - terms.age
     fresh_until = born + ttl
-    return Entry(
-        chunks=chunks,
-        status=status,
-        headers=headers,
-        tags=terms.tags,
-        born=born,
-        fresh_until=fresh_until,
-        settled_until=fresh_until - min(cost * policy.early_refresh * _NEVER_EARLIER, ttl),
-        stale_while_revalidate=terms.stale_while_revalidate,
-        stale_if_error=terms.stale_if_error,
-        kept=terms.kept,
-        stale_if_unreachable=terms.stale_if_unreachable,
-        cost=cost if saves is None else saves,
-        price=terms.price,
-        number=number,
+    return Entry(  # in order: with names it takes three times as long
+        chunks,
+        born,
+        fresh_until,
+        fresh_until - min(cost * policy.early_refresh * _NEVER_EARLIER, ttl),
+        status,
+        headers,
+        (),
+        terms.tags,
+        terms.stale_while_revalidate,
+        terms.stale_if_error,
+        terms.kept,
+        terms.stale_if_unreachable,
+        cost if saves is None else saves,
+        terms.price,
+        number,
     )
 
 

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from glasscache._entry import Entry, Headers
 from glasscache._flight import Flight
 from glasscache._gate import Gate
@@ -284,8 +286,8 @@ class Recorder:
         elif self._terms is not None:
             if not self._notes.is_silent:  # the handler may have said more after the head
                 terms = self._notes.apply(self._terms, is_error=head.status >= 400)
-                flight.head = head = replace(head, terms=terms)
+                flight.head = head = structs.replace(head, terms=terms)
             if self._load.origin.rule.etag and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
                 etag = b"etag", http.made_tag(flight.buffer.chunks)
-                flight.head = replace(head, headers=(*head.headers, etag))
+                flight.head = structs.replace(head, headers=(*head.headers, etag))
         flight.finish()
