@@ -109,7 +109,6 @@ class Ask:
         verdict = judge(entry, now, beta=beta, chance=chance)
         return verdict if self.wish is None else self.wish(entry, now, verdict)
 
-    @property
     def confirmable(self) -> Entry | None:
         """The stored answer that the origin is to confirm, if there is one."""
         return self.stale if self.stale is not None and self.confirms(self.stale) else None

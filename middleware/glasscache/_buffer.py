@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from msgspec import Struct
+
 from glasscache._wait import Commons
 
 _WINDOW = 256 * 1024  # bytes that a paced producer may be ahead of its slowest reader
 
 
-class Buffer:
+class Buffer(Struct, eq=False):
     """The chunks of one flight; a position is the number of chunks a reader has taken since byte 0."""
 
-    __slots__ = ("_at", "_commons", "_size", "_writers", "chunks", "first", "paced")
-
-    def __init__(self, commons: Commons) -> None:
-        self.chunks: list[bytes] = []
-        self.first: int = 0
-        """Position of chunks[0]: above 0 only when paced."""
-        self.paced: bool = False
-        self._commons = commons
-        self._size = 0
-        self._at: dict[int, int]  # paced only: position -> readers that stand there
-        self._writers: list[asyncio.Future[None]]  # paced only: an app may send from several tasks at once
+    _commons: Commons
+    chunks: list[bytes] = []
+    first: int = 0
+    """Position of chunks[0]: above 0 only when paced."""
+    paced: bool = False
+    _size: int = 0
+    _at: dict[int, int] = {}
+    """Paced only: position -> readers that stand there."""
+    _writers: list[asyncio.Future[None]] = []
+    """Paced only: an app may send from several tasks at once."""
 
     @property
     def end(self) -> int:
@@ -45,7 +46,7 @@ class Buffer:
 
     def pace(self, positions: Iterable[int]) -> None:
         """From now on forget what every reader has passed, and let the slowest one set the pace."""
-        self.paced, self._at, self._writers = True, {}, []
+        self.paced = True
         for position in positions:
             self.enter(position)
         self._trim()

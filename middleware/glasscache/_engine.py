@@ -129,7 +129,7 @@ class Engine(Upkeep):
             self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
             if ask.waiting is not None:
                 ask.end_wait("promoted")
-            flight = Run(self._state, ask, "miss" if ask.confirmable is None else "revalidate").flight
+            flight = Run(self._state, ask, "miss" if ask.confirmable() is None else "revalidate").flight
         elif ask.waiting is not None:
             ask.end_wait("holder_failed")
         reader = flight.join(leader=leads, group=ask.counters.name)
@@ -262,7 +262,7 @@ class Engine(Upkeep):
             ask.end_wait("served")
             return answer
         ask.end_wait("acquired")
-        run = Run(self._state, ask, "miss" if ask.confirmable is None else "revalidate", shared=False)
+        run = Run(self._state, ask, "miss" if ask.confirmable() is None else "revalidate", shared=False)
         run.when_over(leave)
         reader = run.flight.join(leader=True, group=ask.counters.name)
         ask.joined(reader)

@@ -57,7 +57,7 @@ class Flight(Stream):
     )
 
     def __init__(
-        self, key: Key, work: Load, owner: FlightOwner, commons: Commons, *, number: int, generation: int = 0
+        self, key: Key, work: Load, owner: FlightOwner, commons: Commons, number: int, generation: int = 0
     ) -> None:
         super().__init__(key, commons)
         self.work = work

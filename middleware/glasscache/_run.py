@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
 
@@ -44,59 +43,49 @@ _ALONE, _SHARED_BY_OTHERS = Right(keeps=True), Right(keeps=False)
 class Run:
     """One load: the flight's owner (see `FlightOwner`)."""
 
-    _releases: tuple[Callable[[], None], ...] = ()
-    _writes: dict[Key, tuple[Entry, Entry]]
-    """Where a lease is held: what is to be stored far, and how it was stored near."""
-    _back: asyncio.Task[None] | None = None
-    _is_open = False
-    _confirmation: Revalidation | None = None
-    _confirming: AbstractContextManager[object] = nullcontext()
+    __slots__ = (
+        *("_ask", "_at", "_back", "_confirmation", "_confirming", "_is_open", "_origin_begun", "_releases", "_right"),
+        *("_shared", "_span", "_state", "_writes", "flight"),
+    )
 
     def __init__(
         self, state: State, ask: Ask, trigger: Trigger, *, shared: bool = True, fresh_for: float = 0.0
     ) -> None:
         self._state = state
         self._ask = ask
-        self._at = ask.at
+        self._at = at = ask.at
         self._shared = shared
+        self._releases: tuple[Callable[[], None], ...] = ()
+        self._back: asyncio.Task[None] | None = None
+        self._confirmation: Revalidation | None = None
         commons = state.commons
         behind = trigger == "refresh"
         cause = commons.telemetry.current() if behind else None
-        work = Load(group=ask.counters.name, key=ask.at, trigger=trigger, text=ask.text, cause=cause)
-        work.begun = self._origin_begun = commons.clock.now()
+        self._origin_begun = begun = commons.clock.now()
+        work = Load(group=ask.counters.name, key=at, trigger=trigger, text=ask.text, cause=cause, begun=begun)
         asks = state.has_far and shared
         context = copy_context()
-        self._span = commons.telemetry.span(work)
-        self.flight = flight = Flight(
-            ask.at, work, self, commons, number=state.coherence.markers.number, generation=ask.generation
-        )
+        self._span = span = commons.telemetry.span(work)
+        number = state.coherence.markers.number
+        self.flight = flight = Flight(at, work, self, commons, number, ask.generation)
         # Open before the task exists: a follower may link to it at once. Of a refresh it is a root of its own, known
         # before anybody knows who will load: it is what other machines link to.
-        context.run(self._go_inside, flight.chain, behind=behind, opens=behind or not asks)
+        self._is_open = behind or not asks
+        if self._is_open:
+            context.run(span.__enter__)
         if asks:
             flight.is_loading = False
-            self._writes = {}
-            self._right: Right = SharedRight(state, ask.at, ask.key, work, fresh_for, insists=ask.wish is not None)
+            self._writes: dict[Key, tuple[Entry, Entry]] = {}
+            """Where a lease is held: what is to be stored far, and how it was stored near."""
+            self._right: Right = SharedRight(state, at, ask.key, work, fresh_for, insists=ask.wish is not None)
         else:
             self._right = _SHARED_BY_OTHERS if state.is_shared else _ALONE
         state.running[flight] = ask.key
         if shared:
-            state.flights[ask.at] = flight
+            state.flights[at] = flight
         flight.task = task = flight.loop.create_task(self._run(), context=context)
         state.tasks.add(task)
         task.add_done_callback(self._task_done)
-
-    def _go_inside(self, chain: Chain, *, behind: bool, opens: bool) -> None:
-        """In the load's own context."""
-        if opens:
-            self._open_span()
-        # nobody waits for a refresh, so a load inside of it may ask for what the refresh was set off by
-        loading.set((chain,) if behind else (*loading.get(), chain))
-
-    def _open_span(self) -> None:
-        if not self._is_open:
-            self._is_open = True
-            self._span.__enter__()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         flight = self.flight
@@ -113,9 +102,20 @@ class Run:
 
     async def _run(self) -> None:
         flight = self.flight
+        # nobody waits for a refresh, so a load inside of it may ask for what the refresh was set off by
+        inside = () if flight.work.trigger == "refresh" else loading.get()
+        loading.set((*inside, flight.chain))
         try:
-            if not (self._right.asks and await self._find()):
-                await self._ask_origin()
+            if self._right.asks and await self._find():
+                return
+            if self._ask.gate.is_bounded:
+                self.when_over(await self._ask.gate.enter())
+                flight.note_progress()
+            if not flight.ended:  # stopped while it waited for its turn
+                self._begin_origin()
+                await self._ask.load(flight)
+                if not flight.ended:
+                    flight.fail(LoadStoppedError("the origin returned before it had answered"))
         except Exception as error:
             if flight.ended and not flight.stopping:
                 log.exception("the origin failed after its answer was complete", exc_info=error)
@@ -126,30 +126,25 @@ class Run:
             if task is not None and task.remove_done_callback(self._task_done):  # pragma: no branch
                 self._task_done(task)
 
-    async def _ask_origin(self) -> None:
+    def _begin_origin(self) -> None:
+        """The origin is asked from here on."""
         flight, state = self.flight, self._state
-        if self._ask.gate.is_bounded:
-            self.when_over(await self._ask.gate.enter())
-            flight.note_progress()
-        if flight.ended:  # stopped while it waited for its turn
-            return
-        self._origin_begun = state.commons.clock.now()
+        self._origin_begun = begun = state.commons.clock.now()
         flight.number = state.coherence.markers.number
-        flight.stale = self._ask.confirmable
+        flight.stale = stale = self._ask.confirmable()
         if self._right.asks:
             flight.is_loading = True
             flight.note_progress()
-            flight.work.begun = self._origin_begun
-            if flight.stale is not None and flight.work.trigger == "miss":
+            flight.work.begun = begun
+            if stale is not None and flight.work.trigger == "miss":
                 flight.work.trigger = "revalidate"
-            self._open_span()
-        if flight.stale is not None:
+            if not self._is_open:
+                self._is_open = True
+                self._span.__enter__()
+        if stale is not None:
             self._confirmation = Revalidation(group=flight.work.group)
             self._confirming = state.commons.telemetry.span(self._confirmation)
             self._confirming.__enter__()
-        await self._ask.load(flight)
-        if not flight.ended:
-            flight.fail(LoadStoppedError("the origin returned before it had answered"))
 
     async def _find(self) -> bool:
         """Whether a far tier has answered, or there is nothing left to do."""

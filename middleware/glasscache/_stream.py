@@ -82,15 +82,12 @@ def copy_of(error: BaseException) -> BaseException:
     return copied if type(copied) is kind else LoadStoppedError(f"the load failed: {error!r}")
 
 
-class Chain:
+class Chain(Struct, eq=False):
     """A load's place in the graph of who waits for whom (kept apart from the flight: contexts of tasks outlive it)."""
 
-    __slots__ = ("awaits", "key")
-
-    def __init__(self, key: Key) -> None:
-        self.key: Key | None = key
-        """What is being loaded; None once the load is over."""
-        self.awaits: list[Chain] = []
+    key: Key | None
+    """What is being loaded; None once the load is over."""
+    awaits: list[Chain] = []
 
     def leads_to(self, chains: tuple[Chain, ...]) -> bool:
         """Whether this load is, or waits directly or through others for, one of `chains`."""
@@ -153,7 +150,8 @@ class Stream(ABC):
     def left(self, reader: Reader) -> None:
         """A reader is gone."""
         del self.readers[reader]
-        self.paused.pop(reader, None)
+        if self.paused:
+            self.paused.pop(reader, None)
         if self.buffer.paced:
             self.buffer.move(reader.position, None)
         if not self.readers:
@@ -188,30 +186,22 @@ def _nothing() -> None:
     """What a reader without a client does to watch it."""
 
 
-class Reader:
+class Reader(Struct, eq=False):
     """One request's place in a stream."""
 
-    __slots__ = (
-        *("_future", "_has_left", "_is_gone", "_out_of_patience", "cut", "leader", "position", "stream", "waiting"),
-        "watch",
-    )
-
-    def __init__(self, stream: Stream, leader: bool) -> None:
-        self.stream: Stream = stream
-        self.leader: bool = leader
-        self.position: int = 0
-        self.cut: bool = False
-        self.waiting: Waiting | None = None
-        self.watch: Callable[[], None] = _nothing
-        """Called (again and again, perhaps) when the client should be watched for its disconnect."""
-        self._future: asyncio.Future[None] | None = None
-        self._out_of_patience = self._has_left = self._is_gone = False
-
-    @property
-    def at_end(self) -> bool:
-        """Whether everything has been taken."""
-        stream, buffer = self.stream, self.stream.buffer
-        return stream.ended and stream.error is None and self.position == buffer.first + len(buffer.chunks)
+    stream: Stream
+    leader: bool
+    position: int = 0
+    at_end: bool = False
+    """Whether what was taken last was the end of a whole answer."""
+    cut: bool = False
+    waiting: Waiting | None = None
+    watch: Callable[[], None] = _nothing
+    """Called (again and again, perhaps) when the client should be watched for its disconnect."""
+    _future: asyncio.Future[None] | None = None
+    _out_of_patience: bool = False
+    _has_left: bool = False
+    _is_gone: bool = False
 
     async def sight(self, patience: float | None) -> Sight:
         """Wait until it is clear what this reader may do; at most `patience` seconds (None: as long as it takes)."""
@@ -266,12 +256,14 @@ class Reader:
 
     def take(self) -> bytes | None:
         """The next chunk, if it is there already."""
-        buffer, position = self.stream.buffer, self.position
-        index = position - buffer.first
-        if self.cut or index >= len(buffer.chunks):
+        stream, position = self.stream, self.position
+        buffer = stream.buffer
+        chunks, index = buffer.chunks, position - buffer.first
+        if self.cut or index >= len(chunks):
             return None
-        chunk = buffer.chunks[index]
+        chunk = chunks[index]
         self.position = position + 1
+        self.at_end = stream.ended and index + 1 == len(chunks) and stream.error is None
         if buffer.paced:
             buffer.move(position, position + 1)
         waiting = self.waiting

@@ -109,7 +109,7 @@ class Exchange(Ask):
     def _app_load(self) -> AppLoad:
         route, scope = self._route, self._scope
         private = not self._is_plain and _request.has_credentials(scope, route._rule, route._origin.credentials)
-        return AppLoad(route._origin, scope, self._body.messages, private=private, plain=self._is_plain)
+        return AppLoad(route._origin, scope, self._body.messages, private, self._is_plain)
 
     def variant(self, marker: Entry) -> Key:
         """Its key under the marker."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from glasscache._entry import Entry, Headers
 from glasscache._flight import Flight
@@ -83,21 +83,18 @@ class Origin:
         return {**scope, "headers": headers, "extensions": shown}
 
 
-class AppLoad:
+class AppLoad(Struct, eq=False):
     """How to load the answer to one request: called with the flight to feed."""
 
-    __slots__ = ("_messages", "_plain", "_private", "_scope", "origin")
-
-    def __init__(self, origin: Origin, scope: Scope, body: Sequence[Message], *, private: bool, plain: bool) -> None:
-        self.origin: Origin = origin
-        self._scope = scope
-        self._messages = body or _NO_BODY
-        self._private = private
-        self._plain = plain
+    origin: Origin
+    _scope: Scope
+    _messages: Sequence[Message]
+    _private: bool
+    _plain: bool
 
     async def __call__(self, flight: Flight) -> None:
         """Run the app to its end; its background tasks may outlast the answer."""
-        messages = iter(self._messages)
+        messages = iter(self._messages or _NO_BODY)
 
         async def receive() -> Message:
             for message in messages:
@@ -152,22 +149,20 @@ class AppLoad:
         return (*found, *url, *http.tags(headers), *http.groups(self._scope, headers, b"cache-groups"))
 
 
-class Recorder:
+class Recorder(Struct, eq=False):
     """The app's `send`: feeds the flight."""
 
+    _flight: Flight
+    _load: AppLoad
+    _notes: AnswerNotes
+    _scope: Scope
     _length: int | None = None
     _confirmed: Entry | None = None
-    _held = b""
-    _received = 0
+    _held: bytes = b""
+    _received: int = 0
     _terms: Terms | None = None
-    _is_simple = False
+    _is_simple: bool = False
     """Its body may come in one piece, and then that is all."""
-
-    def __init__(self, flight: Flight, load: AppLoad, notes: AnswerNotes, scope: Scope) -> None:
-        self._flight = flight
-        self._load = load
-        self._notes = notes
-        self._scope = scope
 
     async def send(self, message: Message) -> None:
         """Take one message. OSError when nobody reads any more, RuntimeError for a message that is out of order."""

@@ -157,11 +157,9 @@ async def play(reader: Reader, status_field: bytes, scope: Scope | None, send: S
         if head.has_trailers:
             start["trailers"] = True
         await send(start)
-        at_end = False
-        while not at_end and (chunk := reader.take() or await reader.next()) is not None:
-            at_end = reader.at_end
-            await send({"type": "http.response.body", "body": chunk, "more_body": not at_end})
-        if not at_end:
+        while not reader.at_end and (chunk := reader.take() or await reader.next()) is not None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": not reader.at_end})
+        if not reader.at_end:
             await send(dict(_END))
         for trailers in reader.stream.trailers:
             await send(trailers)
