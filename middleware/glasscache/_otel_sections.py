@@ -89,16 +89,6 @@ _tracing: dict[str, object] = trace.get_tracer_provider.__globals__
 _measuring: dict[str, object] = metrics.get_meter_provider.__globals__
 
 
-def are_providers_set() -> bool:
-    """Whether OpenTelemetry has global providers, besides the proxies that stand in for them.
-
-    What `get_tracer_provider` and `get_meter_provider` look at before they look at the environment, which would take
-    longer than a quarter of what a load does. With a release of the API that names it otherwise: yes.
-    """
-    is_set = _tracing.get("_TRACER_PROVIDER", _tracing) is not None
-    return is_set or _measuring.get("_METER_PROVIDER", _measuring) is not None
-
-
 @dataclass(frozen=True, slots=True)
 class Outlet:
     """Where the telemetry of one cache goes out. `contention_threshold` in seconds. `by_default`: to the global
@@ -114,10 +104,16 @@ class Outlet:
     quiet: Quiet
     by_default: bool
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether anybody gets spans and measurements: with OpenTelemetry's API alone nobody does."""
-        return not self.by_default or are_providers_set()
+    def hears(self) -> bool:
+        """Whether anybody gets spans and measurements: with OpenTelemetry's API alone nobody does.
+
+        There it has no global providers, besides the proxies that stand in for them: what `get_tracer_provider` and
+        `get_meter_provider` look at before they look at the environment, which would take longer than a quarter of
+        what a load does. With a release of the API that names it otherwise: yes.
+        """
+        if not self.by_default or _tracing.get("_TRACER_PROVIDER", _tracing) is not None:
+            return True
+        return _measuring.get("_METER_PROVIDER", _measuring) is not None
 
     def record(self, metric: Metric, value: float, attributes: Attributes, context: Context | None = None) -> None:
         """Measure once; `context` holds the span that an exemplar leads to (None: the current one)."""
@@ -139,7 +135,7 @@ class Section(ABC, Generic[W]):
     def __init__(self, out: Outlet, work: W) -> None:
         self.out = out
         self.work = work
-        self.is_heard: bool = out.is_heard
+        self.is_heard: bool = out.hears()
 
     span: Span = INVALID_SPAN
     context: Context | None = None

@@ -121,7 +121,7 @@ class OtelTelemetry:
 
     def emit(self, event: Event) -> None:
         """Measure or count what happened, in the current context (where an exemplar leads to); log some of it."""
-        if self._out.is_heard:
+        if self._out.hears():
             self._measure(event)
         elif isinstance(event, TierChanged):
             self._tell_change(event)
