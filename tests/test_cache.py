@@ -309,6 +309,30 @@ def test_what_a_cache_cannot_be_made_of_is_refused_with_the_remedy(options: dict
         Cache(**options)
 
 
+@pytest.mark.parametrize("tags", ["doc:7", 7, ["doc:7", 7]])
+def test_tags_are_a_list_of_strings(tags: Any) -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader()
+        with pytest.raises(ConfigurationError, match=r"tags=.*: give a list of strings, such as \['doc:7'\]"):
+            await cache.get_or_load("k", loader, tags=tags)
+        assert loader.calls == 0
+        with pytest.raises(ConfigurationError, match="give a list of strings"):
+            cache.cached(tags=tags)(loader.__call__)
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_loader_that_gives_nothing_to_await_is_told_so() -> None:
+    async def scenario() -> None:
+        cache: Any = make()
+        with pytest.raises(ConfigurationError, match=r"<lambda>.* gave a int, nothing to await: use `async def`"):
+            await cache.get_or_load("k", lambda: 3)
+        await cache.aclose()
+
+    run(scenario)
+
+
 def test_a_key_is_a_string() -> None:
     async def scenario() -> None:
         with pytest.raises(ConfigurationError, match="give a string"):

@@ -194,7 +194,7 @@ def test_what_the_environment_says_wrong_of_the_page_is_refused_and_can_be_mende
         for signal in ("TRACES", "METRICS", "LOGS"):
             os.environ[f"OTEL_{signal}_EXPORTER"] = "none"
         from glasscache_exporters import configure
-        for port in ("9464x", "0", None):
+        for port in ("9464x", "0", "65500", None):
             os.environ.pop("GLASSCACHE_METRICS_PORT", None)
             if port is not None:
                 os.environ["GLASSCACHE_METRICS_PORT"] = port
@@ -204,7 +204,8 @@ def test_what_the_environment_says_wrong_of_the_page_is_refused_and_can_be_mende
                 print(error)
     """)
     assert printed.splitlines() == [
-        "GLASSCACHE_METRICS_PORT='9464x': give a number, such as 9464",
-        "port=0: give a number from 1 to 65472, one port per worker",
+        "GLASSCACHE_METRICS_PORT='9464x': give a number from 1 to 65535, such as 9464",
+        "GLASSCACHE_METRICS_PORT='0': give a number from 1 to 65535, such as 9464",
+        "port=65500: give a number from 1 to 65472, one port per worker",
         "None",
     ]

@@ -204,6 +204,13 @@ def test_a_url_of_another_kind_is_refused_without_showing_its_password() -> None
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_url_that_cannot_be_used_is_refused_by_the_name_of_its_variable() -> None:
+    settings = Settings(kind="redis", redis=RedisSettings(url="redis://:s3cret@host:port"), key=KEY)
+    with pytest.raises(ConfigurationError, match=r"REDIS_URL and what goes with it: .*Port could not be") as caught:
+        settings.cache()
+    assert "s3cret" not in str(caught.value)
+
+
 def test_one_switch_chooses_between_memory_redis_and_both() -> None:
     redis = RedisSettings(url="redis://:s3cret@localhost:1")
     engines = {kind: Settings(kind=kind, redis=redis, key=KEY).cache().engine for kind in get_args(Kind)}

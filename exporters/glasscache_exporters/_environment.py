@@ -77,8 +77,8 @@ def config_file() -> str:
 def metrics_port() -> int | None:
     """GLASSCACHE_METRICS_PORT, for the page that Prometheus reads; None: no such page."""
     value = _value("GLASSCACHE_METRICS_PORT")
-    if value and not (value.isascii() and value.isdigit()):
-        raise ConfigurationError(f"GLASSCACHE_METRICS_PORT={value!r}: give a number, such as 9464")
+    if value and not (value.isascii() and value.isdigit() and 0 < int(value) <= 65_535):
+        raise ConfigurationError(f"GLASSCACHE_METRICS_PORT={value!r}: give a number from 1 to 65535, such as 9464")
     return int(value) if value else None
 
 

@@ -44,7 +44,7 @@ class Values(Protocol):
         wanted: Any,
         group: str,
         policy: Policy,
-        tags: tuple[str, ...],
+        tags: Iterable[str],
         text: str | None = None,
     ) -> Any:
         """The value under `key`, loaded if it is not there; `text`: what telemetry may show (None: the call)."""
@@ -78,7 +78,7 @@ class CachedFunction(Generic[P, T]):
         self._policy = policy
         self._name = name or f"{function.__module__}.{function.__qualname__}"
         self._identity = self._name if name else self._name + _closure_mark(function)
-        self._tags = tags if callable(tags) else tuple(tags)
+        self._tags = tags if callable(tags) else names_of(tags)
         self._signature = inspect.signature(function)
         self._key = key
         self._ignored = _parameters(self._name, self._signature, ignore, key)
@@ -88,7 +88,7 @@ class CachedFunction(Generic[P, T]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The stored value for these arguments, or a new one."""
         given = (*self._bound, *args)
-        tags = tuple(self._tags(*given, **kwargs)) if callable(self._tags) else self._tags
+        tags = self._tags(*given, **kwargs) if callable(self._tags) else self._tags
         load = functools.partial(self._load, *given, **kwargs)
         value = await self._cache._value(
             self.key_for(*args, **kwargs), load, self._wanted(), self._name, self._policy, tags
@@ -181,6 +181,15 @@ def cached_function(cache: Values, function: Callable[..., Any], **options: Any)
         return bound
     unbound: Unbound[..., Any, Any] = Unbound(cache, function, **options)
     return unbound
+
+
+def names_of(given: Iterable[str]) -> tuple[str, ...]:
+    """Tags in a tuple. ConfigurationError for a string, whose letters would be the tags, and for what has none."""
+    if not isinstance(given, str) and isinstance(given, Iterable):
+        names = tuple(given)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
 
 
 def shown_call(name: str, load: Callable[[], object]) -> str:

@@ -7,6 +7,7 @@ requests, flights and staleness is the engine's.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable
@@ -14,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from glasscache._ask import Ask, unreadable
-from glasscache._cached import CachedFunction, Decorator, cached_function, returned_type, shown_call
+from glasscache._cached import CachedFunction, Decorator, cached_function, names_of, returned_type, shown_call
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
@@ -158,7 +159,7 @@ class Cache:
             returned_type(loader, type),
             group,
             (policy or self.policy).but(ttl=ttl),
-            tuple(tags),
+            tags,
             key,
         )
         return value
@@ -200,7 +201,7 @@ class Cache:
         wanted: Any,
         group: str,
         policy: Policy,
-        tags: tuple[str, ...],
+        tags: Iterable[str],
         text: str | None = None,
     ) -> Any:
         counters = self._groups.get(group) or self.counters.group(group)
@@ -247,14 +248,18 @@ class Cache:
         return answer.entry is not None, body
 
     async def _load(
-        self, loader: Callable[[], Awaitable[Any]], policy: Policy, tags: tuple[str, ...], flight: Flight
+        self, loader: Callable[[], Awaitable[Any]], policy: Policy, tags: Iterable[str], flight: Flight
     ) -> None:
-        data = self._codec.encode(await loader())
+        names = names_of(tags)
+        loaded = loader()
+        if not inspect.isawaitable(loaded):
+            raise ConfigurationError(f"{loader!r} gave a {type(loaded).__name__}, nothing to await: use `async def`")
+        data = self._codec.encode(await loaded)
         terms = Terms(
             ttl=policy.ttl,
             stale_while_revalidate=policy.stale_while_revalidate,
             stale_if_error=policy.stale_if_error,
-            tags=tags,
+            tags=names,
         )
         flight.begin(Head(status=200, headers=(), share=Share.ALL, terms=terms))
         await flight.write(data)

@@ -57,7 +57,10 @@ class RedisSettings:
         """A new store for the cache of this name. ConfigurationError if the redis extra is not installed."""
         assert self.url is not None
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "url"}
-        return open_redis(self.url, **options | {"prefix": self.prefix or f"glasscache:{name}"})
+        try:
+            return open_redis(self.url, **options | {"prefix": self.prefix or f"glasscache:{name}"})
+        except ConfigurationError as error:
+            raise ConfigurationError(f"REDIS_URL and what goes with it: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from glasscache.policy import Policy
     [
         ("ask", "starts with '/'"),
         ("", "starts with '/'"),
+        ("/ask?q=1", "leave out the query; query=QueryKey"),
+        ("/a%20page", "write it as the app sees it: '/a page'"),
         ("/a*", "only at the end"),
         ("/*/b", "only at the end"),
         ("/a/*/*", "only at the end"),
@@ -70,6 +73,26 @@ def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: 
 def test_an_option_that_cannot_work_is_refused_when_the_rule_is_made(options: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ConfigurationError, match=remedy):
         Rule("/ask", **options)
+
+
+async def _later(*_: object) -> bool:
+    return False
+
+
+class _Later:
+    bypass_reason = "later"
+
+    async def __call__(self, *_: object) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize("option", ["key", "tenant", "when", "store_if", "tags"])
+@pytest.mark.parametrize("asked", [_later, _Later(), partial(_later, 1)])
+def test_an_async_callable_is_refused_since_the_coroutine_it_gives_would_pass_for_a_yes(
+    option: str, asked: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"give (a plain function, not an async one|json_body)"):
+        Rule("/ask", **{option: asked})
 
 
 @pytest.mark.parametrize("path", [None, 5, b"/ask"])

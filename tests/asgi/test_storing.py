@@ -54,6 +54,27 @@ def test_a_callable_that_fails_costs_the_storing_and_not_the_answer(
     assert "KeyError" in caplog.text
 
 
+@pytest.mark.parametrize("option", ["when", "store_if", "tenant"])
+@pytest.mark.parametrize("kind", ["coroutine", "future"])
+def test_what_a_callable_would_have_to_await_is_no_yes(
+    option: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def no() -> bool:
+        return False
+
+    def asked(*_: object) -> Any:
+        return no() if kind == "coroutine" else asyncio.get_running_loop().create_future()
+
+    async def scenario() -> None:
+        options: dict[str, Any] = {option: asked}
+        site = Site(Echo(), Rule("/page", ttl=60, **options))
+        assert (await site.get()).body == b"1 /page"
+        assert (await site.get()).body == b"2 /page"
+
+    run(scenario)
+    assert "a rule's callables are plain functions" in caplog.text
+
+
 @pytest.mark.parametrize("status", [201, 206, 301, 404, 500])
 def test_only_a_200_is_stored_by_default(status: int) -> None:
     async def scenario() -> None:

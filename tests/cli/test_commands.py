@@ -63,6 +63,14 @@ def test_check_tells_what_the_environment_makes(capsys: pytest.CaptureFixture[st
     assert "no Redis: CACHE_TYPE is memory" in said
 
 
+def test_check_tells_of_a_server_that_is_not_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:6379/0")
+    assert main(["check"]) == 0
+    assert "not used: CACHE_TYPE is memory (redis and hybrid use REDIS_URL)" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("shared")
 def test_check_asks_redis_and_shows_no_secret(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

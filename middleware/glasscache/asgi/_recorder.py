@@ -19,7 +19,7 @@ from glasscache._gate import Gate
 from glasscache._stream import Head
 from glasscache.asgi import http
 from glasscache.asgi.handler import AnswerNotes, open_notes
-from glasscache.asgi.rules import Rule
+from glasscache.asgi.rules import Rule, said
 from glasscache.asgi.types import ASGIApp, Message, Scope
 from glasscache.interfaces import Clock
 from glasscache.policy import Policy, Share, Terms
@@ -135,7 +135,7 @@ class AppLoad(Struct, eq=False):
         if found.terms is None:
             return found
         try:
-            if origin.rule.store_if is None or origin.rule.store_if(status, headers):
+            if origin.rule.store_if is None or said(origin.rule.store_if(status, headers)):
                 tags = self._tags(headers)
                 return replace(found, terms=replace(found.terms, tags=tags)) if tags else found
         except Exception:

@@ -6,10 +6,12 @@ or decides about an answer.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 from glasscache._entry import Headers
 from glasscache.errors import ConfigurationError
@@ -20,6 +22,7 @@ _PARAM = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _MEMO = 4096  # paths remembered for templates and prefixes; anyone can send new ones, so the memo is bounded
 _MEMO_PATH = 2048  # characters of a path that is remembered
 
+T = TypeVar("T")
 Tenant: TypeAlias = Callable[[Any], str | None]
 
 
@@ -131,17 +134,29 @@ class Rule:
         for name, kind, remedy in _KINDS:
             if not isinstance(value := getattr(self, name), kind):
                 raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): {remedy}")
+            self._check_is_plain(name, value)
         for name, kind in _LISTS:
             value = getattr(self, name)
+            self._check_is_plain(name, value)
             is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes)
             if is_list and not all(isinstance(one, kind) for one in value):
                 raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a tuple of {kind.__name__}")
             if not (is_list or value is None or callable(value)):
                 raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a tuple, not one value alone")
 
+    def _check_is_plain(self, name: str, value: object) -> None:
+        """What an async function gives at once is a coroutine, which is true whatever it will say."""
+        call = type(value).__call__ if callable(value) else None
+        if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(call):
+            raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a plain function, not an async one")
+
     def _check_path(self) -> None:
         if not self.path.startswith("/"):
             raise ConfigurationError(f"Rule({self.path!r}): a path starts with '/'")
+        if re.search(r"[?#]", self.path):
+            raise ConfigurationError(f"Rule({self.path!r}): leave out the query; query=QueryKey(...) says what counts")
+        if re.search(r"%[0-9A-Fa-f]{2}", self.path):
+            raise ConfigurationError(f"Rule({self.path!r}): write it as the app sees it: {unquote(self.path)!r}")
         if "*" in self.path[:-1] or (self.path.endswith("*") and not self.path.endswith("/*")):
             raise ConfigurationError(f"Rule({self.path!r}): '*' stands only at the end, as in '/api/*'")
         if re.search(r"[{}]", _PARAM.sub("", self.path)):
@@ -182,6 +197,15 @@ class Rule:
             return None
         literals = map(re.escape, _PARAM.split(prefix))
         return re.compile("[^/]+".join(literals) + rest, re.DOTALL)
+
+
+def said(answer: T) -> T:
+    """What a rule's callable says; TypeError for what would have to be awaited first: it would pass for a yes."""
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()  # or Python warns that nobody awaited it
+        raise TypeError("it gave something to await: a rule's callables are plain functions")
+    return answer
 
 
 class Routes(dict[str, Any]):

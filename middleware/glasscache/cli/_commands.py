@@ -74,6 +74,8 @@ def _told(settings: Settings) -> Iterator[tuple[str, object]]:
         yield "encrypted there", "yes" if redis.secrets else "no (GLASSCACHE_SECRETS)"
         yield "compressed there", redis.compression
         yield "a command may take", f"{redis.timeout:g} s"
+    elif settings.redis.url:
+        yield "Redis", "not used: CACHE_TYPE is memory (redis and hybrid use REDIS_URL)"
 
 
 def _tell_proxy(config: ProxyConfig) -> None:
