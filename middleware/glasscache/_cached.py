@@ -21,6 +21,7 @@ from glasscache.errors import ConfigurationError
 
 if typing.TYPE_CHECKING:
     from glasscache._entry import Key
+    from glasscache._stream import Reader
     from glasscache.keys import Keyring
     from glasscache.policy import Policy
 
@@ -181,6 +182,17 @@ def cached_function(cache: Values, function: Callable[..., Any], **options: Any)
         return bound
     unbound: Unbound[..., Any, Any] = Unbound(cache, function, **options)
     return unbound
+
+
+async def whole(reader: Reader) -> bytes:
+    """What is produced, to its end."""
+    chunks = []
+    try:
+        while (chunk := await reader.next()) is not None:
+            chunks.append(chunk)
+    finally:
+        reader.leave()
+    return b"".join(chunks)
 
 
 def names_of(given: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from glasscache._ask import Ask, unreadable
-from glasscache._cached import CachedFunction, Decorator, cached_function, names_of, returned_type, shown_call
+from glasscache._cached import CachedFunction, Decorator, cached_function, names_of, returned_type, shown_call, whole
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
@@ -23,7 +23,7 @@ from glasscache._events import TierChanged
 from glasscache._flight import Flight
 from glasscache._guard import Guard
 from glasscache._null import NullBackplane
-from glasscache._stream import Head, Reader
+from glasscache._stream import Head
 from glasscache._tiers import TieredStore
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import CodecError, ConfigurationError
@@ -243,7 +243,7 @@ class Cache:
             body = answer.entry.body
         else:
             assert answer.reader is not None
-            body = await _whole(answer.reader)
+            body = await whole(answer.reader)
         self.engine.tally.finished(ask, answer, self.clock.now() - begun)
         return answer.entry is not None, body
 
@@ -342,13 +342,3 @@ def _check(**options: tuple[Any, type]) -> None:
 
 def _nothing(key: Key) -> None:
     """What the short way finds where all take the slow one."""
-
-
-async def _whole(reader: Reader) -> bytes:
-    chunks = []
-    try:
-        while (chunk := await reader.next()) is not None:
-            chunks.append(chunk)
-    finally:
-        reader.leave()
-    return b"".join(chunks)
