@@ -814,12 +814,12 @@ def test_each_outcome_is_spelled_as_the_table_says() -> None:
     assert cache_status.stale(-0.2, "wait_timeout") == b"glasscache; hit; ttl=-1; detail=wait_timeout"
     assert cache_status.miss(stored=True) == b"glasscache; fwd=uri-miss; stored"
     assert cache_status.miss(stored=False, fwd="vary-miss") == b"glasscache; fwd=vary-miss"
+    assert cache_status.miss(stored=False, detail="set_cookie") == b"glasscache; fwd=uri-miss; detail=set_cookie"
     assert cache_status.miss(stored=True, fwd="stale") == b"glasscache; fwd=stale; stored"
     assert cache_status.collapsed() == b"glasscache; fwd=uri-miss; collapsed"
     assert cache_status.bypass() == b"glasscache; fwd=bypass"
     assert cache_status.bypass("credentials") == b"glasscache; fwd=bypass; detail=credentials"
     assert cache_status.bypass("method", fwd="method") == b"glasscache; fwd=method; detail=method"
-    assert cache_status.error() == b"glasscache; fwd=uri-miss"
 
 
 @pytest.mark.parametrize(

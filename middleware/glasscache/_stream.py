@@ -37,6 +37,8 @@ class Head(Struct, kw_only=True):
     """All header fields, for the request that led the load: `headers` are those that are true for everyone."""
     vary: tuple[bytes, ...] = ()
     has_trailers: bool = False
+    reason: str = ""
+    """Why it is not stored, in one word, if that is known."""
 
 
 class Sight(Enum):

@@ -24,7 +24,8 @@ SECRET = "a secret for the tests, long enough"
 HeaderList = list[tuple[bytes, bytes]]
 
 FIRST = "glasscache; fwd=uri-miss; stored"
-UNSTORED = "glasscache; fwd=uri-miss"
+UNSTORED = "glasscache; fwd=uri-miss; detail="
+"""And why."""
 COLLAPSED = "glasscache; fwd=uri-miss; collapsed"
 
 

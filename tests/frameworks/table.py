@@ -59,6 +59,8 @@ FRAMEWORKS = (
         (
             "It builds its middleware once per route, inside its router: the cache sees no lifespan, so name "
             "`cache.aclose` in `on_shutdown`; unknown paths and methods never reach the cache.",
+            "Its POST handlers answer 201, and a rule with a `ttl` stores 200 alone: `@post(..., status_code=200)`, or "
+            "`Rule(..., statuses=(200, 201))`.",
         ),
     ),
     Framework("quart", "Quart", "`app.asgi_app = CacheMiddleware(app.asgi_app, cache=cache, rules=[...])`"),

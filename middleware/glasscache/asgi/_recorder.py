@@ -209,9 +209,9 @@ class Recorder(Struct, eq=False):
         """With a head that has to be looked at."""
         notes = self._notes
         found = self._load.assess(status, headers, notes.lifetime)
-        share, terms = found.share, found.terms
+        share, terms, reason = found.share, found.terms, found.reason
         if has_trailers or not notes.is_stored:
-            share, terms = Share.NONE, None
+            share, terms, reason = Share.NONE, None, reason or ("trailers" if has_trailers else "no_store")
         if terms is not None:
             if self._confirmed is not None:  # what its load said of it still holds
                 tags = dict.fromkeys((*terms.tags, *self._confirmed.tags))
@@ -228,6 +228,7 @@ class Recorder(Struct, eq=False):
                 terms=terms,
                 vary=found.vary,
                 has_trailers=has_trailers,
+                reason=reason,
             )
         )
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers
-from glasscache._stream import Head, Reader
+from glasscache._stream import Head, Reader, Stream
 from glasscache.asgi import http
 from glasscache.asgi._parts import place, within
 from glasscache.asgi.http import cache_status
@@ -76,7 +76,7 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     """The Cache-Status of an answer (RFC 9211)."""
     if answer.result == "miss":
         assert answer.reader is not None
-        return _status_of_miss(ask, stored=answer.reader.stream.share is Share.ALL)
+        return _status_of_miss(ask, answer.reader.stream)
     if answer.bypass is not None:
         return cache_status.bypass(answer.bypass)
     if answer.result == "collapsed":  # by a load here, or by one on another machine that was waited for
@@ -89,10 +89,12 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     return cache_status.revalidated(stored=is_stored, fwd=_why(ask))
 
 
-def _status_of_miss(ask: Ask, *, stored: bool) -> bytes:
-    if stored and ask.stand_in is ask.stale is ask.marker is None:
+def _status_of_miss(ask: Ask, stream: Stream) -> bytes:
+    if stream.share is not Share.ALL:
+        return cache_status.miss(stored=False, fwd=_why(ask), detail="" if stream.head is None else stream.head.reason)
+    if ask.stand_in is ask.stale is ask.marker is None:
         return _STORED_MISS
-    return cache_status.miss(stored=stored, fwd=_why(ask))
+    return cache_status.miss(stored=True, fwd=_why(ask))
 
 
 def _why(ask: Ask) -> cache_status.Forward:

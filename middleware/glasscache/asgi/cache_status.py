@@ -31,9 +31,9 @@ def stale(ttl: float, detail: str) -> bytes:
     return b"glasscache; hit; ttl=%d; detail=%b" % (math.floor(ttl), _item(detail))
 
 
-def miss(*, stored: bool, fwd: Forward = "uri-miss") -> bytes:
-    """This request led the load. `stored`: its answer may be stored (known from its head)."""
-    return b"glasscache; fwd=%b%b" % (fwd.encode(), b"; stored" if stored else b"")
+def miss(*, stored: bool, fwd: Forward = "uri-miss", detail: str = "") -> bytes:
+    """This request led the load. `stored`: its answer may be stored (known from its head); `detail`: why not."""
+    return b"glasscache; fwd=%b%b%b" % (fwd.encode(), b"; stored" if stored else b"", _detail(detail))
 
 
 def revalidated(*, stored: bool, fwd: Forward = "stale") -> bytes:
@@ -48,12 +48,11 @@ def collapsed() -> bytes:
 
 def bypass(detail: str = "", fwd: Forward = "bypass") -> bytes:
     """The cache was not asked, and why."""
-    return b"glasscache; fwd=%b%b" % (fwd.encode(), b"; detail=" + _item(detail) if detail else b"")
+    return b"glasscache; fwd=%b%b" % (fwd.encode(), _detail(detail))
 
 
-def error() -> bytes:
-    """The load failed and nothing stale could stand in."""
-    return b"glasscache; fwd=uri-miss"
+def _detail(text: str) -> bytes:
+    return b"; detail=" + _item(text) if text else b""
 
 
 def _item(text: str) -> bytes:
