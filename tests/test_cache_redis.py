@@ -12,6 +12,7 @@ from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache._clock import SystemClock
 from glasscache.errors import ConfigurationError
 from glasscache.interfaces import Clock
+from glasscache.settings import RedisSettings, Settings
 from glasscache.stats import stats
 from glasscache.testing import entry
 from tests.support.patience import PATIENCE
@@ -203,6 +204,29 @@ def test_a_value_that_another_release_has_kept_in_another_form_is_replaced_on_al
             assert await one.get_or_load("k", old) == "seven"
             assert await two.get_or_load("k", new) == 7
             assert await three.get_or_load("k", unasked) == 7
+
+    asyncio.run(scenario())
+
+
+def test_the_largest_answer_that_is_allowed_is_shared_too(server: RedisProcess) -> None:
+    size = 9 * 1024**2  # more than a store takes by default
+    settings = Settings(
+        kind="redis",
+        redis=RedisSettings(url=f"redis://127.0.0.1:{server.port}", prefix="large", **UNHURRIED),
+        limits=Limits(max_entry_bytes=10 * 1024**2, far_timeout=PATIENCE),
+        key=SECRET,
+    )
+
+    async def scenario() -> None:
+        async def load() -> bytes:
+            loads.append(1)
+            return bytes(size)
+
+        loads: list[int] = []
+        for cache in (settings.cache(), settings.cache()):
+            assert len(await cache.get_or_load("k", load)) == size
+            await cache.aclose()
+        assert len(loads) == 1
 
     asyncio.run(scenario())
 

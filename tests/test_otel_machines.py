@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -186,6 +187,9 @@ def test_a_long_wait_for_another_machine_names_it(rig: Rig, caplog: pytest.LogCa
     (record,) = caplog.records
     assert record.__dict__["cache.lock.holder.id"] == "host-7-ab"
     assert "cache.lock.holder.trace_id" not in record.__dict__
+    assert re.fullmatch(
+        r"waited long for another request's load: name=\S+ key_group=\S+ lock.wait=3", record.getMessage()
+    )
 
 
 def test_an_invalidation_from_another_machine_is_linked_to_it_and_its_lag_measured(rig: Rig) -> None:
@@ -205,3 +209,8 @@ def test_a_tier_that_fails_and_recovers_is_logged(rig: Rig, caplog: pytest.LogCa
     assert told == [(logging.WARNING, "glasscache.tier.degraded"), (logging.INFO, "glasscache.tier.recovered")]
     assert caplog.records[0].__dict__["error.type"] == "ConnectionError"
     assert "error.type" not in caplog.records[1].__dict__
+    assert [record.getMessage().partition("name=")[0] for record in caplog.records] == [
+        "a tier does not answer as it should: ",
+        "a tier answers again: ",
+    ]
+    assert caplog.records[0].getMessage().endswith(" tier=redis tier.state=open error.type=ConnectionError")

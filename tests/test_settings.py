@@ -221,6 +221,8 @@ def test_one_switch_chooses_between_memory_redis_and_both() -> None:
         "tiered": ("memory", "redis"),
     }
     assert "s3cret" not in repr(redis)
+    with pytest.raises(ConfigurationError, match=r"RedisSettings\(url=None\): give a URL"):
+        Settings(kind="redis", key=KEY).cache()
 
 
 def test_secrets_are_neither_in_repr_nor_in_messages() -> None:

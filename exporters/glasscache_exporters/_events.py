@@ -14,6 +14,7 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
 
 from glasscache.errors import ConfigurationError
+from glasscache._otel_log import SHOWN
 from glasscache.otel import names
 
 if TYPE_CHECKING:
@@ -91,11 +92,18 @@ class _Handler(logging.Handler):
             timestamp=int(record.created * 1e9),
             severity_number=next((number for level, number in _SEVERITIES if record.levelno >= level), None),
             severity_text=_TEXTS.get(record.levelname, record.levelname),
-            body=record.getMessage(),
+            body=_body(record),
             attributes=attributes,
             event_name=event,
             exception=error,
         )
+
+
+def _body(record: logging.LogRecord) -> str:
+    """The message; of our own events without the attributes at its end, which are sent as such."""
+    if record.name == names.SCOPE and isinstance(record.msg, str) and record.msg.endswith(SHOWN):
+        return record.msg.removesuffix(SHOWN)
+    return record.getMessage()
 
 
 def _show(record: logging.LogRecord) -> None:

@@ -9,7 +9,17 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from glasscache._otel_names import EVENT_NAME, SCOPE
+from glasscache._otel_names import (
+    ERROR_TYPE,
+    EVENT_NAME,
+    EVICTION_RATE,
+    GROUP,
+    LOCK_WAIT,
+    NAME,
+    SCOPE,
+    TIER,
+    TIER_STATE,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,7 +28,10 @@ if TYPE_CHECKING:
     from glasscache.interfaces import Clock
 
 _logger = logging.getLogger(SCOPE)
+SHOWN = ": %s"
+"""What follows an event's message where nothing but the message is shown; who sends its attributes leaves it out."""
 _INTERVAL = 1.0  # seconds between two records of one name
+_SHOWN = (NAME, GROUP, LOCK_WAIT, TIER, TIER_STATE, ERROR_TYPE, EVICTION_RATE)
 
 
 class EventLog:
@@ -39,12 +52,22 @@ class EventLog:
     def tell(self, event: LogEvent, attributes: dict[str, object]) -> None:
         """Log the event. Its attributes become the record's; their dots keep them clear of logging's own."""
         if self._is_due(event.name):
-            _logger.log(event.level, event.message, extra={EVENT_NAME: event.name, **attributes})
+            _logger.log(
+                event.level, event.message + SHOWN, _shown(attributes), extra={EVENT_NAME: event.name, **attributes}
+            )
 
     def failed(self, error: Exception) -> None:
         """Log that telemetry itself failed."""
         if self._is_due(""):
             _logger.warning("telemetry failed, requests are not affected", exc_info=error)
+
+
+def _shown(attributes: dict[str, object]) -> str:
+    """What is wrong, and where, for logs that show nothing but the message."""
+    found = {name.removeprefix("cache."): attributes[name] for name in _SHOWN if name in attributes}
+    return " ".join(
+        [f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in found.items()]
+    )
 
 
 class Quiet:

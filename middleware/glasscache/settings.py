@@ -53,12 +53,17 @@ class RedisSettings:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """`GLASSCACHE_SECRETS`: encrypts what is stored there; the first one writes, all read"""
 
-    def store(self, name: str) -> RedisStore:
-        """A new store for the cache of this name. ConfigurationError if the redis extra is not installed."""
-        assert self.url is not None
+    def store(self, name: str, *, max_entry_bytes: int = 8 * 1024**2) -> RedisStore:
+        """A new store for the cache of this name, for entries of up to that size.
+
+        ConfigurationError if there is no URL, or if the redis extra is not installed.
+        """
+        if self.url is None:
+            raise ConfigurationError("RedisSettings(url=None): give a URL, such as redis://localhost:6379/0")
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "url"}
+        options |= {"prefix": self.prefix or f"glasscache:{name}", "max_entry_bytes": max_entry_bytes}
         try:
-            return open_redis(self.url, **options | {"prefix": self.prefix or f"glasscache:{name}"})
+            return open_redis(self.url, **options)
         except ConfigurationError as error:
             raise ConfigurationError(f"REDIS_URL and what goes with it: {error}") from None
 
@@ -116,10 +121,9 @@ class Settings:
     def cache(self) -> Cache:
         """A new cache with the stores of its kind."""
         store: Store = MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes)
-        if self.kind == "redis":
-            store = self.redis.store(self.name)
-        elif self.kind != "memory":
-            store = TieredStore([store, self.redis.store(self.name)])
+        if self.kind != "memory":
+            shared = self.redis.store(self.name, max_entry_bytes=self.limits.max_entry_bytes)
+            store = shared if self.kind == "redis" else TieredStore([store, shared])
         return Cache(
             store,
             policy=self.policy,

@@ -181,4 +181,5 @@ class Subscription:
         """Once for every outage."""
         if not self._reported:
             self._reported = True
-            log.warning("does not hear %r, goes on trying: %s: %s", self._channels, type(error).__name__, error)
+            what = b", ".join(self._channels).decode(errors="replace")
+            log.warning("Redis is not heard on %s, it is tried again: %s: %s", what, type(error).__name__, error)
