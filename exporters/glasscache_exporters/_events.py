@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
 
-from glasscache.errors import ConfigurationError
 from glasscache._otel_log import SHOWN
+from glasscache.errors import ConfigurationError
 from glasscache.otel import names
 
 if TYPE_CHECKING:
