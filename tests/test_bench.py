@@ -80,6 +80,11 @@ class TestArithmetic:
         row = report.row(line, Timings({"hit": [8.0], RAW: [2.0]}))
         assert (row.us, row.times_raw, row.found, row.met) == (8, 4, found, met)
 
+    def test_what_has_no_goal_is_compared_with_its_base_if_that_is_not_the_raw_app(self) -> None:
+        case = Case(name="bare", prepare=counted([], "bare"))
+        found = Timings({"bare": [8.0], "few": [2.0], RAW: [1.0]})
+        assert [report.row(Line(case=case, base=base), found).found for base in ("few", RAW)] == ["4.00 x", ""]
+
     def test_a_goal_against_another_base_names_it(self) -> None:
         line = Line(case=Case(name="hit", prepare=counted([], "hit")), base="span", goal=Goal("times", 1.2))
         row = report.row(line, Timings({"hit": [11.0], "span": [10.0], RAW: [1.0]}))

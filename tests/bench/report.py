@@ -38,7 +38,13 @@ def row(line: Line, timings: Timings) -> Row:
     us = timings.us(name)
     times_raw = timings.times(name, RAW) if RAW in timings.rounds else None
     if goal is None:
-        return Row(name=name, us=us, times_raw=times_raw)
+        compares = line.base not in (RAW, name)
+        return Row(
+            name=name,
+            us=us,
+            times_raw=times_raw,
+            found=f"{timings.times(name, line.base):.2f} x" if compares else "",
+        )
     base = "raw" if line.base == RAW else line.base
     if goal.kind == "times":
         value, wanted, found = timings.times(name, line.base), f"{goal.limit:g} x {base}", "{:.2f} x"

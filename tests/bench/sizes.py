@@ -25,7 +25,7 @@ from glasscache.testing import entry
 from tests.bench.cases import HIT, Goal, Line, rules
 from tests.bench.measure import Case, Work
 from tests.bench.report import Row
-from tests.bench.traffic import ANSWER, App, Receive, Send, ask, discard, get, one_by_one
+from tests.bench.traffic import ANSWER, App, Receive, Send, ask, discard, get, new, one_by_one
 
 FEWEST = 100
 STALL = 5.0  # milliseconds
@@ -35,18 +35,24 @@ _HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"16"))
 # --- entries ------------------------------------------------------------------------------------------------------
 
 
+_BARE = "cachetools.LRUCache alone, any of {:,} entries"
+
+
 def _name(kind: str, entries: int) -> str:
     return f"GET hit, {kind} of {entries:,} entries"
 
 
 def among(counts: Sequence[int]) -> list[Line]:
-    """Hits in stores that hold so many entries: the same hundred again and again, and any of them."""
+    """Hits in stores that hold so many entries: the same hundred again and again, and any of them. Beside them, what
+    the machine gives: the bare lookup of as many.
+    """
     lines = []
     for entries in counts:
         app = filled(_large_cache(entries), entries)
         for kind, some in (("the same 100", min(FEWEST, entries)), ("any", entries)):
             base = _name(kind, counts[0])
             lines.append(Line(case=_any_of(_name(kind, entries), app, some), base=base, goal=Goal("times", 1.3)))
+        lines.append(Line(case=_bare(_BARE.format(entries), entries), base=_BARE.format(counts[0])))
     return lines
 
 
@@ -85,6 +91,29 @@ def _any_of(name: str, app: App, some: int) -> Case:
             raise RuntimeError(f"the case is not what it claims: {fields}")
 
     return Case(name=name, prepare=one_by_one(app, make), verify=verify)
+
+
+def _bare(name: str, entries: int) -> Case:
+    """Lookups in a cache that does nothing else, by keys that nobody has hashed yet; of what is found, two fields are
+    read.
+    """
+    cache: cachetools.LRUCache[bytes, Entry] = cachetools.LRUCache(entries)
+    keys, random, now = [os.urandom(16) for _ in range(entries)], Random(7), time.monotonic()
+    for key in keys:
+        cache[key] = _stored(now)
+
+    def prepare(count: int) -> Work:
+        asked = [new(key) for key in random.choices(keys, k=count)]
+
+        async def work() -> None:
+            for key in asked:
+                found = cache[key]
+                assert found.content
+                assert found.status
+
+        return work
+
+    return Case(name=name, prepare=prepare)
 
 
 def bytes_per_entry(entries: int) -> Row:
