@@ -33,7 +33,10 @@ loading: ContextVar[tuple[Chain, ...]] = ContextVar("glasscache_loading", defaul
 def forbid_recursion(key: Key, flight: Flight | None, inside: tuple[Chain, ...]) -> None:
     """RecursiveLoadError if a load that we are inside of would wait for itself."""
     if any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside)):
-        raise RecursiveLoadError("a load asked for the key that it is itself loading: it would wait for ever")
+        raise RecursiveLoadError(
+            "a load asked for the key that it is itself loading: it would wait for ever "
+            "(of a request: is the middleware there twice, with one cache?)"
+        )
 
 
 _ALONE, _SHARED_BY_OTHERS = Right(keeps=True), Right(keeps=False)

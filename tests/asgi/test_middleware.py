@@ -11,7 +11,7 @@ from glasscache import Cache, MemoryStore
 from glasscache._events import Answered
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
-from glasscache.errors import ConfigurationError
+from glasscache.errors import ConfigurationError, RecursiveLoadError
 from glasscache.policy import Policy
 from tests.asgi.site import FIRST, Echo, Origin, Site, run
 from tests.support.asgi import Client, Message, Receive, Scope, Send
@@ -511,5 +511,16 @@ def test_a_scope_without_all_that_a_server_may_leave_out_is_the_same_question() 
             await site.middleware(scope, receive, send)
             told.append(dict(messages[0]["headers"])[b"cache-status"])
         assert told == [FIRST.encode(), b"glasscache; hit; ttl=60", b"glasscache; hit; ttl=60"]
+
+    run(scenario)
+
+
+def test_a_middleware_that_is_there_twice_with_one_cache_says_so() -> None:
+    async def scenario() -> None:
+        cache = Cache()
+        inner = CacheMiddleware(Echo(), cache=cache, rules=[PAGE])
+        with pytest.raises(RecursiveLoadError, match="there twice, with one cache"):
+            await Client(CacheMiddleware(inner, cache=cache, rules=[PAGE])).request("GET", "/page")
+        await cache.aclose()
 
     run(scenario)

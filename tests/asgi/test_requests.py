@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glasscache.asgi import QueryKey, Rule, Text, credential, json_body
+from glasscache.asgi import CREDENTIALS, QueryKey, Rule, Text, credential, json_body
 from tests.asgi.site import FIRST, Echo, Site, read, respond, run
 from tests.support.asgi import Client, Message, Receive, Scope, Send
 
@@ -347,6 +347,10 @@ def test_which_headers_are_credentials_can_be_said() -> None:
         await site.get(headers=[(b"x-session", b"a")])
         assert site.bypasses == {"credentials": 1}
         assert (await site.get(headers=[(b"cookie", b"a")])).cache_status == FIRST
+        more = Site(Echo(), PAGE, credentials=(*CREDENTIALS, "X-Session"))
+        for name in (b"x-session", b"cookie", b"authorization", b"x-api-key"):
+            await more.get(headers=[(name, b"a")])
+        assert more.bypasses == {"credentials": 4}
 
     run(scenario)
 

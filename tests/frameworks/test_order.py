@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glasscache import Cache, MemoryStore
-from glasscache.asgi import credential
+from glasscache.asgi import CREDENTIALS, credential
 from tests.frameworks.stack import PAGE, Site, TokenAuthentication, Tracing, authenticating, outcome, run
 from tests.support.otel_rig import Rig, parent
 
@@ -106,7 +106,7 @@ def test_outside_of_authentication_a_header_that_is_not_known_as_a_credential_gi
             leaked = await wrong.get(**headers)
             assert (leaked.status, leaked.text.partition(":")[0], outcome(leaked)) == (200, "ann", "hit")
 
-        named = Site(after=(layer,), credentials=("x-team-token",))
+        named = Site(after=(layer,), credentials=(*CREDENTIALS, "x-team-token"))
         for token, name in (("t1", "ann"), ("t2", "bob")):
             got = await named.get(X_Team_Token=token)
             assert (got.text.partition(":")[0], outcome(got)) == (name, "fwd=bypass; detail=credentials")

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from glasscache.asgi.handler import AnswerNotes, answer
-from glasscache.asgi.middleware import CacheMiddleware
+from glasscache.asgi.middleware import CREDENTIALS, CacheMiddleware
 from glasscache.asgi.rules import QueryKey, Rule
 from glasscache.keys import Text, credential, json_body
 
-__all__ = ["AnswerNotes", "CacheMiddleware", "QueryKey", "Rule", "Text", "answer", "credential", "json_body"]
+__all__ = [
+    "CREDENTIALS",
+    "AnswerNotes",
+    "CacheMiddleware",
+    "QueryKey",
+    "Rule",
+    "Text",
+    "answer",
+    "credential",
+    "json_body",
+]

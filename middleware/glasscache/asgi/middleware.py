@@ -20,6 +20,9 @@ from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
 from glasscache.settings import Settings
 
+CREDENTIALS: tuple[str, ...] = tuple(sorted(name.decode() for name in http.CREDENTIALS))
+"""Names of the request headers that say who asks: Authorization, Cookie, API keys."""
+
 
 class CacheMiddleware:
     """Caches the answers of any ASGI 3 app.
@@ -27,7 +30,8 @@ class CacheMiddleware:
     `cache`: by default one made from the environment (see `Settings`). `rules`: what is cached, first match wins; by
     default everything that GET answers' own headers allow. `stats_path`: where JSON figures are served (default:
     `GLASSCACHE_STATS_PATH`, else nowhere); `stats_token`: who sends it as a bearer token also sees the figures per rule
-    (default: `GLASSCACHE_STATS_TOKEN`). `credentials`: names of request headers that say who asks.
+    (default: `GLASSCACHE_STATS_TOKEN`). `credentials`: names of the request headers that say who asks, in place of
+    `CREDENTIALS`: to add one, give `(*CREDENTIALS, "x-team-token")`.
 
     Mount it inside authentication: a hit skips what the app would have done inside.
     """
