@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from glasscache.asgi import CREDENTIALS, QueryKey, Rule, Text, credential, json_body
-from tests.asgi.site import FIRST, Echo, Site, read, respond, run
+from glasscache.testing import SharedServer
+from tests.asgi.site import FIRST, Echo, LoopClock, Site, read, respond, run
 from tests.support.asgi import Client, Message, Receive, Scope, Send
 
 Request = dict[str, Any]
 JSON = (b"content-type", b"application/json")
+HIT = "glasscache; hit; ttl=60"
 
 
 def meet(rule: Rule, one: Request, other: Request) -> bool:
@@ -143,6 +145,17 @@ def test_the_chosen_headers_are_keyed_in_full() -> None:
 )
 def test_query_parameters_are_sorted_or_dropped_only_by_name(query: QueryKey, one: str, other: str, same: bool) -> None:
     assert meet(Rule("/page", ttl=60, query=query), {"query": one}, {"query": other}) is same
+
+
+def test_what_was_kept_while_other_parameters_were_ignored_is_not_found() -> None:
+    async def scenario() -> None:
+        shared = SharedServer(LoopClock())
+        for number, query in enumerate((QueryKey(ignore=("lang",)), QueryKey(ignore=("utm",)), QueryKey()), 1):
+            release = Site(Echo(), Rule("/page", ttl=60, query=query), store=shared.store(f"release {number}"))
+            asked = "lang=de" if number == 1 else ""
+            assert [(await release.get(query=asked)).cache_status for _ in range(2)] == [FIRST, HIT]
+
+    run(scenario)
 
 
 def test_a_key_builder_says_what_of_a_get_is_keyed() -> None:

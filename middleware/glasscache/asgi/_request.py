@@ -231,17 +231,21 @@ def _chosen(headers: _Fields, names: Iterable[str]) -> list[bytes]:
 
 
 def query_part(raw: bytes, wanted: QueryKey) -> bytes:
-    """What stands for the query string in a key: itself, as it was sent, unless the rule names parameters."""
-    if not raw or not (wanted.only or wanted.ignore or wanted.sort):
+    """What stands for the query string in a key: itself, as it was sent, unless the rule names parameters.
+
+    Then their names are in it: an answer kept under other ones (in a shared tier, by another release) is not found.
+    """
+    if not (wanted.only or wanted.ignore or wanted.sort):
         return raw
-    pairs = raw.split(b"&")
+    pairs = raw.split(b"&") if raw else []
     if wanted.only or wanted.ignore:
         named = set(wanted.only or wanted.ignore)
         # what some apps read as two parameters (`a=1;b=2`) is never left out: the second may be one that counts
         pairs = [pair for pair in pairs if b";" in pair or (_name(pair) in named) == bool(wanted.only)]
     if wanted.sort:
         pairs.sort(key=_name)  # of one name the order still matters: an app takes the first or the last of them
-    return b"&".join(pairs)
+    settings = repr((sorted(wanted.only), sorted(wanted.ignore), wanted.sort))
+    return b"\0%b\0%b" % (settings.encode("utf-8", "surrogatepass"), b"&".join(pairs))
 
 
 def _name(pair: bytes) -> str:
