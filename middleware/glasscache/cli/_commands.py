@@ -119,21 +119,22 @@ def invalidate(options: argparse.Namespace) -> int:
             "CACHE_TYPE=memory: its answers are in the process that serves them, where nobody else can remove them; "
             "set CACHE_TYPE, REDIS_URL and GLASSCACHE_KEY as the service has them"
         )
-    digest = _key(options, settings)
-    number = asyncio.run(_with_store(settings, lambda store: _invalidate(store, digest, options.tag)))
+    keys = _keys(options, settings)
+    number = asyncio.run(_with_store(settings, lambda store: _invalidate(store, keys, options.tag)))
     what = "everything" if options.all else f"tag {options.tag!r}" if options.tag else f"{options.key or options.url!r}"
     print(f"{what} is invalid on every machine from now on (number {number})")
     return 0
 
 
-def _key(options: argparse.Namespace, settings: Settings) -> Key | None:
+def _keys(options: argparse.Namespace, settings: Settings) -> tuple[Key, ...]:
     if options.url is not None:
-        return _key_of_url(options, settings)
+        return (_key_of_url(options, settings),)
     if options.key is None:
-        return None
-    if re.fullmatch(r"[0-9a-f]{32}", options.key):
-        return bytes.fromhex(options.key)
-    return settings.cache().keyring.digest(b"value", options.key.encode())
+        return ()
+    keys: tuple[Key, ...] = (settings.cache().keyring.digest(b"value", options.key.encode()),)
+    if re.fullmatch(r"[0-9a-f]{32}", options.key):  # a digest; or what `get_or_load` was given looks like one
+        keys += (bytes.fromhex(options.key),)
+    return keys
 
 
 def _key_of_url(options: argparse.Namespace, settings: Settings) -> Key:
@@ -150,11 +151,11 @@ def _key_of_url(options: argparse.Namespace, settings: Settings) -> Key:
     return middleware.key_for("GET", url.path or "/", query=url.query, host=url.netloc, scheme=url.scheme)
 
 
-async def _invalidate(store: RedisStore, digest: Key | None, tag: str | None) -> int:
-    tags = [tag] if tag is not None else [] if digest is None else [variant_tag(digest)]
+async def _invalidate(store: RedisStore, keys: tuple[Key, ...], tag: str | None) -> int:
+    tags = [variant_tag(key) for key in keys] if tag is None else [tag]
     number = await store.backplane.mark(tags, everything=not tags, seen=0, source=None)
-    if digest is not None:
-        await store.delete(digest)
+    for key in keys:
+        await store.delete(key)
     return number
 
 
