@@ -275,6 +275,8 @@ def test_what_is_newer_than_an_answer_that_turns_out_lost_stays() -> None:
 
 def test_who_asks_nobody_finds_nothing_and_has_nothing_to_give_back() -> None:
     right, flight = Right(keeps=True), cast("Flight", None)
+    assert not right.glance(lambda found: None)
+    assert right.glanced(None) is None
     assert asyncio.run(right.seek(flight)) is None
     assert not right.holds
     assert asyncio.run(right.give_back(None))

@@ -18,7 +18,7 @@ from glasscache._events import SpanRef, TierState
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache._sweep import Sweep
 from glasscache.errors import StoreError, UnstorableError
-from glasscache.interfaces import Bell, Clock, LeaseStore
+from glasscache.interfaces import Bell, Clock, LeaseStore, Told
 
 T = TypeVar("T")
 
@@ -30,6 +30,11 @@ _LONGEST_PAUSE = 4.0
 _MAX_REMOVALS = 10_000
 _NO_KEY: Key = bytes(16)
 """Asked for by a probe; what it finds does not matter."""
+
+
+def never(key: Key, then: Told) -> bool:
+    """The glance of a store that has none."""
+    return False
 
 
 def _nobody(state: TierState, error: BaseException | None) -> None:
@@ -88,6 +93,31 @@ class Breaker:
         self._last.clear()
 
 
+class _Glance:
+    """One glance: `then` is told its answer, or that none came in time, whichever is first."""
+
+    __slots__ = ("_guard", "_then")
+
+    def __init__(self, guard: Guard, then: Told) -> None:
+        self._guard = guard
+        self._then: Told | None = then
+
+    def done(self) -> bool:
+        """Whether it is over, as of a future."""
+        return self._then is None
+
+    def set_exception(self, error: StoreError) -> None:
+        """As of a future."""
+        self.told(error)
+
+    def told(self, found: Entry | StoreError | None) -> None:
+        """Its answer has come."""
+        then, self._then = self._then, None
+        if then is not None:
+            self._guard._glanced(self, found)
+            then(found)
+
+
 class Guard:
     """`store`, within `budget` seconds an operation, or not at all. Itself a LeaseStore.
 
@@ -100,7 +130,8 @@ class Guard:
         self._budget = budget
         self._now = clock.now
         self._breaker = Breaker(clock.now, random)
-        self._sweep = Sweep[asyncio.Future[Any]](budget, self._no_answer)
+        self._glance: Callable[[Key, Told], bool] = getattr(store, "glance", never)
+        self._sweep = Sweep["asyncio.Future[Any] | _Glance"](budget, self._no_answer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._behind: asyncio.Task[None] | None = None
         """A probe, or removals that are made up for: one at a time."""
@@ -143,6 +174,21 @@ class Guard:
                 self._spawn(self.store.release(key, look.lease))
 
         return await self._ask(self.store.look(key, claim), too_late)
+
+    def glance(self, key: Key, then: Told) -> bool:
+        """The entry alone, told within the budget; False: `look`."""
+        if self._breaker.is_open:
+            return False
+        glance = _Glance(self, then)
+        if not self._glance(key, glance.told):
+            return False
+        if not glance.done():
+            self._sweep.begin(glance)
+        return True
+
+    def _glanced(self, glance: _Glance, found: Entry | StoreError | None) -> None:
+        self._sweep.end(glance)
+        self._judge(found if isinstance(found, StoreError) else None)
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for longer."""
@@ -214,7 +260,7 @@ class Guard:
             elif too_late is not None:
                 too_late(found)
 
-    def _no_answer(self, answer: asyncio.Future[Any]) -> None:
+    def _no_answer(self, answer: asyncio.Future[Any] | _Glance) -> None:
         if not answer.done():
             error = StoreError(f"no answer within {self._budget:g} s")
             error.__cause__ = TimeoutError()

@@ -19,6 +19,8 @@ from glasscache._events import Acquired, Load, Release, TierCall
 from glasscache._flight import Flight
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache._state import State
+from glasscache.errors import StoreError
+from glasscache.interfaces import Told
 
 _MAX_LOOKS = 64  # for a key that is told invalid again and again
 _FIRST_RENEWAL = 1 / 3  # of a lease
@@ -51,6 +53,14 @@ class Right:
         """Whether there is a lease to give back."""
         return False
 
+    def glance(self, then: Told) -> bool:
+        """Ask for an entry, if that may spare a task; False: `seek`. `then` is called as `interfaces.Glancing` says."""
+        return False
+
+    def glanced(self, found: Entry | StoreError | None) -> Entry | None:
+        """What of it answers; None: `seek`."""
+        return None
+
     async def seek(self, flight: Flight) -> Entry | None:
         """An entry that answers; None: load."""
         return None
@@ -77,13 +87,11 @@ class SharedRight(Right):
         self._asked = asked
         self._work = work
         self._refreshes = work.trigger == "refresh"
-        fresh_for = fresh_for + _FRESHER if fresh_for else 0.0
-        self._claim = Claim(
-            ref=work.ref or state.commons.telemetry.current(),
-            refreshes=self._refreshes or insists,
-            fresh_for=_NEVER_FRESH_ENOUGH if insists else fresh_for,
-            waits=not self._refreshes,
-        )
+        self._insists = insists
+        self._fresh_for = fresh_for
+        self._newer_than = 0
+        self._glanced_at: float | None = None
+        self._is_cut_off = False
         self._lease: Lease | None = None
         self._since = self._good_until = 0.0
         self._renewal: asyncio.TimerHandle | None = None
@@ -100,11 +108,41 @@ class SharedRight(Right):
 
     # --- before the load --------------------------------------------------------------------------------------------
 
+    def glance(self, then: Told) -> bool:
+        """For a request that takes what is stored, while it is known what was told invalid."""
+        if self._refreshes or self._insists or not self._state.coherence.in_step:
+            return False
+        self._glanced_at = self._commons.clock.now()
+        if self._state.glance(self._at, then):
+            return True
+        self._glanced_at = None
+        return False
+
+    def glanced(self, found: Entry | StoreError | None) -> Entry | None:
+        """An entry that is not dead. Where there was none, that is told with the lookup that follows."""
+        if found is None or self._glanced_at is None:
+            return None
+        call = TierCall(tier=self._state.far.name, operation="get", begun=self._glanced_at)
+        self._glanced_at = None
+        with self._commons.telemetry.span(call):
+            call.ended = self._commons.clock.now()
+            if isinstance(found, StoreError):
+                self._is_cut_off, call.error = True, found
+                return None
+            call.found = True
+        coherence = self._state.coherence
+        if not coherence.in_step or found.number < coherence.dead_below(found, self._asked):
+            return None
+        self.tier = self._state.far.name
+        return found
+
     async def seek(self, flight: Flight) -> Entry | None:
         """An entry that answers; None: load, unless the run `is_idle`. A stale one may stand in meanwhile."""
         bell = self._state.far.listen(self._at)
         waiting = Abroad(self._state, self._at, self._work, bell)
         try:
+            if self._is_cut_off:
+                return self._cut_off(waiting)
             for _ in range(_MAX_LOOKS):
                 # a refresh that turns out to be needless leaves no span: nor may a client leave one below it
                 look = await (self._look_hushed() if self._refreshes or waiting.has_waited else self._look())
@@ -130,12 +168,6 @@ class SharedRight(Right):
         """One lookup that counts: what it found is not dead. None: the tier could not answer."""
         coherence = self._state.coherence
         while True:
-            self._claim = replace(
-                self._claim,
-                number=coherence.markers.number,
-                newer_than=max(self._claim.newer_than, coherence.markers.everything),
-                reclaims=self._at not in self._state.leased,
-            )
             call = TierCall(tier=self._state.far.name, operation="get")
             look = await self._state.tell(call, self._look_in_time(call))
             if look is None or look.entry is None:
@@ -145,12 +177,29 @@ class SharedRight(Right):
                 return look
             if look.lease or look.holder or look.refused:
                 return replace(look, entry=None)
-            self._claim = replace(self._claim, newer_than=needed)
+            self._newer_than = needed
+
+    def _claim(self) -> Claim:
+        coherence, fresh_for = self._state.coherence, self._fresh_for
+        return Claim(
+            ref=self._work.ref or self._commons.telemetry.current(),
+            refreshes=self._refreshes or self._insists,
+            fresh_for=_NEVER_FRESH_ENOUGH if self._insists else fresh_for and fresh_for + _FRESHER,
+            waits=not self._refreshes,
+            number=coherence.markers.number,
+            newer_than=max(self._newer_than, coherence.markers.everything),
+            reclaims=self._at not in self._state.leased,
+        )
 
     async def _look_in_time(self, call: TierCall) -> Lookup:
-        coherence, now = self._state.coherence, self._commons.clock.now
-        ends = now() + self._commons.limits.far_timeout
-        look = await self._state.far.look(self._at, self._claim)  # within the time, or not at all: see _guard.py
+        coherence, now, far = self._state.coherence, self._commons.clock.now, self._state.far
+        if self._glanced_at is not None:  # what is left of the time
+            call.begun, self._glanced_at = self._glanced_at, None
+            async with asyncio.timeout(max(call.begun + self._commons.limits.far_timeout - now(), 0.0)):
+                look = await far.look(self._at, self._claim())
+        else:
+            look = await far.look(self._at, self._claim())  # within the time, or not at all: see _guard.py
+        ends = call.begun + self._commons.limits.far_timeout
         call.found = look.entry is not None
         if coherence.in_step:
             return look

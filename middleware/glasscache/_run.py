@@ -21,7 +21,7 @@ from glasscache._flight import Flight
 from glasscache._right import Right, SharedRight
 from glasscache._state import UNCACHEABLE_FOR, State
 from glasscache._stream import Chain
-from glasscache.errors import LoadStoppedError, RecursiveLoadError
+from glasscache.errors import LoadStoppedError, RecursiveLoadError, StoreError
 from glasscache.policy import Share, Verdict, make_entry, make_marker
 
 log = logging.getLogger("glasscache")
@@ -47,8 +47,8 @@ class Run:
     """One load: the flight's owner (see `FlightOwner`)."""
 
     __slots__ = (
-        *("_ask", "_at", "_back", "_confirmation", "_confirming", "_is_open", "_origin_begun", "_releases", "_right"),
-        *("_shared", "_span", "_state", "_writes", "flight"),
+        *("_ask", "_at", "_back", "_confirmation", "_confirming", "_context", "_is_open", "_origin_begun"),
+        *("_releases", "_right", "_shared", "_span", "_state", "_writes", "flight"),
     )
 
     def __init__(
@@ -86,9 +86,32 @@ class Run:
         state.running[flight] = ask.key
         if shared:
             state.flights[at] = flight
-        flight.task = task = flight.loop.create_task(self._run(), context=context)
+        self._context = context
+        if not (asks and self._right.glance(self._glanced)):
+            self._start()
+
+    def _start(self) -> None:
+        flight, state = self.flight, self._state
+        flight.task = task = flight.loop.create_task(self._run(), context=self._context)
         state.tasks.add(task)
         task.add_done_callback(self._task_done)
+
+    def _glanced(self, found: Entry | StoreError | None) -> None:
+        """The far tier has answered at once, in nobody's context. It may be that no load is needed, and so no task."""
+        flight = self.flight
+        try:
+            is_over = flight.ended or self._context.run(self._takes, found)
+        except Exception as error:
+            flight.fail(error)
+            is_over = True
+        if is_over:
+            flight.part()
+        else:
+            self._start()
+
+    def _takes(self, found: Entry | StoreError | None) -> bool:
+        entry = self._right.glanced(found)
+        return entry is not None and self._answers(entry)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         flight = self.flight
@@ -151,7 +174,7 @@ class Run:
 
     async def _find(self) -> bool:
         """Whether a far tier has answered, or there is nothing left to do."""
-        flight, right, state = self.flight, self._right, self._state
+        flight, right = self.flight, self._right
         entry = await right.seek(flight)
         self._ask.stale = flight.stand_in or self._ask.stale
         if self._ask.wish is not None:
@@ -162,8 +185,11 @@ class Run:
         if entry is None and right.is_idle:
             flight.fail(LoadStoppedError("another machine refreshes this answer"))
             return True
-        if entry is None:
-            return False
+        return entry is not None and self._answers(entry)
+
+    def _answers(self, entry: Entry) -> bool:
+        """Whether what a far tier has is the answer, or may only stand in for one."""
+        flight, right, state = self.flight, self._right, self._state
         verdict = self._ask.judge(entry, state.commons.clock.now(), beta=0.0, chance=1.0)
         if verdict in (Verdict.STAND_IN, Verdict.UNWANTED, Verdict.DEAD):
             flight.stand_in = entry

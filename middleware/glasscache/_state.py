@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context
 from random import Random
 from typing import TypeVar
@@ -18,9 +18,10 @@ from glasscache._entry import Entry, Key
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
 from glasscache._gate import KeyGates, Lately
+from glasscache._guard import never
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError
-from glasscache.interfaces import Backplane, LeaseStore, NearStore
+from glasscache.interfaces import Backplane, LeaseStore, NearStore, Told
 from glasscache.policy import shorten
 
 UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
@@ -55,6 +56,7 @@ class State:
     ) -> None:
         self.near = near
         self.far = far
+        self.glance: Callable[[Key, Told], bool] = getattr(far, "glance", never)
         self.commons = commons
         self.has_far = has_far
         self.random = random
@@ -247,11 +249,13 @@ class State:
     async def drain(self) -> None:
         """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
         self.settle()
-        if self.tasks:
-            await asyncio.wait(tuple(self.tasks), timeout=self.commons.limits.drain)
+        # what only asks the far tier has no task yet
+        asking = [asyncio.ensure_future(flight.until_over()) for flight in self.running if flight.task is None]
+        if self.tasks or asking:
+            await asyncio.wait((*self.tasks, *asking), timeout=self.commons.limits.drain)
         for flight in tuple(self.running):
             flight.stop(LoadStoppedError("the application is shutting down"))
-        left = tuple(self.tasks)
+        left = (*self.tasks, *asking)
         for task in left:
             task.cancel()
         if left:

@@ -12,9 +12,11 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from glasscache._entry import Entry, Key
 from glasscache._events import Cause, Counters, Event, Outcome, SpanRef, TierGauge, TierState, Work
 from glasscache._lease import Claim, Lease, Lookup, Mark, Marks
+from glasscache.errors import StoreError
 
 T = TypeVar("T")
 RemovalHook = Callable[[Key, Entry, Cause], None]
+Told = Callable[[Entry | StoreError | None], None]
 
 
 class Clock(Protocol):
@@ -146,6 +148,18 @@ class LeaseStore(Store, Protocol):
 
     def listen(self, key: Key) -> Bell:
         """A bell for this key: taken before `look`, so that no release goes unheard."""
+        ...
+
+
+class Glancing(Protocol):
+    """What a LeaseStore may have beside: a lookup that is told instead of awaited, so that a hit needs no task."""
+
+    def glance(self, key: Key, then: Told) -> bool:
+        """Ask for the entry alone. False: there is nothing to be gained by it now, `look`.
+
+        `then`, which must not raise, is called once, perhaps before this returns: with an entry that is fresh or within
+        its `stale_while_revalidate`; with None, if there is none: `look`; or with what went wrong.
+        """
         ...
 
 

@@ -26,6 +26,7 @@ class Machines:
     def __init__(self, world: World, count: int = 3) -> None:
         self.world = world
         self.server = SharedServer(LoopClock(world.loop))
+        self.server.glances = world.random.random() < 0.5
         names = [f"m{number}" for number in range(count)]
         self.sites = [Site(world, far=self.server.store(name), backplane=self.server.backplane(name)) for name in names]
 

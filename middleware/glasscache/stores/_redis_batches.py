@@ -19,7 +19,7 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import ClusterDownError, SlotNotCoveredError
 
 from glasscache.errors import StoreError
-from glasscache.stores._redis_line import Call
+from glasscache.stores._redis_line import Awaited, Call
 from glasscache.stores._redis_server import CLOSED, Server, fail, of_node, of_pool
 
 if TYPE_CHECKING:
@@ -56,20 +56,25 @@ class Batches:
 
     def call(self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes]) -> asyncio.Future[Any]:
         """What the server will have answered. It is asked whether or not somebody waits for that."""
-        loop, house = asyncio.get_running_loop(), self._house
-        call = Call(request, keys, arguments, loop.create_future())
+        loop = asyncio.get_running_loop()
+        call = Awaited(request, keys, arguments, loop.create_future())
+        self.put(call, loop)
+        return call.done
+
+    def put(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+        """Send it with the next batch."""
+        house = self._house
         try:
             client = self._clients()
         except Exception as error:
             call.fail(error)
-            return call.done
+            return
         if house is None or house.client is not client or house.loop is not loop:
             # what another loop left behind has nobody who would read it
             what = loop, self._limit, self._context
             house = _Cluster(client, *what) if isinstance(client, RedisCluster) else _One(client, *what)
             self._house = house
         house.put(call)
-        return call.done
 
     @property
     def is_near(self) -> bool:

@@ -77,9 +77,10 @@ class Clients:
         process, loop = os.getpid(), asyncio.get_running_loop()
         if self._client is None or process != self._process or loop is not self._loop:
             self._process, self._loop, self._client = process, loop, self._make()
-            if isinstance(self._client, RedisCluster):
+            self._seeds = {}
+            if isinstance(self._client, RedisCluster):  # redis-py makes it a question of microseconds
                 self._seeds = dict(self._client.nodes_manager.startup_nodes)
-        elif isinstance(self._client, RedisCluster) and not self._client.nodes_manager.startup_nodes:
+        elif self._seeds and isinstance(self._client, RedisCluster) and not self._client.nodes_manager.startup_nodes:
             # a cluster that for a moment served no slots has made the client forget every address that it had
             self._client.nodes_manager.startup_nodes.update(self._seeds)
         return self._client

@@ -9,6 +9,7 @@ connection for each command longer still. Must never send a call again.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,35 +47,56 @@ _REFUSALS = (NoScriptError, MovedError, AskError, TryAgainError)
 _NOTHING = object()
 
 
-class Call:
-    """One request, and who waits for its answer. `keys` are of one slot."""
+class Call(ABC):
+    """One request, and who is told its answer: as soon as it is there, once. `keys` are of one slot."""
 
-    __slots__ = ("arguments", "done", "is_refused", "keys", "left", "parts", "request", "sent")
+    __slots__ = ("arguments", "is_refused", "keys", "left", "parts", "request", "sent")
 
-    def __init__(
-        self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
-    ) -> None:
+    def __init__(self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes]) -> None:
         self.request = request
         self.keys = keys
         self.arguments = arguments
-        self.done = done
         self.left = request.answers
         """Answers that are still to come, of those that it has."""
         self.parts: list[object] | None = None if self.left == 1 else []
         self.is_refused = False
         self.sent = 0.0
 
-    def succeed(self, answer: object) -> None:
-        """Tell the caller, if it is still there."""
+    @abstractmethod
+    def succeed(self, answer: Any) -> None:
+        """Tell the answer. Must not raise."""
+
+    def fail(self, error: BaseException) -> None:
+        """Tell an error; each call has one of its own."""
+        failure = StoreError(f"{type(error).__name__}: {error}")
+        failure.__cause__ = error
+        self.failed(failure)
+
+    @abstractmethod
+    def failed(self, error: StoreError) -> None:
+        """Tell it. Must not raise."""
+
+
+class Awaited(Call):
+    """A call whose caller awaits `done`, and may have left."""
+
+    __slots__ = ("done",)
+
+    def __init__(
+        self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
+    ) -> None:
+        super().__init__(request, keys, arguments)
+        self.done = done
+
+    def succeed(self, answer: Any) -> None:
+        """See Call."""
         if not self.done.done():
             self.done.set_result(answer)
 
-    def fail(self, error: BaseException) -> None:
-        """Tell the caller, if it is still there; each gets an error of its own."""
+    def failed(self, error: StoreError) -> None:
+        """See Call."""
         if not self.done.done():
-            failure = StoreError(f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
-            self.done.set_exception(failure)
+            self.done.set_exception(error)
             self.done.exception()  # looked at: its caller may leave in this very moment
 
 

@@ -17,7 +17,7 @@ import socket
 from binascii import hexlify
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -26,7 +26,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Holder, Lease, Lookup
 from glasscache.errors import ConfigurationError, GlasscacheError, StoreError, UnstorableError
-from glasscache.interfaces import Clock
+from glasscache.interfaces import Clock, Told
 from glasscache.policy import answers
 from glasscache.stores import _redis_lua as lua
 from glasscache.stores._envelope import Envelope, EnvelopeError
@@ -35,18 +35,14 @@ from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_bells import RedisBell, RedisBells
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
-from glasscache.stores._redis_scripts import Peek, Script
+from glasscache.stores._redis_glance import PEEK, Glance, Glances, found_in
+from glasscache.stores._redis_scripts import Script
+from glasscache.stores._redis_values import LARGE, Values, milliseconds, off_loop
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
 
 T = TypeVar("T")
 
-P = ParamSpec("P")
-
 _CLOSE_TIMEOUT = 1.0
-_PEEK = Peek()
-_NOT_THERE = -2  # says PTTL
-_LARGE = 256 * 1024
-"""Bytes that take about as long to pack as a thread takes to be asked."""
 
 
 def _nobody(tier: str) -> None:
@@ -89,13 +85,14 @@ class RedisStore:
         self._prefix = prefix
         self._stem = f"{prefix}:{{".encode()
         self._lease = lease_seconds
-        self._max_ttl = math.inf if max_ttl is None else max_ttl
-        self._envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
+        envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
         self._now = (clock or SystemClock()).now
+        self._values = Values(envelope, self._now, math.inf if max_ttl is None else max_ttl)
         self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
         self._large = Calls()
-        self._finds = True
-        """Whether the last lookup found something: the next one will probably fare as it did."""
+        self._glances = Glances(
+            self._values, self._now, lambda opening: self._large.soon(opening, self._context_of_nobody())
+        )
         self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
         """Tells this process from all others."""
         self.rejected: Counter[str] = Counter()
@@ -163,21 +160,28 @@ class RedisStore:
         script has to decide.
         """
         try:
-            if self._finds and self._batches.is_near:
+            if self._glances.is_likely and self._batches.is_near:
                 entry = await self._get(key)
                 if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
                     return Lookup(entry=entry)
             look = await self._claim(key, claim)
-            self._finds = look.entry is not None
+            self._glances.is_likely = look.entry is not None
             return look
         except GlasscacheError:
             raise
         except Exception as error:
             raise _nonsense(error) from error
 
+    def glance(self, key: Key, then: Told) -> bool:
+        """Ask for the entry alone, if the server is near and the last lookup found something."""
+        if not (self._glances.is_likely and self._batches.is_near):
+            return False
+        self._batches.put(Glance(self._glances, self._entry_of(key), key, then), asyncio.get_running_loop())
+        return True
+
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for `lease.seconds` from now; False: it is lost."""
-        lasts = _milliseconds(lease.seconds)
+        lasts = milliseconds(lease.seconds)
         return bool(await _plainly(self._run(lua.RENEW, key, b"%d" % lease.token, lasts)) == 1)
 
     async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
@@ -194,7 +198,7 @@ class RedisStore:
 
     async def _run_whole(self, operation: Coroutine[Any, Any, T], entry: Entry) -> T:
         """A large entry is packed before it is sent: nobody's cancellation may fall between the two."""
-        return await (self._large.run(operation) if entry.size > _LARGE else _plainly(operation))
+        return await (self._large.run(operation) if entry.size > LARGE else _plainly(operation))
 
     # --- one script each --------------------------------------------------------------------------------------------
 
@@ -202,35 +206,36 @@ class RedisStore:
         name = b"%b%b}:" % (self._stem, hexlify(key))
         return self._batches.call(script, (name + b"e", name + b"l", name + b"q", name + b"r"), arguments)
 
+    def _entry_of(self, key: Key) -> bytes:
+        return b"%b%b}:e" % (self._stem, hexlify(key))
+
     async def _get(self, key: Key) -> Entry | None:
         """Without a script: most lookups find what answers them, and a script takes a server much longer."""
         try:
-            before, value, left = await self._batches.call(_PEEK, (b"%b%b}:e" % (self._stem, hexlify(key)),), ())
+            found = found_in(await self._batches.call(PEEK, (self._entry_of(key),), ()))
         except StoreError as error:
             if not isinstance(error.__cause__, ResponseError):
                 raise
             value, left = await self._run(lua.GET, key)  # which removes what is in the way
-            before = left
-        if value is None or before == _NOT_THERE or left == _NOT_THERE:
-            return None
-        return await self._open(key, value, min(before, left))
+            found = None if value is None else (value, left)
+        return None if found is None else await self._open(key, *found)
 
     async def _set(self, key: Key, entry: Entry) -> None:
-        packed = await _off_loop(entry.size, self._pack, key, entry)
+        packed = await off_loop(entry.size, self._values.pack, key, entry)
         if packed is not None:
             await self._run(lua.SET, key, *packed)
 
     async def _claim(self, key: Key, claim: Claim) -> Lookup:
         arguments = (
             b"%d" % claim.refreshes,
-            _milliseconds(claim.fresh_for),
+            milliseconds(claim.fresh_for),
             b"%d" % claim.waits,
             b"%d" % claim.number,
             b"%d" % claim.newer_than,
             b"%d" % claim.reclaims,
             self._name,
             to_traceparent(claim.ref).encode(),
-            _milliseconds(self._lease),
+            milliseconds(self._lease),
         )
         word, value, left, *rest = await self._run(lua.LOOK, key, *arguments)
         entry = None if value is None else await self._open(key, value, left)
@@ -250,7 +255,7 @@ class RedisStore:
 
     async def _commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
         try:
-            packed = await _off_loop(entry.size, self._pack, key, entry)
+            packed = await off_loop(entry.size, self._values.pack, key, entry)
         except UnstorableError:
             await self._release(key, lease, 0.0)
             raise
@@ -262,42 +267,23 @@ class RedisStore:
         return _refs(told) if done == 1 else None
 
     async def _release(self, key: Key, lease: Lease, refuse_for: float) -> tuple[SpanRef, ...]:
-        refused = _milliseconds(refuse_for)
+        refused = milliseconds(refuse_for)
         return _refs(await self._run(lua.RELEASE, key, b"%d" % lease.token, self._wake, key, refused))
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
-    def _pack(self, key: Key, entry: Entry) -> tuple[bytes, bytes] | None:
-        """What is stored, and for how many milliseconds; None: it is dead already."""
-        lives = int(min(entry.dead_from - self._now(), self._max_ttl) * 1000)
-        if lives < 1:
-            return None
-        head = b"%b %b %d\n" % (_milliseconds(entry.window), _milliseconds(entry.stale_while_revalidate), entry.number)
-        return head + self._envelope.seal(key, entry), b"%d" % lives
-
-    def _unpack(self, key: Key, value: bytes, left: int) -> Entry:
-        _, found, envelope = value.partition(b"\n")
-        if not found or left < 0:
-            raise EnvelopeError("foreign")
-        return self._envelope.open(key, envelope, now=self._now(), remaining=left / 1000)
-
     async def _open(self, key: Key, value: bytes, left: int) -> Entry | None:
         """The entry; None for bytes that are none: they are deleted, and counted."""
         try:
-            if len(value) > _LARGE:
-                return await asyncio.to_thread(self._unpack, key, value, left)
-            return self._unpack(key, value, left)
+            if len(value) > LARGE:
+                return await asyncio.to_thread(self._values.unpack, key, value, left)
+            return self._values.unpack(key, value, left)
         except EnvelopeError as error:
             self.rejected[error.reason] += 1
             self.told_rejected(self.name)
             digest = hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()  # what Redis can compute, too
             await self._run(lua.REJECT, key, digest)
             return None
-
-
-async def _off_loop(size: int, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What is large is packed and unpacked in a thread: it would hold up all other requests for milliseconds."""
-    return await asyncio.to_thread(do, *args, **kwargs) if size > _LARGE else do(*args, **kwargs)
 
 
 async def _plainly(operation: Awaitable[T]) -> T:
@@ -312,10 +298,6 @@ async def _plainly(operation: Awaitable[T]) -> T:
 
 def _nonsense(error: Exception) -> StoreError:
     return StoreError(f"{type(error).__name__}: {error}")
-
-
-def _milliseconds(seconds: float) -> bytes:
-    return b"%d" % math.ceil(min(seconds, 1e12) * 1000)
 
 
 def _refs(told: Sequence[bytes]) -> tuple[SpanRef, ...]:

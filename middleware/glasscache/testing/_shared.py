@@ -15,7 +15,8 @@ from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Holder, Lease, Lookup, Mark, Marks
 from glasscache.errors import StoreError
-from glasscache.interfaces import Clock, Listener
+from glasscache.interfaces import Clock, Listener, Told
+from glasscache.policy import answers
 
 _MAX_TRACES = 16
 
@@ -54,6 +55,8 @@ class SharedServer:
         self.token = 0
         self.calls: Counter[str] = Counter()
         """How often each operation was asked for."""
+        self.glances: bool = False
+        """Whether its stores tell an entry without being awaited (`interfaces.Glancing`)."""
         self._failing: set[str] = set()
 
     def store(self, machine: str) -> SharedStore:
@@ -78,6 +81,10 @@ class SharedServer:
         """Every operation takes a turn of the event loop, there and back."""
         self.calls[operation] += 1
         await asyncio.sleep(0)
+        self.check(operation)
+
+    def check(self, operation: str) -> None:
+        """StoreError if it is to fail."""
         if self._failing & {operation, "all"}:
             raise StoreError(f"{operation} was told to fail")
 
@@ -188,6 +195,23 @@ class SharedStore:
         self._server.token += 1
         slot.held = _Held(self._server.token, self._machine, claim, now, now + self._server.lease_seconds)
         return Lookup(entry=entry, lease=Lease(token=self._server.token, seconds=self._server.lease_seconds))
+
+    def glance(self, key: Key, then: Told) -> bool:
+        """The entry alone, in the next turn of the event loop."""
+        if self._server.glances:
+            self._server.calls["glance"] += 1
+            asyncio.get_running_loop().call_soon(self._glance, key, then)
+        return self._server.glances
+
+    def _glance(self, key: Key, then: Told) -> None:
+        found: Entry | StoreError | None = self._server.slot(key).entry
+        if isinstance(found, Entry):
+            found = found.but() if answers(found, Claim(), self._server.now()) else None
+        try:
+            self._server.check("glance")
+        except StoreError as error:
+            found = error
+        then(found)
 
     def _holder(self, held: _Held, slot: _Slot, claim: Claim, now: float) -> Holder:
         if claim.waits:

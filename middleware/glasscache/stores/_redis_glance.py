@@ -1,0 +1,101 @@
+"""A lookup that is told where its answer is read: a hit takes no task, and no turn of the event loop.
+
+Decides whether it is worth a trip of its own: most lookups fare as the one before them. It believes no more than `look`
+does, and leaves to it what a script has to decide. Must never raise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from glasscache._entry import Entry
+from glasscache._lease import Claim
+from glasscache.errors import StoreError
+from glasscache.policy import answers
+from glasscache.stores._envelope import EnvelopeError
+from glasscache.stores._redis_line import Call
+from glasscache.stores._redis_scripts import Peek
+from glasscache.stores._redis_server import CLOSED
+from glasscache.stores._redis_values import LARGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from glasscache._entry import Key
+    from glasscache.interfaces import Told
+    from glasscache.stores._redis_values import Values
+
+PEEK = Peek()
+_PLAIN = Claim()
+_NOT_THERE = -2  # says PTTL
+
+
+def found_in(answer: Any) -> tuple[bytes, int] | None:
+    """What a peek found, and how many milliseconds are left of it."""
+    before, value, left = answer
+    return None if value is None or before == _NOT_THERE or left == _NOT_THERE else (value, min(before, left))
+
+
+class Glances:
+    """Those of one store. `soon`: runs what takes a thread."""
+
+    def __init__(
+        self, values: Values, now: Callable[[], float], soon: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        self.values = values
+        self.now = now
+        self.soon = soon
+        self.is_likely = True
+        """Whether the last lookup found something."""
+
+
+class Glance(Call):
+    """One lookup: `then` is told what it found, once."""
+
+    __slots__ = ("_glances", "_key", "_then")
+
+    def __init__(self, glances: Glances, name: bytes, key: Key, then: Told) -> None:
+        super().__init__(PEEK, (name,), ())
+        self._glances = glances
+        self._key = key
+        self._then: Told | None = then
+
+    def succeed(self, answer: Any) -> None:
+        """See Call."""
+        try:
+            found = found_in(answer)
+            if found is None:
+                self._tell(None)
+            elif len(found[0]) > LARGE:
+                self._glances.soon(self._open_large(*found))
+            else:
+                self._tell(self._open(*found))
+        except Exception as error:  # nonsense from the server
+            self.fail(error)
+
+    def failed(self, error: StoreError) -> None:
+        """See Call. What a command cannot do, a script may: what is in the way is removed by `look`."""
+        self._tell(None if isinstance(error.__cause__, ResponseError) else error)
+
+    async def _open_large(self, value: bytes, left: int) -> None:
+        found: Entry | StoreError | None = StoreError(CLOSED)
+        try:
+            found = await asyncio.to_thread(self._open, value, left)
+        finally:
+            self._tell(found)
+
+    def _open(self, value: bytes, left: int) -> Entry | None:
+        try:
+            entry = self._glances.values.unpack(self._key, value, left)
+        except EnvelopeError:
+            return None  # `look` removes it
+        return entry if answers(entry, _PLAIN, self._glances.now()) else None
+
+    def _tell(self, found: Entry | StoreError | None) -> None:
+        then, self._then = self._then, None
+        if then is not None:  # else one of its commands has failed already
+            self._glances.is_likely = isinstance(found, Entry)
+            then(found)

@@ -1,0 +1,55 @@
+"""What is stored under the key of an entry: its windows and its number, as text for scripts, and its envelope.
+
+Decides how long it lives there, and what of what comes back is believed. Never asks a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from glasscache._entry import Entry, Key
+from glasscache.stores._envelope import Envelope, EnvelopeError
+
+T = TypeVar("T")
+
+P = ParamSpec("P")
+
+LARGE = 256 * 1024
+"""Bytes that take about as long to pack as a thread takes to be asked."""
+
+
+class Values:
+    """Entries to bytes and back, by `now`. `max_ttl`: seconds that anything is kept."""
+
+    def __init__(self, envelope: Envelope, now: Callable[[], float], max_ttl: float) -> None:
+        self._envelope = envelope
+        self._now = now
+        self._max_ttl = max_ttl
+
+    def pack(self, key: Key, entry: Entry) -> tuple[bytes, bytes] | None:
+        """What is stored, and for how many milliseconds; None: it is dead already."""
+        lives = int(min(entry.dead_from - self._now(), self._max_ttl) * 1000)
+        if lives < 1:
+            return None
+        head = b"%b %b %d\n" % (milliseconds(entry.window), milliseconds(entry.stale_while_revalidate), entry.number)
+        return head + self._envelope.seal(key, entry), b"%d" % lives
+
+    def unpack(self, key: Key, value: bytes, left: int) -> Entry:
+        """The entry, of which so many milliseconds are left. EnvelopeError if it is none."""
+        _, found, envelope = value.partition(b"\n")
+        if not found or left < 0:
+            raise EnvelopeError("foreign")
+        return self._envelope.open(key, envelope, now=self._now(), remaining=left / 1000)
+
+
+async def off_loop(size: int, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What is large is packed and unpacked in a thread: it would hold up all other requests for milliseconds."""
+    return await asyncio.to_thread(do, *args, **kwargs) if size > LARGE else do(*args, **kwargs)
+
+
+def milliseconds(seconds: float) -> bytes:
+    """As scripts want them."""
+    return b"%d" % math.ceil(min(seconds, 1e12) * 1000)
