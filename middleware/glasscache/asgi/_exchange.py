@@ -20,7 +20,7 @@ from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._parts import PartKeeper
 from glasscache.asgi._recorder import AppLoad
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
-from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, status_of
+from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, status_of
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import make_entry
@@ -157,14 +157,23 @@ class Exchange(Ask):
                 raise
         if route._telemetry.annotates:
             self._annotate(answer)
+        await self._pass_on(answer)
+        engine.tally.finished(self, answer, route._now() - self._begun)
+
+    async def _pass_on(self, answer: Answer) -> None:
+        route, entry = self._route, answer.entry
         now = route._now()
+        if entry is not None and self._is_plain and answer.result == "hit":  # as the short way does
+            if now >= entry.shown[0]:
+                route.show(entry, now)
+            await send_hit(entry, self._send)
+            return
         status_field = status_of(answer, self, now)
-        if answer.entry is not None:
-            await send_entry(answer.entry, status_field, now, self._scope, self._send)
+        if entry is not None:
+            await send_entry(entry, status_field, now, self._scope, self._send)
         else:
             assert answer.reader is not None
             await play(answer.reader, status_field, None if self._is_plain else self._scope, self._send)
-        engine.tally.finished(self, answer, route._now() - self._begun)
 
     def _part(self) -> Answer | None:
         """From a part that has what is asked for."""

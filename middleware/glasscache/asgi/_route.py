@@ -167,6 +167,10 @@ class Route:
         await send_hit(entry, send)
         self._engine.tally.timed(self._counters, begun)
 
+    def show(self, entry: Entry, now: float) -> None:
+        """Make the header fields of a hit, for the slow way too."""
+        _show(entry, now)
+
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""
         rule = self._rule if tenant is None else replace(self._rule, tenant=lambda _: tenant, shared=False)
