@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis, RedisCluster
 
+from glasscache._entry import Entry
 from glasscache._lease import Claim
+from glasscache.errors import StoreError
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import entry
 from tests.bench.measure import Case, Timings, Work
@@ -83,6 +85,8 @@ class Tier:
         for key in self.keys:
             await self.store.set(key, self.entry)
             await self.client.set(b"bare:" + key, ANSWER)
+        while not self.store.glance(self.keys[0], lambda found: None):  # until it is known that the server is near
+            await self.store.look(self.keys[0], Claim())
 
     async def close(self) -> None:
         """Leave the server."""
@@ -94,10 +98,19 @@ class Tier:
         if await self.client.get(b"bare:" + key) is None:
             raise RuntimeError("nothing was found")
 
-    async def look(self, key: bytes) -> None:
-        """What a hit of this tier takes."""
-        if (await self.store.look(key, Claim())).entry is None:
-            raise RuntimeError("nothing was found")
+    def look(self, key: bytes) -> asyncio.Future[Entry]:
+        """What a hit of this tier takes: the entry is told, as the engine has it."""
+        answer: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+
+        def told(found: Entry | StoreError | None) -> None:
+            if isinstance(found, Entry):
+                answer.set_result(found)
+            else:
+                answer.set_exception(found or RuntimeError("nothing was found"))
+
+        if not self.store.glance(key, told):
+            raise RuntimeError("it was not worth a glance")
+        return answer
 
     async def get_and_set(self, key: bytes) -> None:
         """What a miss takes where nobody waits for anybody."""
@@ -125,7 +138,7 @@ class Tier:
         return b"new %d" % next(self._numbers)
 
     def _one_by_one(
-        self, do: Callable[[bytes], Awaitable[None]], key: Callable[[], bytes] | None = None
+        self, do: Callable[[bytes], Awaitable[object]], key: Callable[[], bytes] | None = None
     ) -> Callable[[int], Work]:
         known = itertools.cycle(self.keys).__next__
 
@@ -140,7 +153,7 @@ class Tier:
 
         return prepare
 
-    def _together(self, do: Callable[[bytes], Awaitable[None]]) -> Callable[[int], Work]:
+    def _together(self, do: Callable[[bytes], Awaitable[object]]) -> Callable[[int], Work]:
         return lambda count: lambda: asyncio.gather(*[do(key) for key in self.keys[:count]])
 
 
