@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef, TierState
 from glasscache._lease import Claim, Lease, Lookup
+from glasscache._returns import Returns
 from glasscache._sweep import Sweep
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore, Told
@@ -132,6 +133,7 @@ class Guard:
         self._breaker = Breaker(clock.now, random)
         self._glance: Callable[[Key, Told], bool] = getattr(store, "glance", never)
         self._sweep = Sweep["asyncio.Future[Any] | _Glance"](budget, self._no_answer)
+        self._returns = Returns(self._release, random)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._behind: asyncio.Task[None] | None = None
         """A probe, or removals that are made up for: one at a time."""
@@ -171,9 +173,15 @@ class Guard:
 
         def too_late(look: Lookup) -> None:
             if look.lease is not None:
-                self._spawn(self.store.release(key, look.lease))
+                self._spawn(self._put_back(key, look.lease))
 
         return await self._ask(self.store.look(key, claim), too_late)
+
+    async def _put_back(self, key: Key, lease: Lease) -> None:
+        try:
+            await self.store.release(key, lease)
+        except StoreError:
+            self._returns.add(key, lease, 0.0)
 
     def glance(self, key: Key, then: Told) -> bool:
         """The entry alone, told within the budget; False: `look`."""
@@ -195,13 +203,25 @@ class Guard:
         return await self._ask(self.store.renew(key, lease))
 
     async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
-        """Keep the entry and give the lease back."""
-        told = await self._ask(self.store.commit(key, lease, entry))
+        """Keep the entry and give the lease back; if that gets lost, give it back without."""
+        try:
+            told = await self._ask(self.store.commit(key, lease, entry))
+        except StoreError as error:
+            if not isinstance(error, UnstorableError):  # given back already
+                self._returns.add(key, lease, 0.0)
+            raise
         self._removals.pop(key, None)
         return told
 
     async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
-        """Give the lease back."""
+        """Give the lease back; if that gets lost, again."""
+        try:
+            return await self._release(key, lease, refuse_for)
+        except StoreError:
+            self._returns.add(key, lease, refuse_for)
+            raise
+
+    async def _release(self, key: Key, lease: Lease, refuse_for: float) -> tuple[SpanRef, ...]:
         return await self._ask(self.store.release(key, lease, refuse_for=refuse_for))
 
     def listen(self, key: Key) -> Bell:
@@ -210,6 +230,7 @@ class Guard:
 
     async def aclose(self) -> None:
         """Wait for what is under way, then close the store."""
+        await self._returns.aclose()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=self._budget)
         self._sweep.rest()
