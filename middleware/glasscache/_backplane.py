@@ -73,7 +73,7 @@ class Coherence:
     @property
     def in_step(self) -> bool:
         """Whether all invalidations told anywhere so far are known here, but for messages on their way."""
-        return self._hears and self._has_read and not self.has_untold
+        return self._hears and self._has_read and not (self._all_untold or self._untold)
 
     @property
     def has_untold(self) -> bool:
@@ -82,7 +82,10 @@ class Coherence:
 
     def dead_below(self, entry: Entry, asked: Key) -> int:
         """The number that an entry must have to be alive; `asked`: its key, whatever the variant."""
-        return self.markers.dead_below(entry, variant_tag(asked))
+        markers = self.markers
+        if entry.number >= markers.number:
+            return markers.everything
+        return markers.dead_below(entry, variant_tag(asked))
 
     # --- told here --------------------------------------------------------------------------------------------------
 

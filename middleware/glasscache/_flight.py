@@ -77,7 +77,7 @@ class Flight(Stream):
         """When there was some; None: not since it began."""
         self._over: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        commons.youth.begin(self)
+        commons.youth.begin(self, self.loop)
 
     # --- the producer's side ----------------------------------------------------------------------------------------
 

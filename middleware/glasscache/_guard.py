@@ -62,6 +62,11 @@ class Breaker:
         return "degraded" if self._in_a_row else "ok"
 
     @property
+    def is_well(self) -> bool:
+        """Whether nothing has gone wrong lately: one more success then changes nothing that is told."""
+        return not (self.is_open or self._in_a_row)
+
+    @property
     def is_due(self) -> bool:
         """Whether it is time for a probe."""
         return self.is_open and self._now() >= self._ask_at
@@ -127,6 +132,7 @@ class Guard:
 
     def __init__(self, store: LeaseStore, *, clock: Clock, budget: float, random: Random) -> None:
         self.store = store
+        self.name: str = store.name
         self.told: Callable[[TierState, BaseException | None], None] = _nobody
         self._budget = budget
         self._now = clock.now
@@ -139,11 +145,6 @@ class Guard:
         """A probe, or removals that are made up for: one at a time."""
         self._removals: OrderedDict[Key, None] = OrderedDict()
         self._make_up_at = 0.0
-
-    @property
-    def name(self) -> str:
-        """That of the store."""
-        return self.store.name
 
     @property
     def state(self) -> TierState:
@@ -299,12 +300,18 @@ class Guard:
             task.exception()  # looked at: nobody may be left to do so
 
     def _judge(self, error: BaseException | None) -> None:
-        before = self._breaker.state
+        breaker = self._breaker
+        if error is None and breaker.is_well:
+            breaker.succeeded()
+            if self._removals:
+                self._make_up_if_due()
+            return
+        before = breaker.state
         if error is None or isinstance(error, UnstorableError):
-            self._breaker.succeeded()
+            breaker.succeeded()
             self._make_up_if_due()
         else:
-            self._breaker.failed()
+            breaker.failed()
         self._tell(before, error)
 
     def _tell(self, before: TierState, error: BaseException | None) -> None:

@@ -214,7 +214,7 @@ class Reader(Struct, eq=False):
             pass
         elif patience == stream._commons.patience.seconds:
             sweep = stream._commons.patience
-            sweep.begin(self)
+            sweep.begin(self, stream.loop)
         else:
             timer = stream.loop.call_later(patience, self.late)
         try:

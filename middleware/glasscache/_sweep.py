@@ -23,9 +23,9 @@ class Sweep(Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, what: T) -> None:
-        """From now on; for what has begun already: anew."""
-        loop = asyncio.get_running_loop()
+    def begin(self, what: T, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """From now on; for what has begun already: anew. `loop`: the running one, if it is at hand."""
+        loop = loop or asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop, self._timer = loop, None
             self._due.clear()

@@ -85,8 +85,6 @@ class Tier:
         for key in self.keys:
             await self.store.set(key, self.entry)
             await self.client.set(b"bare:" + key, ANSWER)
-        while not self.store.glance(self.keys[0], lambda found: None):  # until it is known that the server is near
-            await self.store.look(self.keys[0], Claim())
 
     async def close(self) -> None:
         """Leave the server."""
@@ -99,7 +97,7 @@ class Tier:
             raise RuntimeError("nothing was found")
 
     def look(self, key: bytes) -> asyncio.Future[Entry]:
-        """What a hit of this tier takes: the entry is told, as the engine has it."""
+        """What a hit of this tier takes: the entry is told, as to the engine, but for the first one after a miss."""
         answer: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
 
         def told(found: Entry | StoreError | None) -> None:
@@ -108,9 +106,13 @@ class Tier:
             else:
                 answer.set_exception(found or RuntimeError("nothing was found"))
 
-        if not self.store.glance(key, told):
-            raise RuntimeError("it was not worth a glance")
-        return answer
+        return answer if self.store.glance(key, told) else asyncio.ensure_future(self._look(key))
+
+    async def _look(self, key: bytes) -> Entry:
+        found = (await self.store.look(key, Claim())).entry
+        if found is None:
+            raise RuntimeError("nothing was found")
+        return found
 
     async def get_and_set(self, key: bytes) -> None:
         """What a miss takes where nobody waits for anybody."""
