@@ -19,7 +19,7 @@ from glasscache.asgi import QueryKey, Rule, credential, json_body
 from glasscache.asgi.rules import Routes
 from glasscache.policy import Policy
 from tests.asgi.site import Site, read, respond, run
-from tests.support.asgi import Message, Receive, Scope, Send
+from tests.support.asgi import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = ("GET", "HEAD", "POST", "QUERY")
 
@@ -114,6 +114,8 @@ class Ask:
     root_path: str
     raw_path: bool
     tls: Any
+    left_out: str
+    """What of its scope the server leaves out, as it may. "extensions": it tells of one that does not matter."""
     pause: float
 
 
@@ -148,6 +150,7 @@ def asks() -> st.SearchStrategy[Ask]:
         root_path=st.sampled_from(("", "", "/elsewhere")),
         raw_path=st.booleans(),
         tls=st.sampled_from((None, None, None, {"client_cert_name": None}, {"client_cert_name": "CN=me"})),
+        left_out=st.sampled_from(("", "", "scheme", "root_path", "raw_path", "extensions")),
         pause=st.sampled_from((0.0, 0.0, 0.125, 5.0)),
     )
 
@@ -167,7 +170,7 @@ def near_misses(draw: st.DrawFn) -> list[Ask]:
 async def app(scope: Scope, receive: Receive, send: Send, seen: Seen) -> None:
     """An origin whose answer shows everything that an app can see, and how often it was asked."""
     body = await read(receive)
-    visible = {name: scope[name] for name in ("method", "path", "query_string", "scheme", "root_path", "headers")}
+    visible = {name: scope.get(name) for name in ("method", "path", "query_string", "scheme", "root_path", "headers")}
     seen.by_app.append((visible, body))
     await asyncio.sleep(1 / 16)
     shown = repr((len(seen.by_app), visible, body)).encode()
@@ -196,6 +199,7 @@ def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
         if not short_way:
             assert route._ways or rule.tenant or rule.when or rule.headers or isinstance(rule.key, ByHeader)
             site.middleware._routes = Routes([(rule, dict.fromkeys(METHODS, route.slowly))])
+        site.client.app = sparing(site.middleware)
         for request in requests:
             await asyncio.sleep(request.pause)
             seen.by_client.append(await answer_of(site, request))
@@ -212,8 +216,22 @@ def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
     return seen
 
 
+def sparing(app: ASGIApp) -> ASGIApp:
+    """A server that leaves out what the scope says under "leave out"."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope.pop("leave out")
+        if name == "extensions":
+            scope.setdefault(name, {"http.response.pathsend": {}})
+        else:
+            scope.pop(name, None)
+        await app(scope, receive, send)
+
+    return call
+
+
 async def answer_of(site: Site, request: Ask) -> list[Message]:
-    scope: dict[str, Any] = {"scheme": request.scheme, "root_path": request.root_path}
+    scope: dict[str, Any] = {"scheme": request.scheme, "root_path": request.root_path, "leave out": request.left_out}
     if not request.raw_path:
         scope["raw_path"] = None
     if request.tls is not None:
@@ -242,9 +260,37 @@ def test_the_short_way_changes_nothing_that_anybody_can_see(options: str, reques
     assert short.told == slow.told
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hosts": (b"two",)},
+        {"hosts": (b"one", b"two")},
+        {"hosts": ()},
+        {"path": "/%61"},
+        {"path": "/elsewhere/a", "root_path": "/elsewhere"},
+        {"root_path": "/a"},
+        {"query": "q=1"},
+        {"scheme": "https"},
+        {"tls": {"client_cert_name": "CN=me"}},
+        *[{"left_out": name} for name in ("scheme", "root_path", "raw_path", "extensions")],
+        *[{"headers": (header,)} for header in HEADERS],
+    ],
+    ids=str,
+)
+def test_a_request_that_differs_in_one_thing_from_the_last_one_of_its_path(change: dict[str, Any], method: str) -> None:
+    base = Ask(method, "/a", "", (b"one",), (), (b"",), "http", "", True, None, "", 0.0)
+    requests = [base, base, replace(base, **change), replace(base, **change), base]
+    rule = Rule("/*", METHODS, ttl=60)
+    short, slow = play(rule, requests, short_way=True), play(rule, requests, short_way=False)
+    assert (short.by_client, short.by_app) == (slow.by_client, slow.by_app)
+    assert (short.results, short.bypasses) == (slow.results, slow.bypasses)
+    assert short.told == slow.told
+
+
 def test_the_short_way_is_taken_at_all() -> None:
-    question = Ask("POST", "/a", "", (b"one",), (), (b"{}",), "http", "", True, None, 0.0)
-    page = Ask("GET", "/a", "", (b"one",), (), (b"",), "http", "", True, None, 0.0)
+    question = Ask("POST", "/a", "", (b"one",), (), (b"{}",), "http", "", True, None, "", 0.0)
+    page = Ask("GET", "/a", "", (b"one",), (), (b"",), "http", "", True, None, "", 0.0)
     rule = Rule("/*", METHODS, ttl=6)
     short = play(rule, [question, question, page, page], short_way=True)
     assert short.keys == 2  # of the page, and of what the question says
@@ -255,7 +301,7 @@ def test_the_short_way_is_taken_at_all() -> None:
 def test_bodies_that_differ_in_ignored_fields_alone_are_one_question_on_the_short_way() -> None:
     bodies = (b'{"q":1,"user":"a"}', b'{"q":1,"user":"b"}', b'{"user": "c", "q": 1}', b'{"q":1,"user":"b","user":"b"}')
     questions = [
-        Ask("POST", "/a", "", (b"one",), (), (body,), "http", "", True, None, 0.0) for body in (*bodies, *bodies)
+        Ask("POST", "/a", "", (b"one",), (), (body,), "http", "", True, None, "", 0.0) for body in (*bodies, *bodies)
     ]
     rule = Rule("/*", METHODS, ttl=6, key=json_body("q", ignore=("user",)))
     short, slow = play(rule, questions, short_way=True), play(rule, questions, short_way=False)
