@@ -225,6 +225,9 @@ def test_values_are_removed_by_key_by_tag_and_all_together() -> None:
         assert loader.calls == 4
         with pytest.raises(ConfigurationError, match="say what"):
             await cache.invalidate()
+        for wrong in ({"key": 7}, {"tag": 7}, {"tag": ["b"]}):
+            with pytest.raises(ConfigurationError, match="give a string"):
+                await cache.invalidate(**wrong)
         await cache.aclose()
 
     run(scenario)

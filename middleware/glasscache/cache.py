@@ -282,6 +282,9 @@ class Cache:
         """
         if key is None and tag is None and not all:
             raise ConfigurationError("invalidate(): say what: key=, tag= or all=True")
+        said: tuple[Any, Any] = key, tag
+        if not (isinstance(said[0], str | bytes | None) and isinstance(said[1], str | None)):
+            raise ConfigurationError(f"invalidate(key={key!r}, tag={tag!r}): give a string")
         digest = self.keyring.digest(b"value", key.encode()) if isinstance(key, str) else key
         source: Source = "api" if tag is None else "tag"
         return await self.engine.invalidate(key=digest, tag=tag, everything=all, source=source)

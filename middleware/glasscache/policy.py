@@ -17,8 +17,9 @@ _NEVER_EARLIER = 12.0
 """Cost multiples before the end from which XFetch may strike: beyond that its chance is below e^-12."""
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_amount(value: object) -> bool:
+    """Whether it is a finite number, 0 or more."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Policy:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (_is_number(value) and 0 <= value < math.inf) and (value is not None or field.default is not None):
+            if not is_amount(value) and (value is not None or field.default is not None):
                 raise ConfigurationError(f"Policy({field.name}={value!r}): give a finite number of seconds, 0 or more")
         if self.jitter > 1:
             raise ConfigurationError(f"Policy(jitter={self.jitter!r}): give a share of the ttl from 0 to 1")
@@ -90,7 +91,7 @@ class Limits:
             if isinstance(field.default, bool):
                 if not isinstance(value, bool):
                     raise ConfigurationError(f"Limits({field.name}={value!r}): give True or False")
-            elif not (_is_number(value) and 0 < value < math.inf):
+            elif not (is_amount(value) and value > 0):
                 raise ConfigurationError(f"Limits({field.name}={value!r}): give a finite number above 0")
 
 
@@ -108,7 +109,7 @@ class Detail:
     clear_keys: bool = False
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.time_hits) and self.time_hits >= 0):
+        if not is_amount(self.time_hits):
             raise ConfigurationError(f"Detail(time_hits={self.time_hits!r}): give 0, or N for one hit in N")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from typing import Any
 
 import pytest
 
@@ -43,16 +44,22 @@ def test_no_store_is_remembered() -> None:
     assert not AnswerNotes().no_store().is_stored
 
 
-@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
-def test_a_lifetime_that_cannot_be_is_refused_where_it_is_said(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan"), "60", None])
+def test_a_lifetime_that_cannot_be_is_refused_where_it_is_said(seconds: Any) -> None:
     with pytest.raises(ConfigurationError, match="finite number of seconds"):
         AnswerNotes().ttl(seconds)
 
 
-@pytest.mark.parametrize("price", [-0.01, float("inf"), float("nan")])
-def test_a_price_that_cannot_be_is_refused_where_it_is_said(price: float) -> None:
+@pytest.mark.parametrize("price", [-0.01, float("inf"), float("nan"), "0.02"])
+def test_a_price_that_cannot_be_is_refused_where_it_is_said(price: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"answer\(\)\.cost\(.*finite number, 0 or more"):
         AnswerNotes().cost(price)
+
+
+@pytest.mark.parametrize("tag", [7, ["doc:7", "doc:8"], None])
+def test_a_tag_is_a_string(tag: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"give strings, such as answer\(\)\.tag\('doc:7', 'doc:8'\)"):
+        AnswerNotes().tag(tag)
 
 
 def test_inside_a_load_everybody_finds_the_same_notes() -> None:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 
 from glasscache.errors import ConfigurationError
-from glasscache.policy import Terms
+from glasscache.policy import Terms, is_amount
 
 
 class AnswerNotes:
@@ -23,13 +23,15 @@ class AnswerNotes:
 
     def tag(self, *tags: str) -> AnswerNotes:
         """Let `cache.invalidate(tag=...)` remove this answer."""
+        if not all(isinstance(tag, str) for tag in tags):
+            raise ConfigurationError(f"answer().tag(*{tags!r}): give strings, such as answer().tag('doc:7', 'doc:8')")
         self.is_silent = False
         self._tags += tags
         return self
 
     def ttl(self, seconds: float) -> AnswerNotes:
         """Keep this answer fresh for `seconds`, whatever its rule says."""
-        if not 0 <= seconds < float("inf"):
+        if not is_amount(seconds):
             raise ConfigurationError(f"answer().ttl({seconds!r}): give a finite number of seconds, 0 or more")
         self.is_silent = False
         self._ttl = seconds
@@ -45,7 +47,7 @@ class AnswerNotes:
         """What this answer cost beside time, in a currency of your own, the same for all answers. What that saved is
         summed up by `saved_price` of the stats and the metric `glasscache.saved.price`.
         """
-        if not 0 <= price < float("inf"):
+        if not is_amount(price):
             raise ConfigurationError(f"answer().cost({price!r}): give a finite number, 0 or more")
         self.is_silent = False
         self._price = price
