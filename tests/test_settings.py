@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -252,3 +254,18 @@ def test_the_cache_is_built_as_set() -> None:
     assert one.keyring.digest(b"x") == two.keyring.digest(b"x")
     (gauge,) = one.gauges()
     assert (gauge.tier, gauge.entry_limit, gauge.size_limit) == ("memory", 7, 5000)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+
+
+def test_every_setting_is_on_its_page_with_its_default() -> None:
+    page = PAGE.read_text("utf-8")
+    assert [name for name in VARIABLES if f"`{name}`" not in page] == []
+    made = Settings()
+    parts = {"settings": made, "policy": made.policy, "limits": made.limits, "detail": made.detail}
+    rows = re.findall(r"^\| `([A-Z_]+)` \| `(.+?)` \|", page, re.MULTILINE)
+    assert len(rows) > 15
+    for name, default in rows:
+        variable = VARIABLES[name]
+        assert variable.parse(default) == getattr(parts[variable.part], variable.field), name

@@ -154,14 +154,18 @@ _FLAGS = {
 }
 
 
-def _whole(text: str) -> int:
+def _whole(text: str, *, least: int = 1) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise ValueError("give a whole number, 1 or more")
+        number = -1
+    if number < least:
+        raise ValueError(f"give a whole number, {least} or more")
     return number
+
+
+def _count(text: str) -> int:
+    return _whole(text, least=0)
 
 
 def _number(text: str) -> float:
@@ -254,7 +258,7 @@ def _plain(field: dataclasses.Field[Any], part: Part) -> Variable:
     if isinstance(field.default, bool):
         parse = _flag
     elif isinstance(field.default, int):
-        parse = _size if field.name.endswith("_bytes") else _whole
+        parse = _size if field.name.endswith("_bytes") else _whole if field.default else _count
     return Variable(parse, part, field.name)
 
 
