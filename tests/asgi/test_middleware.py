@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from glasscache import Cache, MemoryStore
+from glasscache._entry import Entry, Key
 from glasscache._events import Answered
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
@@ -26,6 +27,25 @@ def one_body(messages: list[Message]) -> list[tuple[bytes, bool]]:
 
 
 # --- hits -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_with_a_peek_of_its_own_is_asked_by_every_hit() -> None:
+    class Counting(MemoryStore):
+        asked = 0
+
+        def peek(self, key: Key) -> Entry | None:
+            self.asked += 1
+            return super().peek(key)
+
+    async def scenario() -> None:
+        store = Counting()
+        site = Site(Origin(), PAGE, store=store)
+        await site.get()
+        before = store.asked
+        assert (await site.get()).header("age") == "0"
+        assert store.asked == before + 1
+
+    run(scenario)
 
 
 def test_the_second_request_is_a_hit_with_its_age_and_what_is_left() -> None:

@@ -29,6 +29,7 @@ Served: TypeAlias = Entry | Awaitable[None]
 """What is left to do for an answer: to send a hit, whose header fields are in `shown`, or to await the rest."""
 Target: TypeAlias = Callable[[Scope, Receive, Send], Served]
 
+_Steps: TypeAlias = tuple[Callable[[Key], Entry | None], Callable[[Key], None]]
 _NOT_TAKEN = Way(frozenset(), asks_by_query=True)
 _FIELDS = 4096  # of a kind that are remembered
 _SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
@@ -53,9 +54,9 @@ class Route:
         self._hears = rule.ttl is None or rule.client_may_refresh
         self._engine = cache.engine
         self._near = near = cache.engine.near
-        # what `peek` does, where the store offers it in two steps: of C they take less than its call
-        self._find: Callable[[Key], Entry | None] = getattr(near, "find", near.peek)
-        self._use: Callable[[Key], None] = getattr(near, "use", _nothing)
+        # what `peek` does, in two steps where the store has them: they take less than its call
+        steps: _Steps = getattr(near, "steps", None) or (near.peek, _nothing)
+        self._find, self._use = steps
         self._clock = cache.clock
         self._now = cache.clock.now
         self._telemetry = cache.telemetry

@@ -70,12 +70,7 @@ class MemoryStore:
             if not (isinstance(bound, int) and bound >= 1):
                 raise ConfigurationError(f"MemoryStore({name}={bound!r}): give a whole number, 1 or more")
         self._cache = _policy(max_entries, cache)
-        self._table = table = self._cache.table if isinstance(self._cache, Recent) else None
-        if table is not None:
-            self.find: Callable[[Key], Entry | None] = table.get
-            """`peek` in two steps, by the default policy alone: what is there, ..."""
-            self.use: Callable[[Key], None] = table.move_to_end
-            """... and that what was found is used."""
+        self._table = self._cache.table if isinstance(self._cache, Recent) else None
         self._most = self._cache.maxsize
         self._max_bytes = max_bytes
         self._hooks: list[RemovalHook] = []
@@ -103,15 +98,21 @@ class MemoryStore:
 
     def peek(self, key: Key) -> Entry | None:
         """The entry, counted as a use by the eviction policy; its age is not judged."""
-        if self._table is not None:
-            entry = self.find(key)
+        if (table := self._table) is not None:
+            entry = table.get(key)
             if entry is not None:
-                self.use(key)
+                table.move_to_end(key)
             return entry
         try:
             return self._cache[key]
         except KeyError:
             return None
+
+    @property
+    def steps(self) -> tuple[Callable[[Key], Entry | None], Callable[[Key], None]] | None:
+        """`peek` in two steps, the second for what the first has found; None: not by this policy, or by this `peek`."""
+        table = self._table
+        return (table.get, table.move_to_end) if table is not None and type(self).peek is MemoryStore.peek else None
 
     # --- changes --------------------------------------------------------------------------------------------
 
