@@ -719,6 +719,25 @@ class Shop(Server):
             await respond(send, status=self.changed[0], headers=self.changed[1])
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule("/page", ttl=60, headers=("accept-language",)),
+        Rule("/page", ttl=60, tenant=lambda scope: dict(scope["headers"])[b"accept-language"].decode()),
+    ],
+)
+def test_a_change_removes_what_is_stored_under_other_headers_and_for_other_tenants(rule: Rule) -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        site = Site(origin, rule)
+        german, english = ([(b"accept-language", language)] for language in (b"de", b"en"))
+        for method, headers in (("GET", german), ("GET", english), ("PUT", german), ("GET", german), ("GET", english)):
+            await site.client.request(method, "/page", headers=headers)
+        assert [scope["method"] for scope in origin.scopes] == ["GET", "GET", "PUT", "GET", "GET"]
+
+    run(scenario)
+
+
 def test_a_change_at_a_path_that_was_rewritten_outside_removes_what_is_stored_there() -> None:
     async def scenario() -> None:
         origin = Origin()

@@ -65,7 +65,7 @@ class Origin:
     def __post_init__(self) -> None:
         rule, self.plain = self.rule, None
         self.hidden = _CONDITIONAL | self.credentials if rule.shared else _CONDITIONAL
-        if rule.ttl is not None and rule.store_if is None and not callable(rule.tags):
+        if rule.ttl is not None and rule.store_if is None and not (callable(rule.tags) or rule.keys_by_more):
             found = http.assess(200, (), ttl=rule.ttl, policy=self.policy, statuses=self.statuses, now_wall=0.0)
             terms = None if found.terms is None else replace(found.terms, tags=tuple(rule.tags))
             self.plain = replace(found, terms=terms)

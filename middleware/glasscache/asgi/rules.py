@@ -185,7 +185,7 @@ class Rule:
     @property
     def keys_by_more(self) -> bool:
         """Whether a URL has more answers than those whose keys its unsafe requests know: they are found by a tag."""
-        return self.ttl is None and bool(self.headers or self.tenant or "QUERY" in self.methods)
+        return bool(self.headers or self.tenant or (self.ttl is None and "QUERY" in self.methods))
 
     def matches(self) -> re.Pattern[str] | None:
         """What a path must look like; None: exactly like `path`."""
