@@ -28,6 +28,8 @@ _IMMEDIATE, _CONTENDED, _LATE = (
     Acquired(scope="process", result="timeout"),
 )
 
+_PLAY, _TIMEOUT, _FRESH = Sight.PLAY, Sight.TIMEOUT, Verdict.FRESH  # until Python 3.12 a name of an Enum costs a call
+
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 
 
@@ -94,7 +96,7 @@ class Engine(Upkeep):
             entry = self.near.peek(ask.at)
         if entry is None or entry.doubted is not None:
             return None
-        if ask.judge(entry, self.clock.now(), beta=0.0, chance=1.0) is not Verdict.FRESH:
+        if ask.judge(entry, self.clock.now(), beta=0.0, chance=1.0) is not _FRESH:
             return None
         answer = Answer(result="hit", tier=self.near.name, entry=entry)
         self.tally.answered(ask, answer, begun)
@@ -103,7 +105,7 @@ class Engine(Upkeep):
     def _judge(self, ask: Ask, entry: Entry, tier: str) -> Answer | None:
         now = self.clock.now()
         verdict = ask.judge(entry, now, beta=ask.policy.early_refresh, chance=1.0 - self._random.random())
-        if verdict is Verdict.FRESH:
+        if verdict is _FRESH:
             return Answer(result="hit", tier=tier, entry=entry)
         ask.stale = entry
         ask.stand_in = None if verdict is Verdict.UNWANTED else entry
@@ -140,7 +142,7 @@ class Engine(Upkeep):
                 await one_turn()
             sight = (leads and reader.look()) or await self._sight(ask, reader)
             ask.stand_in = ask.stand_in or flight.stand_in
-            if sight is Sight.TIMEOUT and not ask.can_stand_in(self.clock.now()):
+            if sight is _TIMEOUT and not ask.can_stand_in(self.clock.now()):
                 self.telemetry.emit(_LATE)
                 reader.wait_over("timeout")
                 reader.leave()
@@ -185,9 +187,9 @@ class Engine(Upkeep):
 
     def _settle(self, ask: Ask, reader: Reader, sight: Sight) -> Answer | None:
         """What a reader's sight means for its request; None: look again."""
+        if sight is _PLAY:
+            return self._play(ask, reader)
         match sight:
-            case Sight.PLAY:
-                return self._play(ask, reader)
             case Sight.FOUND:
                 return self._found(ask, reader)
             case Sight.TIMEOUT:

@@ -114,7 +114,10 @@ class Entry:
     @property
     def window(self) -> float:
         """Seconds after its freshness for which it is of any use."""
-        return max(self.stale_while_revalidate, self.stale_if_error, self.kept)
+        longest = self.stale_while_revalidate
+        if self.stale_if_error > longest:
+            longest = self.stale_if_error
+        return longest if longest > self.kept else self.kept
 
     @property
     def dead_from(self) -> float:

@@ -21,6 +21,7 @@ from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError
 from glasscache.policy import Share
 
+_ALL, _LEADER = Share.ALL, Share.LEADER  # until Python 3.12 a name of an Enum costs a call
 _STOP_GRACE = 1.0  # seconds that a stopped origin has to notice, before it is cancelled
 _LINKED_WAITS = 16
 _NOBODY = "nobody reads this answer any more"
@@ -86,11 +87,11 @@ class Flight(Stream):
         self.note_progress()
         self.head = head
         share = head.share
-        if share is Share.LEADER and self.generation:
+        if share is _LEADER and self.generation:
             share = Share.WHEN_COMPLETE  # two leaders got it: it is no oddity of one client
         self.share = share
         self._owner.headed(self)
-        if share is not Share.ALL and share is not Share.WHEN_COMPLETE:
+        if share is not _ALL and share is not Share.WHEN_COMPLETE:
             self._watch()
             self._pace()  # one reader's own: its pace and its disconnect, as if unwrapped
         if self.paused:

@@ -39,6 +39,8 @@ def forbid_recursion(key: Key, flight: Flight | None, inside: tuple[Chain, ...])
         )
 
 
+_ALL = Share.ALL  # until Python 3.12 a name of an Enum costs a call
+
 _ALONE, _SHARED_BY_OTHERS = Right(keeps=True), Right(keeps=False)
 """Of who asks no other tier, where none is shared, or one is."""
 
@@ -205,7 +207,7 @@ class Run:
         """Remember what the head says about others: uncacheable, or which headers select."""
         assert flight.head is not None
         uncacheable, share = self._state.uncacheable, flight.share
-        if share is not Share.ALL:
+        if share is not _ALL:
             self._give_back(refuse_for=UNCACHEABLE_FOR if share is Share.NONE else 0.0)
             if share is Share.NONE:
                 uncacheable.add(self._at)
@@ -236,7 +238,7 @@ class Run:
     def complete(self, flight: Flight) -> Entry | None:
         """Store the answer, if it may be: near at once, far behind."""
         head, state = flight.head, self._state
-        if head is None or head.terms is None or flight.share is not Share.ALL or flight.buffer.paced:
+        if head is None or head.terms is None or flight.share is not _ALL or flight.buffer.paced:
             return None
         if flight.void or not self._right.keeps:
             return None

@@ -58,6 +58,7 @@ class Sight(Enum):
     TIMEOUT = "timeout"
 
 
+_ALL, _PLAY = Share.ALL, Sight.PLAY  # until Python 3.12 a name of an Enum costs a call
 _REFUSALS = {Share.LEADER: Sight.REFUSED, Share.NONE: Sight.PRIVATE}
 
 
@@ -250,8 +251,8 @@ class Reader(Struct, eq=False):
         share = stream.share
         if share is None:
             return None
-        if self.leader or share is Share.ALL:
-            return Sight.PLAY
+        if self.leader or share is _ALL:
+            return _PLAY
         if share is Share.WHEN_COMPLETE:
             return Sight.PLAY if stream.ended else None
         return _REFUSALS[share]

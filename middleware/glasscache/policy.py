@@ -161,6 +161,9 @@ class Verdict(Enum):
     DEAD = "dead"
 
 
+_FRESH = Verdict.FRESH  # until Python 3.12 a name of an Enum costs a call
+
+
 def judge(entry: Entry, now: float, *, beta: float, chance: float) -> Verdict:
     """What may be done with `entry` at `now`.
 
@@ -168,7 +171,7 @@ def judge(entry: Entry, now: float, *, beta: float, chance: float) -> Verdict:
     (XFetch), so a costly load starts earlier and of many requests about one starts it.
     """
     if now < entry.settled_until:
-        return Verdict.FRESH
+        return _FRESH
     if now < entry.fresh_until:
         early = now - entry.cost * beta * math.log(chance) >= entry.fresh_until
         return Verdict.EARLY if early else Verdict.FRESH

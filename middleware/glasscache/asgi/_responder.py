@@ -19,6 +19,7 @@ from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import Share
 
+_ALL = Share.ALL  # until Python 3.12 a name of an Enum costs a call
 _STORED_MISS = cache_status.miss(stored=True)
 
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -85,12 +86,12 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
         left = answer.entry.fresh_until - now
         return cache_status.hit(left) if answer.detail is None else cache_status.stale(left, answer.detail)
     assert answer.reader is not None
-    is_stored = answer.reader.stream.share is Share.ALL
+    is_stored = answer.reader.stream.share is _ALL
     return cache_status.revalidated(stored=is_stored, fwd=_why(ask))
 
 
 def _status_of_miss(ask: Ask, stream: Stream) -> bytes:
-    if stream.share is not Share.ALL:
+    if stream.share is not _ALL:
         return cache_status.miss(stored=False, fwd=_why(ask), detail="" if stream.head is None else stream.head.reason)
     if ask.stand_in is ask.stale is ask.marker is None:
         return _STORED_MISS
@@ -144,7 +145,7 @@ async def play(reader: Reader, status_field: bytes, scope: Scope | None, send: S
     head = reader.stream.head
     assert head is not None
     try:
-        may_be_spared = scope is not None and head.share is Share.ALL and scope["method"] != "POST"
+        may_be_spared = scope is not None and head.share is _ALL and scope["method"] != "POST"
         if scope and may_be_spared and http.not_modified(scope["headers"], head.status, head.headers):
             await _spare(reader, status_field, send)
             return
