@@ -40,38 +40,37 @@ class Engine(Upkeep):
 
     async def answer(self, ask: Ask) -> Answer:
         """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
-        begun = self.clock.now()
+        begun, answer, turns = self.clock.now(), None, 0
+        self._state.settle()
         try:
-            answer = await self._answer(ask)
-        except ReaderGone:
-            raise
+            while answer is None:
+                if not ask.is_missing:
+                    answer = self._look(ask)
+                ask.is_missing = False
+                if answer is None:
+                    answer = await self._board(ask, turns)
+                    turns += 1
         except Exception as error:
-            self.tally.failed(ask, error, begun)
+            if not isinstance(error, ReaderGone):
+                self.tally.failed(ask, error, begun)
             raise
         finally:
-            ask.end_wait("cancelled")
+            ask.end_wait("cancelled" if answer is None else "served")
         self.tally.answered(ask, answer, begun)
         return answer
 
-    async def _answer(self, ask: Ask) -> Answer:
-        self._state.settle()
-        for _ in range(_MAX_TURNS):
-            if ask.is_missing:
-                ask.is_missing = False
-            elif (answer := self._look(ask)) is not None:
-                ask.end_wait("served")
-                return answer
-            flight, inside = self.flights.get(ask.at), loading.get()
-            if inside:
-                forbid_recursion(ask.at, flight, inside)
-            if self._state.uncacheable and ask.at in self._state.uncacheable:
-                return await self._alone(ask, "uncacheable")
-            if not self._state.has_room(flight):
-                return await self._alone(ask, "overload")
-            answer = await self._share(ask, flight)
-            if answer is not None:
-                return answer
-        return await self._alone(ask, None)
+    def _board(self, ask: Ask, turns: int) -> Awaitable[Answer | None]:
+        """Join the flight that there is, lead one, or load alone; None: look again."""
+        if turns == _MAX_TURNS:
+            return self._alone(ask, None)
+        flight, inside = self.flights.get(ask.at), loading.get()
+        if inside:
+            forbid_recursion(ask.at, flight, inside)
+        if self._state.uncacheable and ask.at in self._state.uncacheable:
+            return self._alone(ask, "uncacheable")
+        if not self._state.has_room(flight):
+            return self._alone(ask, "overload")
+        return self._share(ask, flight)
 
     def _look(self, ask: Ask) -> Answer | None:
         """What the near tier has."""

@@ -94,7 +94,7 @@ class Run:
 
     def _start(self) -> None:
         flight, state = self.flight, self._state
-        flight.task = task = flight.loop.create_task(self._run(), context=self._context)
+        flight.task = task = flight.loop.create_task(self._run(), name="glasscache load", context=self._context)
         state.tasks.add(task)
         task.add_done_callback(self._task_done)
 
