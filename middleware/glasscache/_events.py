@@ -8,7 +8,7 @@ for nothing more; `Work` records are filled while the work goes on and read when
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -255,7 +255,7 @@ class GroupCounters:
         self.hits: int = 0
         self.timed_at: int = 1
         """How many hits there are when the next of them is timed."""
-        self.others: Counter[tuple[Result, str]] = Counter()
+        self.others: defaultdict[tuple[Result, str], int] = defaultdict(int)
         self.saved_seconds: float = 0.0
         self.saved_bytes: int = 0
         self.saved_price: float = 0.0

@@ -7,10 +7,10 @@ Decides that an error is told by its type alone, and how a span is linked to. Mu
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from msgspec import Struct
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context, attach, detach, get_value, set_value
 from opentelemetry.trace import (
@@ -85,14 +85,17 @@ def ids_of(holder: SpanRef | None) -> dict[str, str]:
     }
 
 
+_TRACER, _METER = "_TRACER_PROVIDER", "_METER_PROVIDER"
 _tracing: dict[str, object] = trace.get_tracer_provider.__globals__
 _measuring: dict[str, object] = metrics.get_meter_provider.__globals__
+IS_KNOWN: bool = _TRACER in _tracing and _METER in _measuring
+"""Whether this release of the API names its global providers as we know them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
     """Where the telemetry of one cache goes out. `contention_threshold` in seconds. `by_default`: to the global
-    providers.
+    providers, and these can be looked at.
     """
 
     name: str
@@ -109,11 +112,9 @@ class Outlet:
 
         There it has no global providers, besides the proxies that stand in for them: what `get_tracer_provider` and
         `get_meter_provider` look at before they look at the environment, which would take longer than a quarter of
-        what a load does. With a release of the API that names it otherwise: yes.
+        what a load does.
         """
-        if not self.by_default or _tracing.get("_TRACER_PROVIDER", _tracing) is not None:
-            return True
-        return _measuring.get("_METER_PROVIDER", _measuring) is not None
+        return not self.by_default or _tracing[_TRACER] is not None or _measuring[_METER] is not None
 
     def record(self, metric: Metric, value: float, attributes: Attributes, context: Context | None = None) -> None:
         """Measure once; `context` holds the span that an exemplar leads to (None: the current one)."""
@@ -126,17 +127,15 @@ class Outlet:
             self.instruments.add(metric, amount, {names.NAME: self.name, **attributes})
 
 
-class Section(ABC, Generic[W]):
+class Section(Struct, Generic[W], eq=False):
     """Around one piece of work: `begin` before it, `finish` when its record is complete."""
 
+    out: Outlet
+    work: W
+    is_heard: bool
+    """Whether anybody gets its span and its measurements."""
     begun: int | None = None
     """When the span began, if before it was opened: nanoseconds of Unix time."""
-
-    def __init__(self, out: Outlet, work: W) -> None:
-        self.out = out
-        self.work = work
-        self.is_heard: bool = out.hears()
-
     span: Span = INVALID_SPAN
     context: Context | None = None
 
@@ -154,23 +153,14 @@ class Section(ABC, Generic[W]):
                     self.finish(error)
                 finally:
                     self.close()
-        if self.is_odd:
-            with self.out.quiet:
-                self.log()
-
-    @property
-    def is_odd(self) -> bool:
-        """Whether how it went is worth a log record, heard or not."""
-        return False
+        self.log()
 
     def log(self) -> None:
-        """Write it."""
+        """Write a log record if how it went is worth one, heard or not."""
 
-    @abstractmethod
     def begin(self) -> None:
         """Open the span."""
 
-    @abstractmethod
     def finish(self, error: BaseException | None) -> None:
         """Tell what happened; `error` is what left the `with` block."""
 

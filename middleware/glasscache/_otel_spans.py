@@ -71,12 +71,13 @@ class LoadSection(Section[Load]):
             record(names.LOCK_HOLD_DURATION, work.held, {**group, **scope, names.LOCK_RELEASE: work.release}, context)
             record(names.LOCK_QUEUE_LENGTH, len(work.remote_waiters), scope, context)
 
-    @property
-    def is_odd(self) -> bool:
-        """The lease was lost."""
-        return self.work.release != "released"
-
     def log(self) -> None:
+        """That the lease was lost."""
+        if self.work.release != "released":
+            with self.out.quiet:
+                self._log_lost()
+
+    def _log_lost(self) -> None:
         work = self.work
         lost: dict[str, object] = {
             names.NAME: self.out.name,
@@ -172,18 +173,16 @@ class WaitSection(Section[Wait]):
         if holder.fencing_token:  # names one load of a trace that may hold several
             self.span.set_attribute(names.FENCING_TOKEN, holder.fencing_token)
 
-    @property
-    def is_odd(self) -> bool:
-        """It was long, or given up."""
-        work = self.work
-        return work.ended - work.begun > self.out.contention_threshold or work.outcome == "timeout"
-
     def log(self) -> None:
-        waited = self.work.ended - self.work.begun
+        """That it was long, or given up."""
+        work = self.work
+        waited = work.ended - work.begun
         if waited > self.out.contention_threshold:
-            self._log(names.CONTENTION, waited)
-        if self.work.outcome == "timeout":
-            self._log(names.TIMEOUT, waited)
+            with self.out.quiet:
+                self._log(names.CONTENTION, waited)
+        if work.outcome == "timeout":
+            with self.out.quiet:
+                self._log(names.TIMEOUT, waited)
 
     def _queue_length(self) -> int:
         """At the release; for a wait that ended before: as far as it saw the queue itself."""

@@ -30,7 +30,8 @@ class Sweep(Generic[T]):
             self._loop, self._timer = loop, None
             self._due.clear()
         due = loop.time() + self.seconds
-        self._due.pop(what, None)
+        if what in self._due:
+            del self._due[what]
         self._due[what] = due
         if self._timer is None:
             self._timer = loop.call_at(due, self._look)

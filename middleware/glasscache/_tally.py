@@ -60,18 +60,18 @@ class Tally:
 
     def finished(self, ask: Ask, answer: Answer, seconds: float) -> None:
         """The answer has been passed on to its end, `seconds` after the request came."""
-        counters = ask.counters
-        if answer.result == "collapsed":
+        counters, result = ask.counters, answer.result
+        if result == "collapsed":
             entry = answer.reader.stream.entry if answer.reader else None
             if entry is not None:
                 counters.save(entry.cost, entry.price, entry.size)
-        elif answer.result == "miss":
+        elif result == "miss":
             counters.miss_seconds += seconds
             counters.misses_timed += 1
-        self.counters.durations.note((answer.result, answer.tier), seconds)
+        self.counters.durations.note((result, answer.tier), seconds)
         every = self._detail.time_hits
-        if answer.result != "hit" or (every and counters.others["hit", answer.tier] % every == 0):
-            self._telemetry.emit(Answered(result=answer.result, duration=seconds))
+        if result != "hit" or (every and counters.others["hit", answer.tier] % every == 0):
+            self._telemetry.emit(Answered(result=result, duration=seconds))
 
     def _removed(self, key: Key, entry: Entry, cause: Cause) -> None:
         self.counters.removals[self._near.name, cause] += 1

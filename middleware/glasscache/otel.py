@@ -36,7 +36,7 @@ from glasscache._events import (
 from glasscache._otel_log import EventLog, Quiet
 from glasscache._otel_metrics import Instruments, release_of
 from glasscache._otel_names import EVENTS, LINKS, METRICS, SERVER, SERVER_HIT, SPANS, LogEvent, Metric
-from glasscache._otel_sections import Hush, Outlet, error_attributes, ref_of
+from glasscache._otel_sections import IS_KNOWN, Hush, Outlet, error_attributes, ref_of
 from glasscache._otel_spans import InvalidationSection, LoadSection, RevalidationSection, TierSection, WaitSection
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class OtelTelemetry:
             instruments=_instruments(meter_provider, quiet),
             log=log,
             quiet=quiet,
-            by_default=tracer_provider is None and meter_provider is None,
+            by_default=tracer_provider is None and meter_provider is None and IS_KNOWN,
         )
 
     def observe(self, source: Observable) -> None:
@@ -109,15 +109,15 @@ class OtelTelemetry:
         """Around the work; reads its record when the work is over. See `interfaces.Telemetry`."""
         match work:
             case Load():
-                return LoadSection(self._out, work)
+                return LoadSection(self._out, work, self._out.hears())
             case Wait():
-                return WaitSection(self._out, work)
+                return WaitSection(self._out, work, self._out.hears())
             case TierCall():
-                return TierSection(self._out, work)
+                return TierSection(self._out, work, self._out.hears())
             case Revalidation():
-                return RevalidationSection(self._out, work)
+                return RevalidationSection(self._out, work, self._out.hears())
             case _:
-                return InvalidationSection(self._out, work)
+                return InvalidationSection(self._out, work, self._out.hears())
 
     def emit(self, event: Event) -> None:
         """Measure or count what happened, in the current context (where an exemplar leads to); log some of it."""
@@ -187,9 +187,13 @@ class OtelTelemetry:
     @property
     def annotates(self) -> bool:
         """Whether the current (server) span is recording."""
-        with self._quiet:
-            return get_current_span().is_recording()
-        return False
+        try:  # as in `on_hit`
+            span: Any = get_current().get(_CURRENT_SPAN)
+            return span is not None and bool(span.is_recording())
+        except Exception as error:
+            with self._quiet:
+                raise error
+            return False
 
     def on_hit(self, group: str, key: bytes) -> None:
         """Set the four attributes of a hit on the current span, if it is recording."""
