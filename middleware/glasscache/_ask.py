@@ -51,25 +51,25 @@ class Ask:
     gate: Gate
     joined: Callable[[Reader], None]
     """Told every time this request joins a flight."""
-    queues: bool = True
+    queues: bool
     """Whether a load of its own, where none can be shared, waits for its turn (`Limits.max_parallel_loads`)."""
-    text: str = ""
+    text: str
     """The key in clear text, if telemetry is to show it."""
     at: Key
     """Where the answer is looked for: `key`, or its variant once the marker is known."""
-    marker: Entry | None = None
-    stand_in: Entry | None = None
+    marker: Entry | None
+    stand_in: Entry | None
     """A stale answer that may be served if the load fails or takes too long."""
-    stale: Entry | None = None
+    stale: Entry | None
     """A stored answer that the origin may be asked to confirm."""
     confirms: Callable[[Entry], bool]
     """Whether the origin can be asked to confirm such an answer."""
-    wish: Callable[[Entry, float, Verdict], Verdict] | None = None
+    wish: Callable[[Entry, float, Verdict], Verdict] | None
     """What this request makes of a verdict on a stored answer, at a time (its own Cache-Control)."""
-    is_missing: bool = False
+    is_missing: bool
     """The near tier has just been looked into, and has nothing: the first turn need not do it again."""
-    generation: int = 0
-    waiting: Waiting | None = None
+    generation: int
+    waiting: Waiting | None
     """A wait that goes on although its flight is over."""
 
     def __init__(
@@ -85,6 +85,7 @@ class Ask:
         confirms: Callable[[Entry], bool] = _never,
         wish: Callable[[Entry, float, Verdict], Verdict] | None = None,
     ) -> None:
+        self.start()
         self.key = self.at = key
         self.counters = counters
         self.policy = policy
@@ -94,6 +95,11 @@ class Ask:
         self.joined = joined
         self.confirms = confirms
         self.wish = wish
+
+    def start(self) -> None:
+        """Nothing has been found yet. (In the object itself: what is only its class's takes longer to find.)"""
+        self.queues, self.text, self.is_missing, self.generation = True, "", False, 0
+        self.marker = self.stand_in = self.stale = self.wish = self.waiting = None
 
     def select(self, marker: Entry) -> None:
         """Look under this marker from now on."""

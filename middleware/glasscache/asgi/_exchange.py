@@ -42,11 +42,10 @@ async def _nothing(message: Message) -> None:
 class Exchange(Ask):
     """One request that takes the slow way."""
 
-    _is_plain = True
+    _is_plain: bool
     """Without conditions, credentials, ranges or wishes."""
     _reader: Reader
-    _watcher: Watcher | None = None
-    wish: http.Wish | None = None
+    wish: http.Wish | None
 
     def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
         self._route = route
@@ -55,6 +54,9 @@ class Exchange(Ask):
         self._send = send
         self._body = body or _NO_BODY
         self._begun = route._now()
+        self._is_plain = True
+        self._watcher: Watcher | None = None
+        self.start()
         origin = route._origin
         self.counters = route._counters
         self.policy = origin.policy
