@@ -137,7 +137,7 @@ class Engine(Upkeep):
         ask.joined(reader)
         answer: Answer | None = None
         try:
-            if leads:
+            if leads and flight.task is not None:
                 await one_turn()
             sight = (leads and reader.look()) or await self._sight(ask, reader)
             ask.stand_in = ask.stand_in or flight.stand_in
