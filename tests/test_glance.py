@@ -17,13 +17,13 @@ from glasscache._guard import Guard
 from glasscache._lease import Claim
 from glasscache.errors import LoadStoppedError, StoreError
 from glasscache.interfaces import Told
-from glasscache.policy import Limits
+from glasscache.policy import Limits, Policy, Verdict
 from glasscache.stores import _redis_glance
 from glasscache.stores._null import NullNear
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import ManualClock, entry
-from tests.flights.rig import told
-from tests.flights.site import Site
+from tests.flights.rig import answer, told, waits
+from tests.flights.site import Load, Site
 from tests.support.patience import PATIENCE
 from tests.support.redis_process import ADMIN, UNHURRIED, RedisProcess
 from tests.test_machines import Fleet, fleet
@@ -69,16 +69,58 @@ def held(site: Site) -> list[Callable[[], object]]:
 
 def test_a_hit_takes_no_task_and_no_second_question_whoever_leaves() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
-        leader, *followers = [machines.world.spawn(two.request(who=f"{number}")) for number in range(4)]
+        leader, other, *followers = [machines.world.spawn(two.request(who=f"{number}")) for number in range(4)]
         await asyncio.sleep(0)
         (flight,) = two.state.running
         leader.cancel()
+        other.cancel()
         answers = await asyncio.gather(*followers)
         assert {(answer.result, answer.tier) for answer in answers} == {("hit", "shared")}
         assert flight.task is None
         assert two.state.tasks == set()
         assert machines.server.calls == {"glance": 1}
         assert gets(two) == [(True, "NoneType", 0.0)]
+        assert not waits(two), "for nobody's load"
+
+    glancing(scenario)
+
+
+def test_who_came_meanwhile_waits_for_the_load_if_there_has_to_be_one() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        answers = await asyncio.gather(*[two.request(b"other", who=f"{number}") for number in range(4)])
+        assert [answer.result for answer in answers] == ["miss", *["collapsed"] * 3]
+        assert [wait.outcome for wait in waits(two)] == ["served"] * 3
+        assert machines.server.calls["glance"] == 1
+
+    glancing(scenario)
+
+
+def test_who_would_take_a_stale_answer_soon_waits_as_for_a_load() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        answers = await asyncio.gather(*[two.request(who=f"{number}") for number in range(3)])
+        assert [(answer.result, answer.tier) for answer in answers] == [("hit", "shared")] * 3
+        assert [wait.outcome for wait in waits(two)] == ["served"] * 2
+
+    glancing(scenario, policy=Policy(ttl=1000.0, soft_timeout=5.0))
+
+
+def test_who_looks_on_finds_the_variant_that_is_its_own() -> None:
+    async def by_language(load: Load) -> None:
+        await answer(load, vary=(b"accept-language",))
+
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        answers = await asyncio.gather(*[two.request(who=f"{number}") for number in range(3)])
+        assert [(answer.result, answer.tier) for answer in answers] == [("hit", "shared")] * 3
+
+    glancing(scenario, origin=by_language, near=None)
+
+
+def test_who_looks_on_and_wants_the_origins_own_word_gets_it() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        first = two.request()
+        second = two.request(wish=lambda *_: Verdict.UNWANTED)
+        assert [answer.result for answer in await asyncio.gather(first, second)] == ["hit", "miss"]
+        assert two.loads.total() == 1
 
     glancing(scenario)
 
@@ -180,8 +222,8 @@ def test_a_memory_that_fails_fails_the_request_and_holds_up_nobody() -> None:
 
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         two.engine.near = two.state.near = Failing()
-        with pytest.raises(ValueError, match="no"):
-            await two.request()
+        for failed in await asyncio.gather(two.request(), two.request(), return_exceptions=True):
+            assert isinstance(failed, ValueError)
 
     glancing(scenario)
 

@@ -15,7 +15,7 @@ from glasscache._events import Acquired, Result, ServedStale, StaleReason
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
 from glasscache._run import Run, forbid_recursion, loading
-from glasscache._stream import Chain, Reader, ReaderGone, Sight, copy_of, one_turn
+from glasscache._stream import Chain, Onlooker, Reader, ReaderGone, Sight, copy_of, one_turn
 from glasscache._upkeep import Upkeep
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.policy import Verdict
@@ -131,6 +131,8 @@ class Engine(Upkeep):
             if ask.waiting is not None:
                 ask.end_wait("promoted")
             flight = Run(self._state, ask, "miss" if ask.confirmable() is None else "revalidate").flight
+        elif flight.task is None and ask.policy.soft_timeout is None:  # a far tier is glanced at, no more
+            return await self._look_on(ask, flight)
         elif ask.waiting is not None:
             ask.end_wait("holder_failed")
         reader = flight.join(leader=leads, group=ask.counters.name)
@@ -151,6 +153,22 @@ class Engine(Upkeep):
         finally:
             if answer is None or answer.reader is None:
                 reader.leave()
+
+    async def _look_on(self, ask: Ask, flight: Flight) -> Answer | None:
+        """Wait for what a far tier has: nobody loads yet, so that is no wait for another's load. None: look again."""
+        onlooker = Onlooker(flight.loop)
+        flight.paused[onlooker] = None
+        await onlooker.news
+        entry = flight.entry
+        if entry is None or flight.tier == "origin":
+            return None
+        if entry.vary:
+            ask.select(entry)
+            return None
+        answer = self._judge(ask, entry, flight.tier)
+        if answer is not None:
+            ask.end_wait("served")
+        return answer
 
     def _sight(self, ask: Ask, reader: Reader, *, to_the_end: bool = False) -> Awaitable[Sight]:
         """Wait as long as this request is meant to; meanwhile it stands in the graph of who waits for whom."""

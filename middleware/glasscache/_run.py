@@ -110,6 +110,7 @@ class Run:
             flight.part()
         else:
             self._start()
+            flight.found_nothing()
 
     def _takes(self, found: Entry | StoreError | None) -> bool:
         entry = self._right.glanced(found)

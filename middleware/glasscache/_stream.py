@@ -122,7 +122,7 @@ class Stream(ABC):
         self.buffer: Buffer = Buffer(commons)
         self.readers: dict[Reader, None] = {}
         self._commons: Commons = commons
-        self.paused: dict[Reader, None] = {}
+        self.paused: dict[Reader | Onlooker, None] = {}
         """Whom to wake at the next news."""
         self.head: Head | None = None
         self.share: Share | None = None
@@ -177,12 +177,26 @@ class Stream(ABC):
         else:
             self._wake_some(iter(tuple(paused)))
 
-    def _wake_some(self, readers: Iterator[Reader]) -> None:
+    def _wake_some(self, readers: Iterator[Reader | Onlooker]) -> None:
         woken = tuple(islice(readers, _WAKE_PER_TICK))
         for reader in woken:
             reader.wake()
         if len(woken) == _WAKE_PER_TICK:
             self.loop.call_soon(self._wake_some, readers)
+
+
+class Onlooker:
+    """One request that waits for news of a stream without reading it."""
+
+    __slots__ = ("news",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.news: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        """There is news."""
+        if not self.news.done():  # else its request was cancelled
+            self.news.set_result(None)
 
 
 def _nothing() -> None:
