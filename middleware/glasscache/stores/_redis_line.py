@@ -45,6 +45,8 @@ _FOR_EVER = 86_400.0
 _REFUSALS = (NoScriptError, MovedError, AskError, TryAgainError)
 """By which a server says that it has not run the script, and that another way may."""
 _NOTHING = object()
+_PLAIN = frozenset({int, bytes, list, type(None)})
+"""What nearly all answers are, and no error is."""
 
 
 class Call(ABC):
@@ -224,13 +226,14 @@ class Line(asyncio.Protocol):
     def _give_answers(self) -> None:
         calls, next_answer = self._calls, self._reader.gets
         while (answer := next_answer(False)) is not _NOTHING and not self._is_over:
-            if isinstance(answer, hiredis.PushNotification):
+            kind = type(answer)
+            if kind is hiredis.PushNotification:
                 continue  # told to all, and not asked for by any call
             call = calls[0]
             call.left -= 1
             if not call.left:
                 calls.popleft()
-            if isinstance(answer, RedisError):
+            if kind not in _PLAIN and isinstance(answer, RedisError):
                 self._failed(call, answer)
             elif call.parts is None:
                 call.succeed(answer)
