@@ -198,6 +198,21 @@ def test_a_load_that_is_stopped_meanwhile_asks_for_nothing_more() -> None:
     glancing(scenario)
 
 
+def test_an_answer_that_everybody_has_left_is_loaded_and_stored_all_the_same() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        asked = held(two)
+        request = machines.world.spawn(two.request(b"other"))
+        await asyncio.sleep(0)
+        request.cancel()
+        await asyncio.wait([request])
+        asked[0]()
+        await machines.rest_of_loads()
+        assert two.loads.total() == 1
+        assert (await one.request(b"other")).tier == "shared"
+
+    glancing(scenario)
+
+
 def test_an_end_waits_for_who_only_asks_the_shared_tier() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         asked = held(two)
