@@ -1,18 +1,19 @@
 """A far store that cannot hold anybody up: every answer within a budget, and none asked for while it is ill.
 
-Decides when a store is left alone (its breaker is open), and when it is asked again: by one probe at a time, which no
-request waits for. A removal that could not be carried out is kept, and made up for before anything else is asked.
+Decides how a store that was left alone (see `_breaker.py`) is asked again: by one probe at a time, which no request
+waits for. A removal that could not be carried out is kept, and made up for before anything else is asked.
 Operations run in tasks of their own, and are never cancelled: their callers only stop waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar
 
+from glasscache._breaker import Breaker
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef, TierState
 from glasscache._lease import Claim, Lease, Lookup
@@ -23,12 +24,8 @@ from glasscache.interfaces import Bell, Clock, LeaseStore, Told
 
 T = TypeVar("T")
 
-_IN_A_ROW = 5
-_WINDOW = 20
-_SHARE = 0.5
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 4.0
 _MAX_REMOVALS = 10_000
+_MAKE_UP_PAUSE = 4.0  # seconds from one try to the next
 _NO_KEY: Key = bytes(16)
 """Asked for by a probe; what it finds does not matter."""
 
@@ -40,63 +37,6 @@ def never(key: Key, then: Told) -> bool:
 
 def _nobody(state: TierState, error: BaseException | None) -> None:
     """Told of changes, where nobody else is."""
-
-
-class Breaker:
-    """Whether to ask. Open after 5 failures in a row, or when half of the last 20 failed."""
-
-    def __init__(self, now: Callable[[], float], random: Random) -> None:
-        self._now = now
-        self._random = random
-        self._last: deque[bool] = deque(maxlen=_WINDOW)
-        self._in_a_row = 0
-        self._pause = _FIRST_PAUSE
-        self._ask_at = 0.0
-        self.is_open = False
-
-    @property
-    def state(self) -> TierState:
-        """Open; degraded: the last operation failed; ok."""
-        if self.is_open:
-            return "open"
-        return "degraded" if self._in_a_row else "ok"
-
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing has gone wrong lately: one more success then changes nothing that is told."""
-        return not (self.is_open or self._in_a_row)
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time for a probe."""
-        return self.is_open and self._now() >= self._ask_at
-
-    def succeeded(self) -> None:
-        """An operation went well."""
-        self._in_a_row = 0
-        self._last.append(True)
-        if self._pause > _FIRST_PAUSE and len(self._last) == _WINDOW and all(self._last):
-            self._pause = _FIRST_PAUSE  # well again, and not only for a moment
-
-    def failed(self) -> None:
-        """An operation went wrong."""
-        self._in_a_row += 1
-        self._last.append(False)
-        many = len(self._last) == _WINDOW and self._last.count(False) >= _WINDOW * _SHARE
-        if self.is_open or many or self._in_a_row >= _IN_A_ROW:
-            self.open()
-
-    def open(self) -> None:
-        """Ask nobody for a while: each time for longer, and not all machines at once."""
-        self.is_open = True
-        self._ask_at = self._now() + self._pause * (0.5 + self._random.random())
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-
-    def close(self) -> None:
-        """Ask again."""
-        self.is_open = False
-        self._in_a_row = 0
-        self._last.clear()
 
 
 class _Glance:
@@ -331,7 +271,7 @@ class Guard:
     def _make_up_if_due(self) -> None:
         """Not every removal that fails is part of an outage, after which it would be made up for."""
         if self._removals and not self._breaker.is_open and self._is_idle and self._now() >= self._make_up_at:
-            self._make_up_at = self._now() + _LONGEST_PAUSE
+            self._make_up_at = self._now() + _MAKE_UP_PAUSE
             self._behind = self._spawn(self._make_up())
 
     async def _make_up(self) -> None:
