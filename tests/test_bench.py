@@ -92,9 +92,14 @@ class TestArithmetic:
 
     def test_peers_are_compared_with_the_raw_app_of_their_own_process(self) -> None:
         found = Timings({RAW: [2.0], "Starlette route, no cache": [40.0], "other": [10.0]})
-        route, other, share = report.peer_rows(found, hit_times_raw=4)
+        route, other = report.peer_rows(found)
         assert (route.times_raw, other.times_raw) == (20, 5)
-        assert (share.found, share.met) == ("0.20 x", True)
+
+    @pytest.mark.parametrize(("us", "met"), [(30.0, False), (40.0, True)])
+    def test_what_has_to_take_at_least_so_many_times_as_long_says_so(self, us: float, met: bool) -> None:
+        line = Line(case=Case(name="route", prepare=counted([], "route")), base="hit", goal=Goal("at least", 4))
+        row = report.row(line, Timings({"hit": [10.0], "route": [us], RAW: [1.0]}))
+        assert (row.goal, row.found, row.met) == ("at least 4 x hit", f"{us / 10:.2f} x", met)
 
     def test_over_http_a_hit_has_to_meet_both_goals(self) -> None:
         costs = Timings({RAW: [10.0], wire.HIT: [11.0], wire.ROUTE: [20.0]})

@@ -12,6 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from glasscache import Cache, MemoryStore
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule, json_body
@@ -33,13 +38,14 @@ from tests.bench.traffic import (
 )
 
 RAW, RAW_POST = "raw ASGI constant", "raw ASGI constant, POST body read"
+GET_HIT = "GET hit"
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """At most `limit` times the base, or at most `limit` microseconds on top of it."""
+    """At most `limit` times the base, at least that, or at most `limit` microseconds on top of it."""
 
-    kind: Literal["times", "added"]
+    kind: Literal["times", "at least", "added"]
     limit: float
 
 
@@ -96,7 +102,7 @@ def hits(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
     small, large, varied = question(211), question(2048), respelled(2048)
     repeated = post(lambda _: small(0))
     return [
-        Line(case=served("GET hit", app, get(), HIT), goal=Goal("times", 5)),
+        Line(case=served(GET_HIT, app, get(), HIT), goal=Goal("times", 5)),
         Line(
             case=served("POST hit, 211 B body seen before", reading, repeated, HIT),
             goal=Goal("times", 7),
@@ -205,6 +211,17 @@ def in_code(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
     return [Line(case=Case(name="get_or_load hit, about 750 B", prepare=prepare))]
 
 
+def framework() -> Line:
+    """The framework's own way to the same answer, of which a hit must be a quarter."""
+
+    async def endpoint(request: Request) -> Response:
+        return Response(ANSWER, media_type="application/json")
+
+    app = Starlette(routes=[Route("/answer", endpoint)])
+    case = served("Starlette route, no cache", app, get(), b"", first=False)
+    return Line(case=case, base=GET_HIT, goal=Goal("at least", 4))
+
+
 def one_at_a_time(traced: Sequence[Line]) -> list[Line]:
     """Requests one after the other; `traced` are the lines under the OpenTelemetry SDK."""
     limits = [
@@ -212,4 +229,4 @@ def one_at_a_time(traced: Sequence[Line]) -> list[Line]:
         Line(case=Case(name="the same messages sent again and again", prepare=one_by_one(raw_unsafe, get()))),
         Line(case=Case(name=RAW_POST, prepare=one_by_one(raw_reading, post(question(211))))),
     ]
-    return [*limits, *hits(), *traced, *misses(), *in_code()]
+    return [*limits, framework(), *hits(), *traced, *misses(), *in_code()]

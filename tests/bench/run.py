@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.bench import debian, imports, peers, redis_tier, report, sizes, wire
-from tests.bench.cases import RAW, Line, crowds, one_at_a_time
+from tests.bench.cases import Line, crowds, one_at_a_time
 from tests.bench.measure import Timings, measure
 from tests.bench.report import Row
 from tests.bench.traced import traced
@@ -95,7 +95,6 @@ class Bench:
         self._effort = effort
         self._seed = seed
         self._console = console
-        self._hit_times_raw = 0.0
         self.sections: dict[str, Sequence[Row]] = {}
         self.timings: dict[str, Any] = {}
 
@@ -107,8 +106,7 @@ class Bench:
         """glasscache against the raw app."""
         effort = self._effort
         with traced() as under_sdk:
-            found = self._measured("In process, 2 KB answer", lambda: one_at_a_time(under_sdk), effort.rounds)
-        self._hit_times_raw = found.times("GET hit", RAW)
+            self._measured("In process, 2 KB answer", lambda: one_at_a_time(under_sdk), effort.rounds)
         self._measured("In process, 1,000 equal requests at once", crowds, effort.crowd_rounds)
 
     def sizes(self) -> None:
@@ -181,7 +179,7 @@ class Bench:
         for name, reason in found["missing"].items():
             self._console.print(f"{name} is left out: {reason}", markup=False)
         timings = Timings(found["timings"])
-        self._add("Peers, in a process of their own", report.peer_rows(timings, self._hit_times_raw), found)
+        self._add("Peers, in a process of their own", report.peer_rows(timings), found)
 
     def over_http(self, *, may_install: bool) -> None:
         """uvicorn and others under wrk."""

@@ -68,6 +68,9 @@ class CacheMiddleware:
             if scope.get("root_path"):
                 path = _path_of(scope)
             routes = self._routes[path]
+            if not routes:
+                await self.app(scope, receive, send)
+                return
             route = routes.get(scope["method"])
             if route is None:
                 reads = "GET" in routes or "QUERY" in routes
