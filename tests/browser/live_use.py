@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ def test_the_waterfall_shows_who_waited_for_whom(watched: Watched, service: Serv
     assert shown == [one["waiter"]["trace_id"] for one in reversed(told)]
     lanes = [rows.nth(index).locator(".lane i").bounding_box() for index in range(5)]
     starts = [lane["x"] for lane in lanes if lane]
-    assert starts == sorted(starts)
+    assert all(one <= after + 1 for one, after in pairwise(starts))  # to a pixel: some came at once
     ends = [lane["x"] + lane["width"] for lane in lanes if lane]
     assert ends[0] <= min(ends) + 1  # nobody is let go before the load is over
     rows.nth(2).get_by_role("button").click()
