@@ -179,7 +179,7 @@ def test_a_value_that_its_own_loader_gives_in_another_form_is_an_error_each_time
     async def scenario() -> None:
         cache, loader = make(), Loader({"name": "pep"})
         for _ in range(2):
-            with pytest.raises(CodecError, match="cannot decode a Source"):
+            with pytest.raises(CodecError, match="cannot decode as Source"):
                 await cache.get_or_load("k", loader, type=Source)
         await cache.aclose()
 
@@ -329,8 +329,103 @@ def test_tags_are_a_list_of_strings(tags: Any) -> None:
 def test_a_loader_that_gives_nothing_to_await_is_told_so() -> None:
     async def scenario() -> None:
         cache: Any = make()
-        with pytest.raises(ConfigurationError, match=r"<lambda>.* gave a int, nothing to await: use `async def`"):
+        with pytest.raises(ConfigurationError, match=r"<lambda>.* gave int, nothing to await: use `async def`"):
             await cache.get_or_load("k", lambda: 3)
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_coroutine_in_place_of_its_function_is_refused_with_the_remedy() -> None:
+    async def scenario() -> None:
+        cache: Any = make()
+        coroutine = structs()
+        with pytest.raises(ConfigurationError, match=r"loader=<coroutine .*: give a function, such as lambda: fetch"):
+            await cache.get_or_load("k", coroutine)
+        coroutine.close()
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_where_no_event_loop_of_asyncio_runs_a_load_says_what_it_needs() -> None:
+    """Under trio, for one: its tasks are driven by something else."""
+    with pytest.raises(ConfigurationError, match="event loop of asyncio or uvloop, and none is running"):
+        make().get_or_load("k", Loader()).send(None)
+
+
+# --- which values are kept ------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_store_if_declines_reaches_all_who_wait_and_is_not_kept() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader([])
+        ask = functools.partial(cache.get_or_load, "k", loader, store_if=bool)
+        assert await asyncio.gather(*(ask() for _ in range(3))) == [[], [], []]
+        assert loader.calls == 1
+        loader.value = ["found"]
+        assert [await ask(), await ask()] == [["found"], ["found"]]
+        assert loader.calls == 2
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_what_cannot_say_whether_a_value_is_kept_fails_nobody_and_keeps_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader("v")
+        for _ in range(2):
+            assert await cache.get_or_load("k", loader, store_if=lambda value: value.missing) == "v"
+        assert loader.calls == 2
+        await cache.aclose()
+
+    run(scenario)
+    assert [record.message for record in caplog.records] == ["store_if failed: the value is not stored"] * 2
+
+
+async def always(value: object) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("store_if", [always, "yes"])
+def test_store_if_is_a_plain_function(store_if: Any) -> None:
+    async def scenario() -> None:
+        cache = make()
+        with pytest.raises(ConfigurationError, match=r"store_if=.*: give a plain function of the value"):
+            await cache.get_or_load("k", Loader(), store_if=store_if)
+        with pytest.raises(ConfigurationError, match=r"store_if=.*: give a plain function of the value"):
+            cache.cached(store_if=store_if)(structs)
+
+    run(scenario)
+
+
+def test_a_refresh_loads_though_a_value_is_there_and_later_calls_have_the_new_one() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader("old")
+        assert await cache.get_or_load("k", loader) == "old"
+        loader.value = "new"
+        assert await cache.get_or_load("k", loader) == "old"
+        assert await cache.get_or_load("k", loader, refresh=True) == "new"
+        assert await cache.get_or_load("k", loader) == "new"
+        assert loader.calls == 2
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_a_refresh_that_fails_is_an_error_and_the_value_that_is_there_stays() -> None:
+    async def scenario() -> None:
+        cache, loader = make(policy=Policy(ttl=60, stale_if_error=60)), Loader("old")
+        await cache.get_or_load("k", loader)
+
+        async def fails() -> str:
+            raise ConnectionError("down")
+
+        with pytest.raises(ConnectionError, match="down"):
+            await cache.get_or_load("k", fails, refresh=True)
+        assert await cache.get_or_load("k", loader) == "old"
         await cache.aclose()
 
     run(scenario)

@@ -7,6 +7,7 @@ import contextvars
 import dataclasses
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Optional, assert_type
@@ -141,6 +142,70 @@ async def _types_under_classmethod_and_staticmethod() -> None:
     await shop.find()  # type: ignore[call-arg]
     await shop.tax(1)  # type: ignore[arg-type]
     await Shop.find.invalidate("a")  # type: ignore[arg-type, call-arg]
+
+
+# --- what a decorated function is -----------------------------------------------------------------------------------
+
+
+@CACHE.cached
+async def greeting(name: str) -> str:
+    CALLS.append((name,))
+    return f"hello {name} {len(CALLS)}"
+
+
+@CACHE.cached
+def shouted(name: str) -> str:
+    return name.upper()
+
+
+async def _types_without_parentheses() -> None:
+    """Never run: mypy and pyright read it."""
+    assert_type(await greeting("a"), str)
+    assert_type(await greeting.refresh("a"), str)
+    assert_type(await shouted("a"), str)
+    await greeting(1)  # type: ignore[arg-type]
+
+
+def test_the_decorator_works_without_parentheses_too() -> None:
+    async def scenario() -> None:
+        assert [await greeting("a"), await greeting("a")] == ["hello a 1"] * 2
+        assert await shouted("a") == "A"
+
+    asyncio.run(scenario())
+
+
+def test_a_refreshed_function_is_called_and_its_value_takes_the_place_of_the_old_one() -> None:
+    async def scenario() -> None:
+        await greeting("a")
+        await greeting("b")
+        assert await greeting.refresh("a") == "hello a 3"
+        assert [await greeting("a"), await greeting("b")] == ["hello a 3", "hello b 2"]
+        shop = Shop("s", 1)
+        assert await shop.price("x") == await shop.price.refresh("x")
+        assert await Shop.find.refresh(Shop, "x") == await Shop.find("x")
+
+    asyncio.run(scenario())
+
+
+def test_a_function_may_say_which_of_its_values_are_kept() -> None:
+    async def scenario() -> None:
+        @CACHE.cached(store_if=lambda found: len(found) > 0)
+        async def search(text: str) -> list[str]:
+            CALLS.append((text,))
+            return [text] if text != "nothing" else []
+
+        assert [await search("a"), await search("a")] == [["a"]] * 2
+        assert [await search("nothing"), await search("nothing")] == [[]] * 2
+        assert CALLS == [("a",), ("nothing",), ("nothing",)]
+
+    asyncio.run(scenario())
+
+
+def test_a_cached_function_says_what_it_is_to_who_prints_it_and_to_frameworks_that_ask() -> None:
+    assert repr(greeting) == f"<cached {__name__}.greeting>"
+    assert repr(Shop("s", 1).price) == f"<cached {__name__}.Shop.price>"
+    asked = asyncio.iscoroutinefunction if sys.version_info < (3, 12) else inspect.iscoroutinefunction
+    assert all(asked(function) for function in (greeting, shouted, Shop("s", 1).price))
 
 
 # --- methods --------------------------------------------------------------------------------------------------------
@@ -403,6 +468,11 @@ async def either(question: str) -> Passage | None:
     return None if question == "none" else PASSAGE
 
 
+@CACHE.cached()
+async def anything(question: str) -> dict[str, object]:
+    return {"a": [1, "x", None]}
+
+
 @CACHE.cached(type=list[Source])
 async def unannotated(question):  # type: ignore[no-untyped-def]
     return [SOURCE]
@@ -410,7 +480,7 @@ async def unannotated(question):  # type: ignore[no-untyped-def]
 
 VALUES: list[tuple[CachedFunction[[str], Any], Any]] = [
     (source, SOURCE), (passages, [PASSAGE]), (answer, ANSWER), (answers, {"a": ANSWER}), (perhaps, ANSWER),
-    (either, PASSAGE), (unannotated, [SOURCE]),
+    (either, PASSAGE), (anything, {"a": [1, "x", None]}), (unannotated, [SOURCE]),
 ]  # fmt: skip
 
 

@@ -144,7 +144,7 @@ def private_note() -> Private:
     [
         (Excluding(secret="s"), "Excluding differs after a round trip"),
         (private_note(), "Private differs after a round trip"),
-        (TwoNames.model_validate({"in": "t"}), "cannot encode a TwoNames"),
+        (TwoNames.model_validate({"in": "t"}), "cannot encode TwoNames"),
     ],
 )
 def test_a_model_that_its_own_json_does_not_describe_is_refused(model: object, why: str) -> None:
@@ -171,7 +171,7 @@ def endless() -> list[object]:
     ids=["object", "function", "large", "surrogate", "endless", "class"],
 )
 def test_a_value_that_cannot_be_encoded_is_refused_by_its_type_with_the_remedy(value: object, name: str) -> None:
-    with pytest.raises(CodecError, match=rf"cannot encode a {name} \(.*\): return JSON-like values, dataclasses"):
+    with pytest.raises(CodecError, match=rf"cannot encode {name} \(.*\): return JSON-like values .*, dataclasses"):
         CODEC.encode(value)
 
 
@@ -195,5 +195,5 @@ class Plain:
     ],
 )
 def test_bytes_that_are_not_of_the_type_are_refused_by_its_name(data: bytes, kind: Any, name: str) -> None:
-    with pytest.raises(CodecError, match=f"cannot decode a .*{name}"):
+    with pytest.raises(CodecError, match=f"cannot decode as .*{name}"):
         CODEC.decode(data, kind)

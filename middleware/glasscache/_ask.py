@@ -30,8 +30,8 @@ def _never(entry: Entry) -> bool:
     return False
 
 
-def unreadable(entry: Entry, now: float, verdict: Verdict) -> Verdict:
-    """The wish of who cannot read what is stored (another release of the app may have kept it): load anew."""
+def unwanted(entry: Entry, now: float, verdict: Verdict) -> Verdict:
+    """The wish of who has no use for what is stored: load anew."""
     return Verdict.UNWANTED
 
 

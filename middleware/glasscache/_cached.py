@@ -17,12 +17,12 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from glasscache._calls import call_key
+from glasscache._values import checked_store_if, names_of
 from glasscache.errors import ConfigurationError
 
 if typing.TYPE_CHECKING:
     from glasscache._entry import Key
-    from glasscache._stream import Reader
-    from glasscache.keys import Keyring
+    from glasscache._values import Values
     from glasscache.policy import Policy
 
 S = TypeVar("S")
@@ -33,35 +33,12 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 
 
-class Values(Protocol):
-    """What a cached function needs of its `Cache`."""
-
-    keyring: Keyring
-
-    async def _value(
-        self,
-        key: Key,
-        loader: Callable[[], Awaitable[Any]],
-        wanted: Any,
-        group: str,
-        policy: Policy,
-        tags: Iterable[str],
-        text: str | None = None,
-    ) -> Any:
-        """The value under `key`, loaded if it is not there; `text`: what telemetry may show (None: the call)."""
-        ...
-
-    async def invalidate(self, *, key: Key) -> int:
-        """Remove the value under `key`."""
-        ...
-
-
 class CachedFunction(Generic[P, T]):
     """A function whose values are cached, to be awaited; made by `Cache.cached`."""
 
     def __init__(
         self,
-        cache: Values,
+        values: Values,
         function: Callable[P, Awaitable[T]] | Callable[P, T],
         *,
         policy: Policy,
@@ -70,10 +47,12 @@ class CachedFunction(Generic[P, T]):
         key: Callable[..., object] | None = None,
         ignore: Iterable[str] = (),
         type: Any = None,  # noqa: A002 - the word of `get_or_load`
+        store_if: Callable[[Any], object] | None = None,
     ) -> None:
         _check(function, name)
         functools.update_wrapper(self, function)
-        self._cache = cache
+        _mark_as_coroutine_function(self)
+        self._values = values
         self._function: Callable[..., Any] = function
         self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
         self._policy = policy
@@ -84,17 +63,36 @@ class CachedFunction(Generic[P, T]):
         self._key = key
         self._ignored = _parameters(self._name, self._signature, ignore, key)
         self._wanted: Callable[[], Any] = functools.cache(functools.partial(returned_type, function, type))
+        self._store_if = checked_store_if(store_if)
         self._bound: tuple[Any, ...] = ()
+
+    def __repr__(self) -> str:
+        """Of which function."""
+        return f"<cached {self._name}>"
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The stored value for these arguments, or a new one."""
+        return cast("T", await self._value(args, kwargs, refresh=False))
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """A new value for these arguments, which is stored in place of the one that may be there."""
+        return cast("T", await self._value(args, kwargs, refresh=True))
+
+    def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refresh: bool) -> Awaitable[Any]:
         given = (*self._bound, *args)
         tags = self._tags(*given, **kwargs) if callable(self._tags) else self._tags
         load = functools.partial(self._load, *given, **kwargs)
-        value = await self._cache._value(
-            self.key_for(*args, **kwargs), load, self._wanted(), self._name, self._policy, tags
+        return self._values.value(
+            self.key_for(*args, **kwargs),
+            load,
+            self._wanted(),
+            self._name,
+            self._policy,
+            tags,
+            shown_call(self._name, load) if self._values.shows else "",
+            self._store_if,
+            refresh=refresh,
         )
-        return cast("T", value)
 
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
         """The key of these arguments, for `Cache.invalidate`."""
@@ -105,11 +103,11 @@ class CachedFunction(Generic[P, T]):
             arguments = {"key=": self._key(*bound.args, **bound.kwargs)}  # no parameter has such a name
         elif self._ignored:
             arguments = {name: value for name, value in arguments.items() if name not in self._ignored}
-        return self._cache.keyring.digest(b"call", call_key(self._identity, arguments))
+        return self._values.keyring.digest(b"call", call_key(self._identity, arguments))
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
         """Remove the value for these arguments; how many entries left this machine's memory."""
-        return await self._cache.invalidate(key=self.key_for(*args, **kwargs))
+        return await self._values.invalidate(self.key_for(*args, **kwargs))
 
 
 class OfClass(Protocol[P, Q, T_co]):
@@ -117,6 +115,10 @@ class OfClass(Protocol[P, Q, T_co]):
 
     async def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T_co:
         """The stored value for these arguments, or a new one."""
+        ...
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        """A new value for this class and these arguments."""
         ...
 
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
@@ -174,34 +176,14 @@ class Decorator(Protocol):
         ...
 
 
-def cached_function(cache: Values, function: Callable[..., Any], **options: Any) -> CachedFunction[..., Any]:
+def cached_function(values: Values, function: Callable[..., Any], **options: Any) -> CachedFunction[..., Any]:
     """The function, cached; of a bound method, its instance is part of every key."""
     if isinstance(function, MethodType):
-        made: Any = Unbound(cache, function.__func__, **options)
+        made: Any = Unbound(values, function.__func__, **options)
         bound: CachedFunction[..., Any] = made.__get__(function.__self__)
         return bound
-    unbound: Unbound[..., Any, Any] = Unbound(cache, function, **options)
+    unbound: Unbound[..., Any, Any] = Unbound(values, function, **options)
     return unbound
-
-
-async def whole(reader: Reader) -> bytes:
-    """What is produced, to its end."""
-    chunks = []
-    try:
-        while (chunk := await reader.next()) is not None:
-            chunks.append(chunk)
-    finally:
-        reader.leave()
-    return b"".join(chunks)
-
-
-def names_of(given: Iterable[str]) -> tuple[str, ...]:
-    """Tags in a tuple. ConfigurationError for a string, whose letters would be the tags, and for what has none."""
-    if not isinstance(given, str) and isinstance(given, Iterable):
-        names = tuple(given)
-        if all(isinstance(name, str) for name in names):
-            return names
-    raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
 
 
 def shown_call(name: str, load: Callable[[], object]) -> str:
@@ -218,6 +200,15 @@ def shown_call(name: str, load: Callable[[], object]) -> str:
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     value = await asyncio.to_thread(function, *args, **kwargs)
     return await value if inspect.isawaitable(value) else value  # a plain function around an async one
+
+
+def _mark_as_coroutine_function(cached: CachedFunction[..., Any]) -> None:
+    """So that frameworks that ask whether to await it (Quart, Django, schedulers) do."""
+    mark = getattr(inspect, "markcoroutinefunction", None)  # since Python 3.12
+    if mark is None:
+        cached.__dict__["_is_coroutine"] = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    else:
+        mark(cached)
 
 
 def _check(function: Any, name: str | None) -> None:

@@ -7,29 +7,26 @@ requests, flights and staleness is the engine's.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from glasscache._ask import Ask, unreadable
-from glasscache._cached import CachedFunction, Decorator, cached_function, names_of, returned_type, shown_call, whole
+from glasscache._cached import CachedFunction, Decorator, Unbound, cached_function, returned_type
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key
 from glasscache._events import TierChanged
-from glasscache._flight import Flight
 from glasscache._guard import Guard
 from glasscache._null import NullBackplane
-from glasscache._stream import Head
 from glasscache._tiers import TieredStore
+from glasscache._values import Values, checked_store_if
 from glasscache.codecs import MsgspecCodec
-from glasscache.errors import CodecError, ConfigurationError
+from glasscache.errors import ConfigurationError
 from glasscache.keys import Keyring
 from glasscache.otel import OtelTelemetry
-from glasscache.policy import Detail, Limits, Policy, Share, Terms
+from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores._null import NullLeases, NullNear
 from glasscache.stores.memory import MemoryStore
 
@@ -37,13 +34,13 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from glasscache._entry import Entry
     from glasscache._events import Counters, Source, TierGauge, TierState
     from glasscache.interfaces import Clock, Codec, Store, Telemetry
 
 __all__ = ["Cache", "CachedFunction"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Cache:
@@ -124,11 +121,7 @@ class Cache:
         for one in tiers.stores:
             if hasattr(one, "told_rejected"):
                 one.told_rejected = self.counters.reject
-        self._groups = self.counters.groups
-        self._every = self.engine.tally.every
-        # hits that are to be told one by one take the slow way
-        self._peek: Callable[[Key], Entry | None] = _nothing if self.detail.trace_hits else self.engine.near.peek
-        self._codec = codec or MsgspecCodec()
+        self._values = Values(self.engine, self.keyring, codec or MsgspecCodec(), self.detail)
         telemetry.observe(self)
 
     # --- values -----------------------------------------------------------------------------------------------------
@@ -143,29 +136,55 @@ class Cache:
         type: Any = None,  # noqa: A002 - msgspec's own word for it
         policy: Policy | None = None,
         group: str = "get_or_load",
+        store_if: Callable[[T], object] | None = None,
+        refresh: bool = False,
     ) -> T:
         """The value under `key`, loaded by `loader` if it is not there; concurrent callers share one load.
 
         `ttl`: seconds (default: the policy's). `tags`: names for `invalidate(tag=)`. `type`: what the value is
         decoded to; by default the loader's annotated return type, else plain JSON-like values. Each call gets a
-        copy of its own. `group`: `cache.key_group` in telemetry (not the key). Raises what the loader raised,
-        CodecError for a value that cannot be encoded, LoadTimeoutError, RecursiveLoadError.
+        copy of its own. `group`: `cache.key_group` in telemetry (not the key). `store_if`: a function of the loaded
+        value; False: those who wait get it, and it is not kept. `refresh`: load although a value is there. Raises
+        what the loader raised, CodecError for a value that cannot be encoded, LoadTimeoutError, RecursiveLoadError.
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
-        value: T = await self._value(
+        value: T = await self._values.value(
             self.keyring.digest(b"value", key.encode()),
             loader,
             returned_type(loader, type),
             group,
             (policy or self.policy).but(ttl=ttl),
             tags,
-            key,
+            key if self._values.shows else "",
+            None if store_if is None else checked_store_if(store_if),
+            refresh=refresh,
         )
         return value
 
+    @overload
+    def cached(self, function: Callable[P, Awaitable[T]], /) -> Unbound[P, T, Callable[P, None]]: ...
+    @overload
+    def cached(self, function: Callable[P, T], /) -> Unbound[P, T, Callable[P, None]]: ...
+    @overload
     def cached(
         self,
+        function: None = None,
+        /,
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+        type: Any = None,
+        key: Callable[..., object] | None = None,
+        ignore: Iterable[str] = (),
+        policy: Policy | None = None,
+        name: str | None = None,
+        store_if: Callable[[Any], object] | None = None,
+    ) -> Decorator: ...
+    def cached(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
         *,
         ttl: float | None = None,
         tags: Iterable[str] | Callable[..., Iterable[str]] = (),
@@ -174,96 +193,31 @@ class Cache:
         ignore: Iterable[str] = (),
         policy: Policy | None = None,
         name: str | None = None,
-    ) -> Decorator:
+        store_if: Callable[[Any], object] | None = None,
+    ) -> Any:
         """Decorate an async function, or a plain one (it runs in a thread): equal arguments get the stored value.
 
         What comes out is awaited: `await retrieve(question)`. Each call gets a copy of its own, of the annotated
         return type. Arguments must be JSON-like values, dataclasses, msgspec Structs or pydantic models. So must
         the instance of a method, unless it is left out of the key. @classmethod and @staticmethod stand above; a
-        class method's value is removed by `Documents.find.invalidate(Documents, ...)`.
+        class method's value is removed by `Documents.find.invalidate(Documents, ...)`. `retrieve.invalidate(question)`
+        removes a value, `retrieve.refresh(question)` loads it anew, `retrieve.__wrapped__` is the function itself.
 
         `tags`: names, or a function of the arguments that gives them. `type`: what values are decoded to, instead
         of what is annotated. `ignore`: parameters that values do not depend on, such as `("self",)`. `key`: a
         function of the arguments; what it returns stands for all of them in the key. `name`: stands for the
         function in keys and telemetry (default: its module and qualified name). A function that closes over
-        variables has keys of its own each time it is made, unless it has a `name`. A plain function runs in a
+        variables has keys of its own each time it is made, unless it has a `name`. `store_if`: a function of the
+        loaded value; False: those who wait get it, and it is not kept. A plain function runs in a
         copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot be cancelled. Raises
         ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be keyed.
         """
         terms = (policy or self.policy).but(ttl=ttl)
-        options = {"policy": terms, "name": name, "tags": tags, "key": key, "ignore": ignore, "type": type}
-        return cast("Decorator", functools.partial(cached_function, self, **options))
-
-    async def _value(
-        self,
-        key: Key,
-        loader: Callable[[], Awaitable[Any]],
-        wanted: Any,
-        group: str,
-        policy: Policy,
-        tags: Iterable[str],
-        text: str | None = None,
-    ) -> Any:
-        counters = self._groups.get(group) or self.counters.group(group)
-        begun = self.clock.now()
-        entry, wish = self._peek(key), None
-        if entry is not None and begun < entry.settled_until:
-            try:
-                value = self._codec.decode(entry.body, wanted)
-            except CodecError:
-                wish = unreadable
-            else:
-                counters.hits = hits = counters.hits + 1
-                counters.saved_seconds += entry.cost
-                counters.saved_price += entry.price
-                counters.saved_bytes += entry.size
-                if hits >= counters.timed_at:
-                    counters.timed_at = hits + self._every
-                    self.engine.tally.timed(counters, begun)
-                return value
-        load = functools.partial(self._load, loader, policy, tags)
-        ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
-        if self.detail.clear_keys:
-            ask.text = shown_call(group, loader) if text is None else text
-        stored, body = await self._ask(ask, begun)
-        try:
-            return self._codec.decode(body, wanted)
-        except CodecError:
-            if not stored:
-                raise
-        again = Ask(key=key, counters=counters, policy=policy, load=load, wish=unreadable)
-        again.text = ask.text
-        _, body = await self._ask(again, begun)
-        return self._codec.decode(body, wanted)
-
-    async def _ask(self, ask: Ask, begun: float) -> tuple[bool, bytes]:
-        """Whether it was stored, and the value as bytes."""
-        answer = await self.engine.answer(ask)
-        if answer.entry is not None:
-            body = answer.entry.body
-        else:
-            assert answer.reader is not None
-            body = await whole(answer.reader)
-        self.engine.tally.finished(ask, answer, self.clock.now() - begun)
-        return answer.entry is not None, body
-
-    async def _load(
-        self, loader: Callable[[], Awaitable[Any]], policy: Policy, tags: Iterable[str], flight: Flight
-    ) -> None:
-        names = names_of(tags)
-        loaded = loader()
-        if not inspect.isawaitable(loaded):
-            raise ConfigurationError(f"{loader!r} gave a {type(loaded).__name__}, nothing to await: use `async def`")
-        data = self._codec.encode(await loaded)
-        terms = Terms(
-            ttl=policy.ttl,
-            stale_while_revalidate=policy.stale_while_revalidate,
-            stale_if_error=policy.stale_if_error,
-            tags=names,
-        )
-        flight.begin(Head(status=200, headers=(), share=Share.ALL, terms=terms))
-        await flight.write(data)
-        flight.finish()
+        options: dict[str, Any] = {"policy": terms, "name": name, "tags": tags, "key": key, "ignore": ignore}
+        options |= {"type": type, "store_if": store_if}
+        if function is not None:
+            return cached_function(self._values, function, **options)
+        return functools.partial(cached_function, self._values, **options)
 
     # --- removal and the end ----------------------------------------------------------------------------------------
 
@@ -341,7 +295,3 @@ def _check(**options: tuple[Any, type]) -> None:
     for name, (value, kind) in options.items():
         if value is not None and not isinstance(value, kind):
             raise ConfigurationError(f"Cache({name}={value!r}): give a {kind.__name__}")
-
-
-def _nothing(key: Key) -> None:
-    """What the short way finds where all take the slow one."""

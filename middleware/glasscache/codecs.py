@@ -15,16 +15,19 @@ from glasscache.errors import CodecError
 
 T = TypeVar("T")
 
-_REMEDY = "return JSON-like values, dataclasses, msgspec Structs or pydantic models, and annotate what is returned"
+_REMEDY = (
+    "return JSON-like values (of an array, `array.tolist()`), dataclasses, msgspec Structs or pydantic models, "
+    "and annotate what is returned"
+)
 
 
 class MsgspecCodec:
     """A `Codec` for whatever msgspec encodes, and for pydantic models that their own JSON describes in full.
 
     msgspec encodes JSON-like values, bytes, sets, dataclasses, Structs, NamedTuples, enums, datetimes, UUIDs
-    and Decimals. A value comes back in the type that is asked for. `Any` gives plain values: None, bool, int,
-    float, str, bytes, list, dict, and aware datetimes; a tuple is then a list, a dataclass a dict, a UUID a
-    str. Integers must fit into 64 bits. CodecError names the type and the remedy.
+    and Decimals. A value comes back in the type that is asked for. `Any` and `object` give plain values: None,
+    bool, int, float, str, bytes, list, dict, and aware datetimes; a tuple is then a list, a dataclass a dict, a UUID
+    a str. Aware datetimes come back in UTC. Integers must fit into 64 bits. CodecError names the type and the remedy.
     """
 
     def encode(self, value: object) -> bytes:
@@ -32,14 +35,14 @@ class MsgspecCodec:
         try:
             return _encode(value)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-            raise CodecError(f"cannot encode a {_name(type(value))} ({error}): {_REMEDY}") from error
+            raise CodecError(f"cannot encode {_name(type(value))} ({error}): {_REMEDY}") from error
 
     def decode(self, data: bytes, type: type[T]) -> T:  # noqa: A002 - the word of msgspec's own API
         """The value in `data`, a new one at every call."""
         try:
             value: T = _decoder(type).decode(data)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise CodecError(f"cannot decode a {_name(type)} ({error}): {_REMEDY}") from error
+            raise CodecError(f"cannot decode as {_name(type)} ({error}): {_REMEDY}") from error
         return value
 
 
@@ -76,6 +79,8 @@ def _from_model(value: Any) -> object:
 
 
 def _to_model(kind: Any, content: object) -> object:
+    if kind is object:  # as strict type checkers want `Any` written
+        return content
     if not hasattr(kind, "model_validate_json"):
         raise TypeError(f"{_name(kind)} is not supported")
     return kind.model_validate_json(msgspec.json.encode(content))

@@ -1,0 +1,181 @@
+"""Values in code: from the near store, or loaded once for all who ask.
+
+Decides when a stored value is the answer, and which loaded ones are kept. Must never hand out an object that somebody
+else has or gets: values are kept encoded, and each caller decodes a copy of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from glasscache._ask import Ask, unwanted
+from glasscache._flight import Flight
+from glasscache._stream import Head
+from glasscache.errors import CodecError, ConfigurationError
+from glasscache.policy import Share, Terms
+
+if TYPE_CHECKING:
+    from glasscache._engine import Engine
+    from glasscache._entry import Entry, Key
+    from glasscache._stream import Reader
+    from glasscache.interfaces import Codec
+    from glasscache.keys import Keyring
+    from glasscache.policy import Detail, Policy
+
+log = logging.getLogger("glasscache")
+
+
+class Values:
+    """The values of one cache."""
+
+    def __init__(self, engine: Engine, keyring: Keyring, codec: Codec, detail: Detail) -> None:
+        self.keyring = keyring
+        self.shows: bool = detail.clear_keys
+        """Whether telemetry may show what was asked in clear text."""
+        self._engine = engine
+        self._codec = codec
+        self._now = engine.clock.now
+        self._groups = engine.counters.groups
+        # hits that are to be told one by one take the slow way
+        self._peek: Callable[[Key], Entry | None] = _nothing if detail.trace_hits else engine.near.peek
+
+    async def value(
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[Any]],
+        wanted: Any,
+        group: str,
+        policy: Policy,
+        tags: Iterable[str],
+        text: str,
+        store_if: Callable[[Any], object] | None = None,
+        *,
+        refresh: bool = False,
+    ) -> Any:
+        """The value under `key`, as `wanted`, loaded if it is not there; with `refresh` though it is.
+
+        `text`: what telemetry is to show of the question in clear text; empty unless `shows`.
+        """
+        engine = self._engine
+        counters = self._groups.get(group) or engine.counters.group(group)
+        begun, wish = self._now(), None
+        if refresh:
+            wish = unwanted
+        elif (entry := self._peek(key)) is not None and begun < entry.settled_until:
+            try:
+                value = self._codec.decode(entry.body, wanted)
+            except CodecError:
+                wish = unwanted  # another release of the app may have kept it
+            else:
+                counters.hits = hits = counters.hits + 1
+                counters.saved_seconds += entry.cost
+                counters.saved_price += entry.price
+                counters.saved_bytes += entry.size
+                if hits >= counters.timed_at:
+                    counters.timed_at = hits + engine.tally.every
+                    engine.tally.timed(counters, begun)
+                return value
+        load = functools.partial(self._load, loader, policy, tags, store_if)
+        ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
+        ask.text = text
+        stored, body = await self._ask(ask, begun)
+        try:
+            return self._codec.decode(body, wanted)
+        except CodecError:
+            if not stored:
+                raise
+        again = Ask(key=key, counters=counters, policy=policy, load=load, wish=unwanted)
+        again.text = ask.text
+        _, body = await self._ask(again, begun)
+        return self._codec.decode(body, wanted)
+
+    async def _ask(self, ask: Ask, begun: float) -> tuple[bool, bytes]:
+        """Whether it was stored, and the value as bytes."""
+        answer = await self._engine.answer(ask)
+        if answer.entry is not None:
+            body = answer.entry.body
+        else:
+            assert answer.reader is not None
+            body = await whole(answer.reader)
+        self._engine.tally.finished(ask, answer, self._now() - begun)
+        return answer.entry is not None, body
+
+    async def _load(
+        self,
+        loader: Callable[[], Awaitable[Any]],
+        policy: Policy,
+        tags: Iterable[str],
+        store_if: Callable[[Any], object] | None,
+        flight: Flight,
+    ) -> None:
+        names = names_of(tags)
+        if not callable(loader):
+            raise ConfigurationError(f"loader={loader!r}: give a function, such as lambda: fetch(question)")
+        loaded = loader()
+        if not inspect.isawaitable(loaded):
+            raise ConfigurationError(f"{loader!r} gave {type(loaded).__name__}, nothing to await: use `async def`")
+        value = await loaded
+        data = self._codec.encode(value)
+        share, terms = Share.WHEN_COMPLETE, None
+        if store_if is None or _agrees(store_if, value):
+            share, terms = (
+                Share.ALL,
+                Terms(
+                    ttl=policy.ttl,
+                    stale_while_revalidate=policy.stale_while_revalidate,
+                    stale_if_error=policy.stale_if_error,
+                    tags=names,
+                ),
+            )
+        flight.begin(Head(status=200, headers=(), share=share, terms=terms))
+        await flight.write(data)
+        flight.finish()
+
+    async def invalidate(self, key: Key) -> int:
+        """Remove the value under `key`; how many entries left this machine's memory."""
+        return await self._engine.invalidate(key=key)
+
+
+def _agrees(store_if: Callable[[Any], object], value: object) -> bool:
+    """Whether a value is to be kept; what cannot tell is logged, and nothing is kept."""
+    try:
+        return bool(store_if(value))
+    except Exception:
+        log.exception("store_if failed: the value is not stored")
+        return False
+
+
+async def whole(reader: Reader) -> bytes:
+    """What is produced, to its end."""
+    chunks = []
+    try:
+        while (chunk := await reader.next()) is not None:
+            chunks.append(chunk)
+    finally:
+        reader.leave()
+    return b"".join(chunks)
+
+
+def names_of(given: Iterable[str]) -> tuple[str, ...]:
+    """Tags in a tuple. ConfigurationError for a string, whose letters would be the tags, and for what has none."""
+    if not isinstance(given, str) and isinstance(given, Iterable):
+        names = tuple(given)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
+
+
+def checked_store_if(store_if: Any) -> Callable[[Any], object] | None:
+    """ConfigurationError for what cannot say at once whether a value is to be kept: a coroutine passes for a yes."""
+    if store_if is not None and (not callable(store_if) or inspect.iscoroutinefunction(store_if)):
+        raise ConfigurationError(f"store_if={store_if!r}: give a plain function of the value")
+    found: Callable[[Any], object] | None = store_if
+    return found
+
+
+def _nothing(key: Key) -> None:
+    """What the short way finds where all take the slow one."""
