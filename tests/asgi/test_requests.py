@@ -464,6 +464,20 @@ def test_a_body_over_the_deadline_bypasses_and_what_was_read_is_replayed_before_
     run(scenario)
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_a_body_that_a_server_hands_over_in_another_kind_of_bytes_is_keyed_all_the_same(kind: Any) -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), Rule("/ask", methods=("POST",), ttl=60))
+        for body in (kind(b"q"), b"q"):
+
+            async def receive(body: object = body) -> Message:
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            assert (await talk(site, receive))[1]["body"] == b"1 /ask q"
+
+    run(scenario)
+
+
 def test_a_client_that_sends_nothing_in_time_bypasses() -> None:
     async def scenario() -> None:
         origin = Echo()

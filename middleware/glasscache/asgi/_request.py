@@ -83,6 +83,7 @@ class Body:
                 content: bytes = message.get("body", b"")
                 if (
                     message["type"] == "http.request"
+                    and type(content) is bytes  # not a bytearray, of a server that does not look closely
                     and len(content) <= rule.max_body
                     and not message.get("more_body", False)
                 ):  # all of it: what `_take` would do
