@@ -136,7 +136,9 @@ def test_stats_shows_a_page_and_with_the_token_its_groups(
         assert main(["stats", f"{running.url}/stats", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["total_requests"] == 0
         assert main(["stats", f"{running.url}/elsewhere"]) == 1
-        assert "gives no figures" in capsys.readouterr().err
+        assert "is no stats page: ask for the path of GLASSCACHE_STATS_PATH" in capsys.readouterr().err
+        assert main(["stats", f"{running.url}/stats", "--token", "wrong"]) == 0
+        assert "totals only: the page has another token, or none" in capsys.readouterr().err
         assert main(["stats", f"{running.url}/stats/contention", "--token", "wrong"]) == 1
         assert "answers 401" in capsys.readouterr().err
 
@@ -145,6 +147,8 @@ def test_stats_refuses_what_is_no_page(capsys: pytest.CaptureFixture[str]) -> No
     with live_server(Origin(b"[1]")) as running:
         assert main(["stats", running.url]) == 1
     assert "is no stats page" in capsys.readouterr().err
+    assert main(["stats", running.url]) == 1
+    assert "gives no figures" in capsys.readouterr().err
     assert main(["stats", "ftp://127.0.0.1"]) == 2
     assert "give the URL of a stats page" in capsys.readouterr().err
 

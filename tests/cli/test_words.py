@@ -126,6 +126,13 @@ def test_a_file_says_what_the_arguments_do_not(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_may_spell_its_names_as_the_arguments_are_spelt(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.toml"
+    file.write_text("access-log = true\nread-timeout = 5\n[[rules]]\npath = '/a'\nquery-ignore = ['b']\n", "utf-8")
+    rule = Rule("/a", query=QueryKey(ignore=("b",)))
+    assert config_of(arguments("--config", str(file))) == ProxyConfig(access_log=True, read_timeout=5, rules=(rule,))
+
+
 def test_without_a_file_the_arguments_say_all() -> None:
     config = config_of(arguments("--upstream", "http://a", "--ca", "ca.pem", "--access-log"))
     assert config == ProxyConfig(upstream="http://a", ca="ca.pem", access_log=True)

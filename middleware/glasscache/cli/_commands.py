@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -166,6 +167,8 @@ def stats(options: argparse.Namespace) -> int:
     """Show a stats page."""
     token = options.token or os.environ.get("GLASSCACHE_STATS_TOKEN")
     said = _fetch(options.url, token)
+    if token and "groups" not in said:
+        print("glasscache stats: totals only: the page has another token, or none", file=sys.stderr)
     if options.json:
         print(json.dumps(said, indent=2))
         return 0
@@ -196,8 +199,10 @@ def _fetch(url: str, token: str | None) -> dict[str, Any]:
         raise StoreError(
             f"{url} answers {error.code} {error.reason}; is it the page of GLASSCACHE_STATS_PATH?"
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise StoreError(f"{url} gives no figures: {getattr(error, 'reason', error)}") from None
-    if not isinstance(said, dict):
-        raise StoreError(f"{url} is no stats page")
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or "hit_rate" not in said:
+        raise StoreError(f"{url} is no stats page: ask for the path of GLASSCACHE_STATS_PATH")
     return said

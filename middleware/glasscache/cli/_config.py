@@ -82,7 +82,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"rules": tuple(map(_rule, _tables(said.pop("rules", []))))}
-    for name, value in said.items():
+    for spelt, value in said.items():
+        name = spelt.replace("-", "_")
         kinds = _KINDS.get(name)
         if kinds is None:
             close = difflib.get_close_matches(name, [*_KINDS, "rules"], n=1)
