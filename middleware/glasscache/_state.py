@@ -20,7 +20,7 @@ from glasscache._flight import Flight
 from glasscache._gate import KeyGates, Lately
 from glasscache._guard import never
 from glasscache._wait import Commons
-from glasscache.errors import LoadStoppedError
+from glasscache.errors import ConfigurationError, LoadStoppedError
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Told
 from glasscache.policy import shorten
 
@@ -92,7 +92,12 @@ class State:
 
     def settle(self) -> None:
         """One cache belongs to one event loop at a time: what a closed one left would never end."""
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                "loads need an event loop of asyncio or uvloop, and none is running: run the server on one, not on trio"
+            ) from None
         if loop is not self._loop:
             self._loop = loop
             self.tasks.difference_update([task for task in self.tasks if task.get_loop().is_closed()])
