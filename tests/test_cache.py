@@ -354,6 +354,38 @@ def test_where_no_event_loop_of_asyncio_runs_a_load_says_what_it_needs() -> None
         make().get_or_load("k", Loader()).send(None)
 
 
+# --- switched off ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["code", "environment"])
+def test_a_cache_that_is_switched_off_loads_always_and_keeps_nothing(
+    said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GLASSCACHE_ENABLED", "off" if said == "environment" else "on")
+
+    async def scenario() -> None:
+        cache, loader = make(enabled=False if said == "code" else None), Loader()
+        plain = cache.cached(name="plain", tags=("t",))(lambda text: text.upper())
+        for _ in range(2):
+            assert await cache.get_or_load("k", loader, tags=("t",)) == "value"
+            assert await plain("a") == "A"
+        assert loader.calls == 2
+        assert await cache.invalidate(tag="t") == await plain.invalidate("a") == 0
+        with pytest.raises(ConfigurationError, match="nothing to await"):
+            await cache.get_or_load("k", lambda: 3)  # type: ignore[arg-type, return-value]
+        await cache.aclose()
+
+    run(scenario)
+    assert "cache 'default' is switched off" in caplog.text
+
+
+def test_a_switch_that_says_neither_yes_nor_no_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLASSCACHE_ENABLED", "perhaps")
+    with pytest.raises(ConfigurationError, match="GLASSCACHE_ENABLED='perhaps': give true or false"):
+        make()
+    assert make(enabled=True).enabled
+
+
 # --- which values are kept ------------------------------------------------------------------------------------------
 
 

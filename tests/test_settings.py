@@ -35,6 +35,7 @@ def test_every_variable_is_read_into_its_field() -> None:
             "CACHE_TYPE": "Memory",
             "CACHE_MAX_SIZE": "7",
             "CACHE_TTL": "1.5",
+            "GLASSCACHE_ENABLED": "no",
             "GLASSCACHE_NAME": "knowledge",
             "GLASSCACHE_MAX_BYTES": "2MiB",
             "GLASSCACHE_KEY": KEY,
@@ -82,6 +83,7 @@ def test_every_variable_is_read_into_its_field() -> None:
         key=KEY,
         stats_path="/metrics/cache",
         stats_token="t0ken",
+        enabled=False,
     )
 
 
@@ -163,7 +165,7 @@ def test_a_misspelt_name_is_refused_with_the_closest_one(unset: str) -> None:
 
 
 def test_a_name_like_no_other_is_refused_with_all_there_are() -> None:
-    with pytest.raises(ConfigurationError, match="no such setting; there are GLASSCACHE_REDIS_TIMEOUT, ") as caught:
+    with pytest.raises(ConfigurationError, match="no such setting; there are GLASSCACHE_ENABLED, ") as caught:
         Settings.from_env({"GLASSCACHE_0123456789012345678901": "s3cret"})
     assert "s3cret" not in str(caught.value)
 
@@ -252,6 +254,8 @@ def test_the_cache_is_built_as_set() -> None:
     assert (one.name, one.policy, one.limits) == ("knowledge", Policy(ttl=9), Limits(max_flights=3))
     assert one.detail == Detail(time_hits=5)
     assert one.keyring.digest(b"x") == two.keyring.digest(b"x")
+    assert one.enabled
+    assert not Settings.from_env({"GLASSCACHE_ENABLED": "false"}).cache().enabled
     (gauge,) = one.gauges()
     assert (gauge.tier, gauge.entry_limit, gauge.size_limit) == ("memory", 7, 5000)
 

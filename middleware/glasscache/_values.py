@@ -113,12 +113,7 @@ class Values:
         flight: Flight,
     ) -> None:
         names = names_of(tags)
-        if not callable(loader):
-            raise ConfigurationError(f"loader={loader!r}: give a function, such as lambda: fetch(question)")
-        loaded = loader()
-        if not inspect.isawaitable(loaded):
-            raise ConfigurationError(f"{loader!r} gave {type(loaded).__name__}, nothing to await: use `async def`")
-        value = await loaded
+        value = await _called(loader)
         data = self._codec.encode(value)
         share, terms = Share.WHEN_COMPLETE, None
         if store_if is None or _agrees(store_if, value):
@@ -138,6 +133,36 @@ class Values:
     async def invalidate(self, key: Key) -> int:
         """Remove the value under `key`; how many entries left this machine's memory."""
         return await self._engine.invalidate(key=key)
+
+
+class LoadedAlways(Values):
+    """Those of a cache that is switched off."""
+
+    async def value(
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[Any]],
+        wanted: Any,
+        group: str,
+        policy: Policy,
+        tags: Iterable[str],
+        text: str,
+        store_if: Callable[[Any], object] | None = None,
+        *,
+        refresh: bool = False,
+    ) -> Any:
+        """What the loader gives."""
+        return await _called(loader)
+
+
+def _called(loader: Any) -> Awaitable[Any]:
+    """What the loader gives to await. ConfigurationError for what is none."""
+    if not callable(loader):
+        raise ConfigurationError(f"loader={loader!r}: give a function, such as lambda: fetch(question)")
+    loaded: Any = loader()
+    if not inspect.isawaitable(loaded):
+        raise ConfigurationError(f"{loader!r} gave {type(loaded).__name__}, nothing to await: use `async def`")
+    return loaded
 
 
 def _agrees(store_if: Callable[[Any], object], value: object) -> bool:

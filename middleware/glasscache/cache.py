@@ -7,6 +7,7 @@ requests, flights and staleness is the engine's.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,8 +21,9 @@ from glasscache._entry import Key
 from glasscache._events import TierChanged
 from glasscache._guard import Guard
 from glasscache._null import NullBackplane
+from glasscache._switch import is_enabled
 from glasscache._tiers import TieredStore
-from glasscache._values import Values, checked_store_if
+from glasscache._values import LoadedAlways, Values, checked_store_if
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError
 from glasscache.keys import Keyring
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cache", "CachedFunction"]
 
+_log = logging.getLogger("glasscache")
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -51,6 +55,8 @@ class Cache:
     waiting. `telemetry`: by default OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones.
     `key_secret`: at least 32 characters, the secret of all keys; by default `GLASSCACHE_KEY`, else random for this
     process. `codec`: how values become bytes. `detail`: what telemetry tells beyond what costs a hit nothing.
+    `enabled`: False passes everything to app and loaders, as if there were no cache; by default `GLASSCACHE_ENABLED`,
+    else True.
 
     One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
     """
@@ -70,6 +76,7 @@ class Cache:
         codec: Codec | None = None,
         detail: Detail | None = None,
         random: Random | None = None,
+        enabled: bool | None = None,
     ) -> None:
         if not name:
             raise ConfigurationError("Cache(name=''): give the cache a name; telemetry tells caches apart by it")
@@ -81,6 +88,9 @@ class Cache:
         self.limits: Limits = limits or Limits()
         self.detail: Detail = detail or Detail()
         self.clock: Clock = clock or SystemClock()
+        self.enabled: bool = is_enabled() if enabled is None else enabled
+        if not self.enabled:
+            _log.warning("cache %r is switched off: nothing is kept, every request and call loads", name)
         self.keyring: Keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
         if telemetry is None:
             telemetry = OtelTelemetry(
@@ -121,7 +131,8 @@ class Cache:
         for one in tiers.stores:
             if hasattr(one, "told_rejected"):
                 one.told_rejected = self.counters.reject
-        self._values = Values(self.engine, self.keyring, codec or MsgspecCodec(), self.detail)
+        kind = Values if self.enabled else LoadedAlways
+        self._values = kind(self.engine, self.keyring, codec or MsgspecCodec(), self.detail)
         telemetry.observe(self)
 
     # --- values -----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
+from glasscache._switch import ENABLED, flag
 from glasscache._tiers import TieredStore
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
@@ -94,6 +95,8 @@ class Settings:
     """`GLASSCACHE_STATS_PATH`; None: no stats page"""
     stats_token: str | None = field(default=None, repr=False)
     """`GLASSCACHE_STATS_TOKEN`; None: the stats page shows totals only"""
+    enabled: bool = True
+    """`GLASSCACHE_ENABLED`; False: nothing is cached, by a `Cache` made in code neither"""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -131,6 +134,7 @@ class Settings:
             detail=self.detail,
             name=self.name,
             key_secret=self.key,
+            enabled=self.enabled,
         )
 
 
@@ -142,16 +146,6 @@ _UNITS = {"": 1, "b": 1} | {
     for suffix, base in (("b", 1000), ("ib", 1024))
 }
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)", re.ASCII)
-_FLAGS = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "on": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-}
 
 
 def _whole(text: str, *, least: int = 1) -> int:
@@ -194,13 +188,6 @@ def _size(text: str) -> int:
     if size < 1:
         raise ValueError("give a number of bytes, 1 or more, such as 64MiB, 64MB or 67108864")
     return size
-
-
-def _flag(text: str) -> bool:
-    try:
-        return _FLAGS[text.strip().lower()]
-    except KeyError:
-        raise ValueError("give true or false") from None
 
 
 def _path(text: str) -> str:
@@ -256,13 +243,14 @@ class Variable(NamedTuple):
 def _plain(field: dataclasses.Field[Any], part: Part) -> Variable:
     parse: Callable[[str], Any] = _some_seconds
     if isinstance(field.default, bool):
-        parse = _flag
+        parse = flag
     elif isinstance(field.default, int):
         parse = _size if field.name.endswith("_bytes") else _whole if field.default else _count
     return Variable(parse, part, field.name)
 
 
 VARIABLES: Mapping[str, Variable] = {
+    ENABLED: Variable(flag, "settings", "enabled"),
     "CACHE_TYPE": Variable(_kind, "settings", "kind"),
     "CACHE_MAX_SIZE": Variable(_whole, "settings", "max_entries"),
     "CACHE_TTL": Variable(_seconds, "policy", "ttl"),

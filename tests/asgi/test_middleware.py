@@ -26,6 +26,29 @@ def one_body(messages: list[Message]) -> list[tuple[bytes, bool]]:
     return [(message["body"], message["more_body"]) for message in messages if message["type"] == "http.response.body"]
 
 
+# --- switched off ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_that_is_switched_off_hands_every_request_to_the_app_untouched() -> None:
+    async def scenario() -> None:
+        seen = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append((scope, receive, send))
+
+        cache = Cache(enabled=False, telemetry=NullTelemetry())
+        middleware = CacheMiddleware(app, cache=cache, rules=[PAGE, ASK], stats_path="/stats")
+        for method, path in (("GET", "/page"), ("POST", "/ask"), ("PUT", "/page")):
+            given: Any = {"type": "http", "method": method, "path": path, "headers": []}, object(), object()
+            await middleware(*given)
+            assert all(one is other for one, other in zip(seen.pop(), given, strict=True))
+        assert (await Client(middleware).request("GET", "/stats")).json()["total_requests"] == 0
+        key = middleware.key_for("GET", "/page", host="a", scheme="http")
+        assert await cache.invalidate(key=key) == 0
+
+    run(scenario)
+
+
 # --- hits -----------------------------------------------------------------------------------------------------------
 
 

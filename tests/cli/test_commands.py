@@ -122,6 +122,14 @@ def test_check_reads_the_proxys_file(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "give a URL such as" in capsys.readouterr().err
 
 
+def test_check_says_that_the_cache_is_switched_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSCACHE_ENABLED", "false")
+    assert main(["check"]) == 0
+    assert capsys.readouterr().out.startswith("the cache is switched off (GLASSCACHE_ENABLED): nothing is kept\n")
+
+
 def test_stats_shows_a_page_and_with_the_token_its_groups(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

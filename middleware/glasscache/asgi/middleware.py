@@ -54,12 +54,14 @@ class CacheMiddleware:
         targets = [(rule, Route(rule, self.cache, app, named).targets()) for rule in rules]
         token = stats_token or settings.stats_token
         self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token)
-        self._routes = Routes([*self._admin.targets, *targets])
+        self._named = Routes([*self._admin.targets, *targets])
+        """By what it is asked for; `_routes`: by what it answers, that is nothing where the cache is switched off."""
+        self._routes = self._named if self.cache.enabled else Routes(self._admin.targets)
         self._unsafe = Unsafe(app, self.cache, self._route_of).serve
 
     def _route_of(self, scope: Scope) -> Route | None:
         """The route of a request, if its answers may be stored."""
-        return _owner(self._routes[_path_of(scope)].get(scope["method"]))
+        return _owner(self._named[_path_of(scope)].get(scope["method"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -109,7 +111,7 @@ class CacheMiddleware:
         ConfigurationError if no rule matches, or if the request would be bypassed.
         """
         plain = unquote(path)
-        route = _owner(self._routes[plain].get(method))
+        route = _owner(self._named[plain].get(method))
         if route is None:
             raise ConfigurationError(f"key_for({method!r}, {path!r}): no rule matches it")
         fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

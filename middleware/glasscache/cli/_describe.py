@@ -11,6 +11,8 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 def describe(settings: Settings) -> str:
     """Where answers are kept, on one line."""
+    if not settings.enabled:
+        return "the cache is switched off (GLASSCACHE_ENABLED): nothing is kept"
     room = f"{settings.max_entries} entries, {size(settings.max_bytes)}"
     memory, redis = f"memory ({room})", f"Redis at {without_password(settings.redis.url or '')}"
     where = {"memory": memory, "redis": redis}.get(settings.kind, f"{memory} before {redis}")
