@@ -11,8 +11,8 @@ import pytest
 
 from glasscache.asgi import Rule
 from glasscache.policy import Limits
-from tests.asgi.site import Echo, Site, run
-from tests.support.asgi import Message, Receive, Scope, Send
+from tests.asgi.site import FIRST, Echo, Site, run
+from tests.support.asgi import Message, Receive, Response, Scope, Send
 
 PAGE = Rule("/page", ttl=60)
 
@@ -123,6 +123,103 @@ def test_without_a_token_set_the_pages_that_need_one_do_not_exist() -> None:
     async def scenario() -> None:
         site = Site(Echo(), PAGE, stats_path="/stats")
         assert (await site.get("/stats/contention")).body == b"1 /stats/contention"
+
+    run(scenario)
+
+
+# --- removal of answers ---------------------------------------------------------------------------------------------
+
+LANGUAGES = Rule("/languages/*", ttl=60, headers=("accept-language",))
+DOCS = Rule("/docs/*", ttl=60, tags=("docs",))
+MANAGED: dict[str, Any] = {"stats_path": "/stats", "stats_token": "hush"}
+
+
+async def remove(site: Site, wanted: object, **request: Any) -> Response:
+    body = wanted if isinstance(wanted, bytes) else json.dumps(wanted).encode()
+    return await site.post("/stats/invalidate", body, headers=BEARER, **request)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gone"),
+    [
+        ({"all": True}, {"/page", "/docs/1", "/docs/2?a=%C3%A9", "/languages/x", "value"}),
+        ({"tag": "docs"}, {"/docs/1", "/docs/2?a=%C3%A9"}),
+        ({"url": "/page"}, {"/page"}),
+        ({"url": "http://testserver/docs/2?a=\u00e9"}, {"/docs/2?a=%C3%A9"}),
+        ({"url": "http://elsewhere.com/page"}, set()),
+        ({"url": "/nowhere"}, set()),
+        ({"url": "/languages/x"}, {"/languages/x"}),
+        ({"key": "value"}, {"value"}),
+        ({"key": "no such value"}, set()),
+        ({"key": "digest of /docs/1"}, {"/docs/1"}),
+    ],
+)
+def test_who_has_the_token_removes_answers_by_tag_key_url_or_all_together(
+    wanted: dict[str, Any], gone: set[str]
+) -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), PAGE, DOCS, LANGUAGES, **MANAGED)
+        urls = ["/page", "/docs/1", "/docs/2?a=%C3%A9", "/languages/x"]
+        loaded: list[str] = []
+
+        async def load() -> str:
+            loaded.append("value")
+            return "value"
+
+        async def ask() -> None:
+            for url in urls:
+                path, _, query = url.partition("?")
+                response = await site.get(path, query=query, headers=[(b"accept-language", b"en")])
+                if response.cache_status == FIRST:
+                    loaded.append(url)
+            await site.cache.get_or_load("value", load)
+
+        await ask()
+        loaded.clear()
+        said = dict(wanted)
+        if said.get("key", "").startswith("digest"):
+            said["key"] = site.middleware.key_for("GET", "/docs/1").hex()
+        response = await remove(site, said)
+        assert (response.status, response.header("cache-control")) == (200, "no-store")
+        figures = response.json()
+        assert (figures["removed"], figures["name"], figures["worker"]) == (len(gone), "default", os.getpid())
+        await ask()
+        assert set(loaded) == gone
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({}, "say one of tag, key, url, or all"),
+        ({"tag": "a", "all": True}, "say one of tag, key, url, or all"),
+        ({"tags": "a"}, "unknown field"),
+        ({"tag": 1}, "Expected `str"),
+        ({"url": "page"}, "url 'page': give path and query, such as /search"),
+        ({"url": "http:/page"}, "give path and query"),
+        (b"docs", "malformed"),
+        (b"[" * 70_000, "body_size"),
+    ],
+)
+def test_what_names_nothing_to_remove_is_refused_with_the_remedy(wanted: object, why: str) -> None:
+    async def scenario() -> None:
+        response = await remove(Site(Echo(), PAGE, **MANAGED), wanted)
+        assert response.status == 400
+        assert why in response.json()["error"]
+        assert 'send JSON, such as {"tag": "docs"}' in response.json()["error"]
+
+    run(scenario)
+
+
+def test_without_the_token_nothing_is_removed() -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), PAGE, **MANAGED)
+        await site.get()
+        assert (await site.post("/stats/invalidate", b'{"all": true}')).status == 401
+        assert (await site.get()).cache_status == "glasscache; hit; ttl=60"
+        site = Site(Echo(), PAGE, stats_path="/stats")
+        assert (await remove(site, {"all": True})).body == b'1 /stats/invalidate {"all": true}'
 
     run(scenario)
 

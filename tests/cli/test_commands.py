@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -231,7 +232,9 @@ def test_invalidate_tells_when_there_is_nothing_to_reach(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["invalidate", "--all"]) == 2
-    assert "set CACHE_TYPE, REDIS_URL and GLASSCACHE_KEY" in capsys.readouterr().err
+    assert (
+        "name its stats page with --at URL; or set CACHE_TYPE, REDIS_URL and GLASSCACHE_KEY" in capsys.readouterr().err
+    )
     monkeypatch.setenv("CACHE_TYPE", "redis")
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     monkeypatch.setenv("GLASSCACHE_KEY", SECRET)
@@ -239,6 +242,25 @@ def test_invalidate_tells_when_there_is_nothing_to_reach(
     assert "does not answer" in capsys.readouterr().err
     assert main(["invalidate", "--url", "/docs"]) == 2
     assert "give all of it" in capsys.readouterr().err
+
+
+def test_invalidate_asks_a_single_process_at_its_stats_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = CacheMiddleware(Origin(), cache=Cache(), rules=RULES, stats_path="/stats", stats_token="opensesame")
+    with live_server(app) as running:
+        urllib.request.urlopen(f"{running.url}/docs?a=1").close()
+        at = ["invalidate", "--at", f"{running.url}/stats"]
+        assert main([*at, "--all"]) == 1
+        assert "answers 401 Unauthorized: give its token with --token" in capsys.readouterr().err
+        assert main([*at, "--token", "opensesame", "--url", f"{running.url}/docs?a=1"]) == 0
+        assert "/docs?a=1' is invalid from now on: 1 removed from memory (worker " in capsys.readouterr().out
+        monkeypatch.setenv("GLASSCACHE_STATS_TOKEN", "opensesame")
+        monkeypatch.setenv("WEB_CONCURRENCY", "4")
+        assert main([*at, "--all"]) == 0
+        assert "one worker of 4 was asked" in capsys.readouterr().err
+        assert main(["invalidate", "--at", f"{running.url}/elsewhere", "--all"]) == 1
+        assert "removes nothing: ask for the path of GLASSCACHE_STATS_PATH" in capsys.readouterr().err
 
 
 def test_an_interrupt_and_a_reader_who_left_are_told_by_the_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:

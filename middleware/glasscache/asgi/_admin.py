@@ -1,4 +1,5 @@
-"""The pages about a cache, under its `stats_path`: figures for everybody, who waits for whom for who has the token.
+"""The pages about a cache, under its `stats_path`: figures for everybody; with the token, who waits for whom, and the
+removal of answers.
 
 Decides who sees what. A page that needs the token is not there until one is set. Must never show a key, a request or a
 tenant, with the token or without; never compare a token in a time that tells how much of it was right.
@@ -11,19 +12,27 @@ from typing import TYPE_CHECKING
 
 from glasscache.asgi._live import LiveFeed, LivePage
 from glasscache.asgi._pages import JsonPage, respond
+from glasscache.asgi._removal import RemovalPage
 from glasscache.asgi.rules import Rule
 from glasscache.contention import contention_json
 from glasscache.stats import stats_json
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
     from glasscache.cache import Cache
 
 
 class AdminPages:
-    """The pages under `path` (None: there are none); without a token only the totals."""
+    """The pages under `path` (None: there are none); without a token only the totals.
 
-    def __init__(self, cache: Cache, path: str | None, token: str | None) -> None:
+    `forget`: removes what is stored for a request, however it is keyed.
+    """
+
+    def __init__(
+        self, cache: Cache, path: str | None, token: str | None, forget: Callable[[Scope], Awaitable[int]]
+    ) -> None:
         guard = Guard(token)
         self._feed = LiveFeed(cache)
         pages: list[tuple[Rule, ASGIApp]] = []
@@ -36,6 +45,7 @@ class AdminPages:
                 (Rule(f"{under}/contention"), guard.before(JsonPage(lambda _: contention_json(cache)))),
                 (Rule(f"{under}/live"), LivePage()),
                 (Rule(f"{under}/live/events"), guard.before(self._feed)),
+                (Rule(f"{under}/invalidate", methods=("POST",)), guard.before(RemovalPage(cache, forget))),
             ]
         self.targets = [(rule, dict.fromkeys(rule.serves, page)) for rule, page in pages]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import unquote
 
+from glasscache._events import Source
 from glasscache.asgi import http
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
@@ -52,16 +53,18 @@ class Unsafe:
         if not http.changes(status):
             return
         for target in http.targets(scope, headers):
-            await self._forget(_request_for(scope, target))
+            await self.forget(_request_for(scope, target), "unsafe_method")
 
-    async def _forget(self, seen: Scope) -> None:
-        """What is stored for the URL of a GET."""
+    async def forget(self, seen: Scope, source: Source) -> int:
+        """Remove what is stored for the URL of a GET; how many entries left this machine's memory."""
+        engine, count = self._cache.engine, 0
         route = self._find(seen)
         if route is not None:
             with suppress(BypassError):  # nothing of it can be stored
-                await self._cache.engine.invalidate(key=route.key_of(seen, b""), source="unsafe_method")
+                count += await engine.invalidate(key=route.key_of(seen, b""), source=source)
         if (route is not None and route.keys_by_more) or self._find({**seen, "method": "QUERY"}) is not None:
-            await self._cache.engine.invalidate(tag=http.url_tag(seen), source="unsafe_method")
+            count += await engine.invalidate(tag=http.url_tag(seen), source=source)
+        return count
 
 
 def _request_for(scope: Scope, target: http.Target) -> Scope:

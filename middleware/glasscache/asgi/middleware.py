@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,9 +30,9 @@ class CacheMiddleware:
 
     `cache`: by default one made from the environment (see `Settings`). `rules`: what is cached, first match wins; by
     default everything that GET answers' own headers allow. `stats_path`: where JSON figures are served (default:
-    `GLASSCACHE_STATS_PATH`, else nowhere); `stats_token`: who sends it as a bearer token also sees the figures per rule
-    (default: `GLASSCACHE_STATS_TOKEN`). `credentials`: names of the request headers that say who asks, in place of
-    `CREDENTIALS`: to add one, give `(*CREDENTIALS, "x-team-token")`.
+    `GLASSCACHE_STATS_PATH`, else nowhere); `stats_token`: who sends it as a bearer token also sees the figures per
+    rule, and may remove answers (default: `GLASSCACHE_STATS_TOKEN`). `credentials`: names of the request headers that
+    say who asks, in place of `CREDENTIALS`: to add one, give `(*CREDENTIALS, "x-team-token")`.
 
     Mount it inside authentication: a hit skips what the app would have done inside.
     """
@@ -53,11 +54,13 @@ class CacheMiddleware:
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         targets = [(rule, Route(rule, self.cache, app, named).targets()) for rule in rules]
         token = stats_token or settings.stats_token
-        self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token)
+        unsafe = Unsafe(app, self.cache, self._route_of)
+        forget = partial(unsafe.forget, source="api")
+        self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token, forget)
         self._named = Routes([*self._admin.targets, *targets])
         """By what it is asked for; `_routes`: by what it answers, that is nothing where the cache is switched off."""
         self._routes = self._named if self.cache.enabled else Routes(self._admin.targets)
-        self._unsafe = Unsafe(app, self.cache, self._route_of).serve
+        self._unsafe = unsafe.serve
 
     def _route_of(self, scope: Scope) -> Route | None:
         """The route of a request, if its answers may be stored."""

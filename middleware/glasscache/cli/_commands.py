@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import secrets
 import sys
 import urllib.error
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from glasscache._backplane import variant_tag
 from glasscache._entry import Key
 from glasscache.asgi import CacheMiddleware
+from glasscache.asgi._removal import digest_of
 from glasscache.cli._config import ProxyConfig, config_of
 from glasscache.cli._describe import describe, size, without_password
 from glasscache.errors import ConfigurationError, StoreError
@@ -114,16 +114,34 @@ async def _with_store(settings: Settings, action: Callable[[RedisStore], Awaitab
 
 def invalidate(options: argparse.Namespace) -> int:
     """Remove answers on every machine."""
+    if options.at is not None:
+        return _invalidate_at(options)
     settings = Settings.from_env()
     if settings.kind == "memory":
         raise ConfigurationError(
-            "CACHE_TYPE=memory: its answers are in the process that serves them, where nobody else can remove them; "
-            "set CACHE_TYPE, REDIS_URL and GLASSCACHE_KEY as the service has them"
+            "CACHE_TYPE=memory: its answers are in the process that serves them: name its stats page with --at URL; "
+            "or set CACHE_TYPE, REDIS_URL and GLASSCACHE_KEY as the service has them"
         )
     keys = _keys(options, settings)
     number = asyncio.run(_with_store(settings, lambda store: _invalidate(store, keys, options.tag)))
-    what = "everything" if options.all else f"tag {options.tag!r}" if options.tag else f"{options.key or options.url!r}"
-    print(f"{what} is invalid on every machine from now on (number {number})")
+    print(f"{_named(options)} is invalid on every machine from now on (number {number})")
+    return 0
+
+
+def _named(options: argparse.Namespace) -> str:
+    return "everything" if options.all else f"tag {options.tag!r}" if options.tag else f"{options.key or options.url!r}"
+
+
+def _invalidate_at(options: argparse.Namespace) -> int:
+    """Ask a running cache to do it."""
+    wanted = {name: said for name in ("tag", "key", "url", "all") if (said := getattr(options, name))}
+    said = _fetch(f"{options.at.rstrip('/')}/invalidate", _token(options), json.dumps(wanted).encode())
+    if "removed" not in said:
+        raise StoreError(f"{options.at} removes nothing: ask for the path of GLASSCACHE_STATS_PATH")
+    print(f"{_named(options)} is invalid from now on: {said['removed']} removed from memory (worker {said['worker']})")
+    if said["of"] not in (None, 1):
+        others = "the others know of it if they share Redis, and only then"
+        print(f"glasscache invalidate: one worker of {said['of']} was asked: {others}", file=sys.stderr)
     return 0
 
 
@@ -133,9 +151,8 @@ def _keys(options: argparse.Namespace, settings: Settings) -> tuple[Key, ...]:
     if options.key is None:
         return ()
     keys: tuple[Key, ...] = (settings.cache().keyring.digest(b"value", options.key.encode()),)
-    if re.fullmatch(r"[0-9a-f]{32}", options.key):  # a digest; or what `get_or_load` was given looks like one
-        keys += (bytes.fromhex(options.key),)
-    return keys
+    digest = digest_of(options.key)  # or what `get_or_load` was given looks like one
+    return keys if digest is None else (*keys, digest)
 
 
 def _key_of_url(options: argparse.Namespace, settings: Settings) -> Key:
@@ -165,8 +182,10 @@ async def _invalidate(store: RedisStore, keys: tuple[Key, ...], tag: str | None)
 
 def stats(options: argparse.Namespace) -> int:
     """Show a stats page."""
-    token = options.token or os.environ.get("GLASSCACHE_STATS_TOKEN")
+    token = _token(options)
     said = _fetch(options.url, token)
+    if "hit_rate" not in said:
+        raise StoreError(f"{options.url} is no stats page: ask for the path of GLASSCACHE_STATS_PATH")
     if token and "groups" not in said:
         print("glasscache stats: totals only: the page has another token, or none", file=sys.stderr)
     if options.json:
@@ -188,21 +207,24 @@ def _figure(value: object) -> str:
     return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _fetch(url: str, token: str | None) -> dict[str, Any]:
+def _token(options: argparse.Namespace) -> str | None:
+    said: str | None = options.token or os.environ.get("GLASSCACHE_STATS_TOKEN")
+    return said
+
+
+def _fetch(url: str, token: str | None, content: bytes | None = None) -> dict[str, Any]:
+    """What a page says, asked by GET or with content by POST. StoreError."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise ConfigurationError(f"{url!r}: give the URL of a stats page, such as http://127.0.0.1:8080/metrics/cache")
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, content, {"Authorization": f"Bearer {token}"} if token else {})
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
             said = json.load(answer)
     except urllib.error.HTTPError as error:
-        raise StoreError(
-            f"{url} answers {error.code} {error.reason}; is it the page of GLASSCACHE_STATS_PATH?"
-        ) from None
+        remedy = "give its token with --token" if error.code == 401 else "is it the page of GLASSCACHE_STATS_PATH?"
+        raise StoreError(f"{url} answers {error.code} {error.reason}: {remedy}") from None
     except OSError as error:
         raise StoreError(f"{url} gives no figures: {getattr(error, 'reason', error)}") from None
     except ValueError:
-        said = None
-    if not isinstance(said, dict) or "hit_rate" not in said:
-        raise StoreError(f"{url} is no stats page: ask for the path of GLASSCACHE_STATS_PATH")
-    return said
+        return {}
+    return said if isinstance(said, dict) else {}

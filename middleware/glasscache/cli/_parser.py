@@ -62,15 +62,18 @@ def parser() -> argparse.ArgumentParser:
 
     invalidate = commands.add_parser(
         "invalidate",
-        help="remove answers from the cache that machines share",
-        description="Remove answers on every machine, through Redis: set CACHE_TYPE, REDIS_URL, GLASSCACHE_KEY (and "
-        "GLASSCACHE_NAME or GLASSCACHE_PREFIX) as the service has them.",
+        help="remove answers from a running cache",
+        description="Remove answers: with --at of one process; without it on every machine, through Redis: set "
+        "CACHE_TYPE, REDIS_URL, GLASSCACHE_KEY (and GLASSCACHE_NAME or GLASSCACHE_PREFIX) as the service has them.",
     )
     what = invalidate.add_mutually_exclusive_group(required=True)
     what.add_argument("--tag", help="everything that carries this tag")
     what.add_argument("--key", help="what get_or_load was given, or a digest from key_for (32 hexadecimal digits)")
     what.add_argument("--url", help="the GET of this URL; --rule or --config as the proxy has them")
     what.add_argument("--all", action="store_true", help="everything: a new epoch begins")
+    at = invalidate.add_argument_group("asked of the process itself")
+    at.add_argument("--at", metavar="URL", help="its stats page, such as http://127.0.0.1:8080/metrics/cache")
+    at.add_argument("--token", help="its token (default: GLASSCACHE_STATS_TOKEN)")
     _rule_arguments(invalidate)
     invalidate.set_defaults(run=_commands.invalidate)
     return top
