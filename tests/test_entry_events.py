@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from glasscache import errors
+from glasscache import _entry, errors
 from glasscache._clock import SystemClock
-from glasscache._entry import Entry
+from glasscache._entry import entry_of
 from glasscache._events import Answered, Counters, GroupCounters, Load, SpanRef, TierGauge, Wait
 from glasscache.testing import entry
 
@@ -43,8 +43,29 @@ def test_entries_are_told_apart_by_identity_and_hold_nothing_unforeseen() -> Non
     one, other = entry(), entry()
     assert one != other
     assert not hasattr(one, "__dict__")
-    bare = Entry(chunks=(b"salt",), born=0.0, fresh_until=1.0, settled_until=1.0)
+    bare = entry_of(chunks=(b"salt",), born=0.0, fresh_until=1.0, settled_until=1.0)
     assert (bare.status, bare.headers, bare.vary, bare.tags, bare.cost, bare.number) == (0, (), (), (), 0.0, 0)
+
+
+def test_what_answers_have_in_common_is_kept_once_and_long_fields_are_not_remembered() -> None:
+    def fields(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        return ((bytes(bytearray(b"content-type")), bytes(bytearray(value))),)
+
+    one, like, long, alike = (
+        entry(headers=fields(value)) for value in (b"text/plain", b"text/plain", b"x" * 100, b"x" * 100)
+    )
+    assert one.headers is like.headers
+    assert long.headers == alike.headers == fields(b"x" * 100)
+    assert long.headers is not alike.headers
+    assert long.headers[0][0] is one.headers[0][0]
+    assert (one.size, long.size) == (len(one.body) + 26, len(long.body) + 116)
+
+
+def test_of_what_answers_have_in_common_only_so_much_is_remembered() -> None:
+    for number in range(3000):  # origins may send new fields and names without end
+        found = entry(headers=((b"x", b"%d" % number), (b"%d" % number, b"y")))
+        assert found.headers == ((b"x", b"%d" % number), (b"%d" % number, b"y"))
+        assert max(map(len, (_entry._fields, _entry._names, _entry._lists))) <= 1025
 
 
 def test_counters_make_a_group_on_first_use_and_keep_it() -> None:

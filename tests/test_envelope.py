@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glasscache._entry import Entry
+from glasscache._entry import Entry, entry_of
 from glasscache.errors import ConfigurationError, StoreError, UnstorableError
 from glasscache.stores import _compression, _envelope, _sealing
 from glasscache.stores._envelope import Envelope, EnvelopeError
@@ -69,7 +69,7 @@ _window = st.floats(0, 1e6)
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
     lifetime = draw(st.floats(0.001, 1e6))
-    return Entry(
+    return entry_of(
         chunks=tuple(draw(st.lists(_bytes, max_size=4))),
         status=draw(st.integers(0, 999)),
         headers=tuple(draw(st.lists(st.tuples(_bytes, _bytes), max_size=4))),

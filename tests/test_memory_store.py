@@ -379,19 +379,3 @@ def test_a_flaky_store_waits_at_the_gate_it_was_given() -> None:
                 await store.delete(b"key")
 
     asyncio.run(scenario())
-
-
-def test_fields_that_answers_have_in_common_are_kept_once_and_long_ones_are_not_remembered() -> None:
-    def fields(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
-        return ((bytes(bytearray(b"content-type")), bytes(bytearray(value))),)
-
-    store = MemoryStore(max_entries=10_000)
-    for number, value in enumerate((b"text/plain", b"text/plain", b"x" * 100, b"x" * 100)):
-        store.put(b"%d" % number, entry(headers=fields(value)))
-    kept = [found.headers for number in range(4) if (found := store.peek(b"%d" % number)) is not None]
-    assert kept == [fields(b"text/plain")] * 2 + [fields(b"x" * 100)] * 2
-    assert kept[0][0] is kept[1][0]
-    assert kept[2][0] is not kept[3][0]
-    for number in range(3000):  # origins may send new ones without end
-        store.put(b"n%d" % number, entry(headers=fields(b"%d" % number)))
-    assert len(store._fields) <= 1025

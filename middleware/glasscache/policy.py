@@ -6,10 +6,11 @@ Must never read a clock, draw a random number, or know where an entry is stored.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 
-from glasscache._entry import Entry, Headers
+from glasscache._entry import Entry, Headers, entry_of
 from glasscache._lease import Claim
 from glasscache.errors import ConfigurationError
 
@@ -202,7 +203,7 @@ def may_stand_in(entry: Entry | None, now: float, *, unreachable: bool = False) 
 
 def make_entry(
     *,
-    chunks: tuple[bytes, ...],
+    chunks: Sequence[bytes],
     status: int,
     headers: Headers,
     terms: Terms,
@@ -221,7 +222,7 @@ def make_entry(
     ttl = terms.ttl * (1 - policy.jitter * chance)
     born = (begun if terms.counts_delay else now) - terms.age
     fresh_until, early = born + ttl, cost * policy.early_refresh * _NEVER_EARLIER
-    return Entry(  # in order: with names it takes three times as long
+    return entry_of(  # in order: with names it takes three times as long
         chunks,
         born,
         fresh_until,
@@ -266,7 +267,7 @@ class Pressure:
 def make_marker(vary: tuple[bytes, ...], salt: bytes, *, now: float, lifetime: float, number: int) -> Entry:
     """The marker under which variants are found; it lives as long as the longest of them may."""
     until = now + lifetime
-    return Entry(chunks=(salt,), vary=vary, born=now, fresh_until=until, settled_until=until, number=number)
+    return entry_of(chunks=(salt,), vary=vary, born=now, fresh_until=until, settled_until=until, number=number)
 
 
 def shorten(entry: Entry, ttl: float, since: float) -> Entry:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from glasscache._entry import Entry, Key
+from glasscache._entry import Entry, Key, entry_of
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.stores._compression import CODES, TooLarge, compressor, decompress
 from glasscache.stores._sealing import Sealer
@@ -143,7 +143,7 @@ class Envelope:
         if not (0 <= left < math.inf and math.isfinite(content.price) and math.isfinite(content.cost)):
             raise EnvelopeError("time")
         fresh_until = now + left - window
-        return Entry(
+        return entry_of(
             chunks=content.chunks,
             status=content.status,
             headers=content.headers,

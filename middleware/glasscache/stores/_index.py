@@ -44,25 +44,32 @@ class Calendar:
     def __init__(self) -> None:
         self._seconds = Index[int]()  # the whole second by which they are dead -> keys
         self._order: list[int] = []  # a heap of all these seconds, and of some that are gone
+        self._latest: float = -math.inf  # the second that was noted last, as the next one nearly always is, ...
+        self._keys: dict[Key, None] = {}  # ... and its keys
 
     def note(self, when: float, key: Key) -> None:
         """The key dies at `when`."""
-        if not math.isfinite(when):
-            return  # never
-        second = math.ceil(when)
-        keys = self._seconds.get(second)
-        if keys is not None:
-            keys[key] = None
-            return
-        heapq.heappush(self._order, second)
+        latest = self._latest
+        if latest - 1 < when <= latest:
+            self._keys[key] = None
+        elif math.isfinite(when):  # else never
+            self._note(math.ceil(when), key)
+
+    def _note(self, second: int, key: Key) -> None:
+        if second not in self._seconds:
+            heapq.heappush(self._order, second)
         self._seconds.add(second, key)
+        self._latest, self._keys = second, self._seconds[second]
         if len(self._order) > 2 * len(self._seconds) + 64:
             self._order = sorted(self._seconds)
 
     def strike(self, when: float, key: Key) -> None:
         """The key, noted for `when`, is gone."""
         if math.isfinite(when):
-            self._seconds.discard(math.ceil(when), key)
+            second = math.ceil(when)
+            self._seconds.discard(second, key)
+            if second not in self._seconds and second == self._latest:
+                self._latest = -math.inf
 
     def until(self, now: float) -> list[Key]:
         """The keys that may be dead at `now`: all of the past (strike them), and of this second."""

@@ -12,7 +12,7 @@ import logging
 import math
 from collections import OrderedDict
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import cachetools
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from glasscache._entry import Entry, Headers, Key
+    from glasscache._entry import Entry, Key
     from glasscache.interfaces import RemovalHook
 
 _PER_ENTRY = 600
@@ -36,11 +36,6 @@ fields are alike, up to 600 where each has some of its own.
 """
 _PER_TAG = 300
 """Bytes that a tag takes beside its text, if no other entry carries it (measured likewise)."""
-
-_MAX_FIELDS = 1024
-_SHORT = 64
-"""Bytes of a header field that others may have, too. Longer ones are this answer's own."""
-Field: TypeAlias = tuple[bytes, bytes]
 
 _log = logging.getLogger(__name__)
 
@@ -89,9 +84,6 @@ class MemoryStore:
         self._bytes = 0
         self._tags = Index[str]()
         self._deaths = Calendar()
-        self._fields: dict[Field, Field] = {}
-        self._lists: dict[Headers, Headers] = {}
-        self._names: dict[bytes, bytes] = {}
         self._gone: list[tuple[Key, Entry, Cause]] = []  # removals that the hooks have not heard of yet
 
     # --- what a hit costs -----------------------------------------------------------------------------------
@@ -121,9 +113,14 @@ class MemoryStore:
 
         An older answer under the key goes in either case: it must not outlive a newer one.
         """
-        weight = weigh(key, entry)
-        if self._table is not None and weight <= self._max_bytes and key not in self._table:
-            self._keep_new(self._table, key, entry, weight)
+        weight, table = weigh(key, entry), self._table
+        if table is not None and weight <= self._max_bytes and key not in table:
+            # new to the default policy, which refuses nobody and removes nothing by itself
+            if len(table) >= self._most or self._bytes + weight > self._max_bytes:
+                self._evict(table, weight)
+            self._note(key, entry, weight)
+            if self._gone:
+                self._tell()
             return True
         with self._frozen:
             self._settle()
@@ -224,7 +221,6 @@ class MemoryStore:
     def _insert(self, key: Key, entry: Entry) -> bool:
         self._make_room(key, entry)
         old = self._live.get(key)
-        entry.headers = self._shared(entry.headers)
         try:
             self._cache[key] = entry
         except ValueError:  # how cachetools refuses
@@ -237,15 +233,11 @@ class MemoryStore:
         self._settle()
         return True
 
-    def _keep_new(self, table: OrderedDict[Key, Entry], key: Key, entry: Entry, weight: int) -> None:
-        """What is new to the default policy, which refuses nobody and removes nothing by itself."""
+    def _evict(self, table: OrderedDict[Key, Entry], weight: int) -> None:
+        """Make room for one more, that weighs this."""
         while table and (len(table) >= self._most or self._bytes + weight > self._max_bytes):
             victim, old = table.popitem(last=False)
             self._strike(victim, old, "evicted")
-        entry.headers = self._shared(entry.headers)
-        self._note(key, entry, weight)
-        if self._gone:
-            self._tell()
 
     def _note(self, key: Key, entry: Entry, weight: int) -> None:
         """Into the books."""
@@ -254,28 +246,6 @@ class MemoryStore:
         for tag in entry.tags:
             self._tags.add(tag, key)
         self._deaths.note(entry.dead_from, key)
-
-    def _shared(self, headers: Headers) -> Headers:
-        """The same fields, of which equal ones are one object, and so is the list of them if it is nobody's own."""
-        fields, lists, names = self._fields, self._lists, self._names
-        known = lists.get(headers)
-        if known is not None:
-            return known
-        for table in (fields, lists, names):
-            if len(table) > _MAX_FIELDS:
-                table.clear()
-        shared, is_own = [], False
-        for field in headers:
-            found = fields.get(field)
-            if found is None:
-                found = names.setdefault(field[0], field[0]), field[1]
-                if len(field[1]) <= _SHORT:
-                    fields[found] = found
-                else:
-                    is_own = True
-            shared.append(found)
-        made = tuple(shared)
-        return made if is_own else lists.setdefault(made, made)
 
     def _holds(self, key: Key, entry: Entry) -> bool:
         """Whether the cache took it: some refuse without a word, and some keep the older value then."""

@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from glasscache._entry import Entry, Key
+from glasscache._entry import Entry, Key, entry_of
 from glasscache._events import Event, Load, Outcome, SpanRef, Wait, Work
 from glasscache.errors import StoreError
 
@@ -56,7 +56,7 @@ def entry(body: bytes = b"an answer", **changes: Any) -> Entry:
         "settled_until": 1290.0,
         "cost": 0.25,
     }
-    return Entry(**fields | changes)
+    return entry_of(**fields | changes)
 
 
 class FlakyStore:
