@@ -65,7 +65,7 @@ def test_of_what_answers_have_in_common_only_so_much_is_remembered() -> None:
     for number in range(3000):  # origins may send new fields and names without end
         found = entry(headers=((b"x", b"%d" % number), (b"%d" % number, b"y")))
         assert found.headers == ((b"x", b"%d" % number), (b"%d" % number, b"y"))
-        assert max(map(len, (_entry._fields, _entry._names, _entry._lists))) <= 1025
+        assert max(len(_entry._fields), len(_entry._names), len(_entry._lists)) <= 1025
 
 
 def test_counters_make_a_group_on_first_use_and_keep_it() -> None:

@@ -122,7 +122,7 @@ def entry_of(
     number: int = 0,
 ) -> Entry:
     """A new entry; see its fields. What it has in common with others is kept once."""
-    headers, size = _lists.get(headers) or _shared(headers)
+    headers, size = _lists.get(headers) or _share(headers)
     content: bytes | tuple[bytes, ...]
     if len(chunks) == 1:
         content = chunks[0]
@@ -156,15 +156,20 @@ def entry_of(
     )
 
 
-def _shared(headers: Headers) -> tuple[Headers, int]:
+def shared(headers: Headers) -> tuple[Headers, int]:
     """The same fields, of which equal ones are one object, and so is the list of them if none is this answer's own; and
     how many bytes they are.
     """
+    found = _lists.get(headers)
+    return _share(headers) if found is None else found
+
+
+def _share(headers: Headers) -> tuple[Headers, int]:
     if len(_fields) >= _MOST or len(_names) >= _MOST or len(_lists) >= _MOST:
         _fields.clear()
         _names.clear()
         _lists.clear()
-    shared, size, is_own = [], 0, False
+    fields, size, is_own = [], 0, False
     for field in headers:
         name, value = field
         size += len(name) + len(value) + _PER_HEADER
@@ -175,8 +180,8 @@ def _shared(headers: Headers) -> tuple[Headers, int]:
                 _fields[found] = found
             else:
                 is_own = True
-        shared.append(found)
-    made = tuple(shared), size
+        fields.append(found)
+    made = tuple(fields), size
     if not is_own:
         _lists[made[0]] = made
     return made

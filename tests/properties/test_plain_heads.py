@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glasscache._entry import Headers
-from glasscache.asgi import http
-from glasscache.policy import Policy
+from glasscache._gate import Gate
+from glasscache.asgi import Rule, http
+from glasscache.asgi._recorder import Origin
+from glasscache.asgi.types import Receive, Scope, Send
+from glasscache.policy import Policy, Share, Terms
+from glasscache.testing import ManualClock
 
 POLICY = Policy(ttl=60.0, stale_while_revalidate=5.0, negative_ttl=1.0)
 
@@ -35,3 +40,53 @@ def test_a_head_that_says_nothing_is_stored_whole_and_on_the_same_terms_as_none(
         assert assessed(headers) == assessed(())
         assert http.storable_headers(headers) == headers
         assert http.tags(headers) == http.groups({"headers": []}, headers, b"cache-groups") == ()
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    raise NotImplementedError
+
+
+def origin(rule: Rule) -> Origin:
+    return Origin(
+        app=app,
+        rule=rule,
+        policy=POLICY,
+        gate=Gate(None),
+        clock=ManualClock(),
+        credentials=frozenset(),
+        statuses=None,
+    )
+
+
+ORIGINS = [origin(Rule("/a", ttl=60.0, tags=("a",))), origin(Rule("/a", ttl=60.0, etag=True)), origin(Rule("/a"))]
+
+
+@given(st.lists(fields, max_size=6), st.sampled_from(ORIGINS), st.booleans())
+def test_a_head_is_taken_for_plain_alike_whether_or_not_it_is_known(
+    raw: list[tuple[bytes, bytes]], asked: Origin, as_lists: bool
+) -> None:
+    headers, length, says_something = http.head_of(raw)
+    for _ in range(2):
+        plain = asked.plain(tuple(map(list, raw)) if as_lists else tuple(raw))
+        assert (plain is None) == (says_something or asked.rule.ttl is None)
+        if plain is not None:
+            assert (plain.head.status, plain.head.headers, plain.head.own_headers) == (200, headers, headers)
+            assert (plain.head.share, plain.head.vary, plain.head.reason) == (Share.ALL, (), "")
+            tags = ("a",) if asked is ORIGINS[0] else ()
+            assert plain.head.terms == Terms(ttl=60.0, stale_while_revalidate=5.0, tags=tags)
+            assert plain.length == length
+            assert plain.lacks_tag == (asked.rule.etag and all(name != b"etag" for name, _ in headers))
+
+
+def test_heads_without_end_are_not_remembered_and_what_is_no_head_is_refused_each_time() -> None:
+    asked = origin(Rule("/a", ttl=60.0))
+    for number in range(1000):
+        for field in ((b"x", b"%d" % number), (b"x", b"%d" % number * 200)):
+            plain = asked.plain((field,))
+            assert plain is not None
+            assert plain.head.headers == (field,)
+    assert 0 < len(asked._known) <= 256
+    assert all(len(raw[0][1]) < 512 for raw in asked._known)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="has to be bytes"):
+            asked.plain(((b"x", "text"),))

@@ -18,7 +18,7 @@ from glasscache._flight import Flight
 from glasscache._stream import Reader, ReaderGone
 from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._parts import PartKeeper
-from glasscache.asgi._recorder import AppLoad
+from glasscache.asgi._recorder import AppLoad, run_app
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, status_of
 from glasscache.asgi.http import cache_status
@@ -106,12 +106,12 @@ class Exchange(Ask):
 
     def load(self, flight: Flight) -> Awaitable[None]:
         """Run the app."""
-        return self._app_load()(flight)
+        return run_app(self._app_load(), self._body.messages, flight, is_plain=self._is_plain)
 
     def _app_load(self) -> AppLoad:
         route, scope = self._route, self._scope
         private = not self._is_plain and _request.has_credentials(scope, route._rule, route._origin.credentials)
-        return AppLoad(route._origin, scope, self._body.messages, private, self._is_plain)
+        return AppLoad(route._origin, scope, private)
 
     def variant(self, marker: Entry) -> Key:
         """Its key under the marker."""

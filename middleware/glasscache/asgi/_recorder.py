@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from msgspec import Struct, structs
 
-from glasscache._entry import Entry, Headers
+from glasscache._entry import Entry, Headers, shared
 from glasscache._flight import Flight
 from glasscache._gate import Gate
 from glasscache._stream import Head
@@ -38,10 +39,24 @@ _HIDDEN = frozenset(
 )
 """Extensions that would bypass the recorder, or speak to one client of many."""
 
-_ROUTED = frozenset({"endpoint", "path_params", "route"})
+_ROUTED = ("endpoint", "path_params", "route")
 """What routers write into the scope, and loggers and tracers around them read after the answer."""
 
 _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
+
+
+_HEADS, _SHORT = 256, 512
+"""How many heads of an app are known at once, and of how many bytes at most."""
+
+
+class Plain(NamedTuple):
+    """The head of a 200 that says nothing of what may be done with it."""
+
+    head: Head
+    length: int | None
+    """Bytes of the body, as it declares; None: it does not."""
+    lacks_tag: bool
+    """It is to be given an ETag."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,16 +74,39 @@ class Origin:
     """Fields of a request that its load does not see: the client's conditions (we answer them), and what a rule that
     is shared hides.
     """
-    plain: http.Assessment | None = field(init=False)
+    _of_plain: http.Assessment | None = field(init=False, default=None)
     """What may be done with a 200 whose head says nothing of it, if that is always the same."""
+    _known: dict[tuple[Any, ...], Plain] = field(init=False, default_factory=dict)
+    """Such heads, as the app sends them."""
 
     def __post_init__(self) -> None:
-        rule, self.plain = self.rule, None
+        rule = self.rule
         self.hidden = _CONDITIONAL | self.credentials if rule.shared else _CONDITIONAL
         if rule.ttl is not None and rule.store_if is None and not (callable(rule.tags) or rule.keys_by_more):
             found = http.assess(200, (), ttl=rule.ttl, policy=self.policy, statuses=self.statuses, now_wall=0.0)
             terms = None if found.terms is None else replace(found.terms, tags=tuple(rule.tags))
-            self.plain = replace(found, terms=terms)
+            self._of_plain = replace(found, terms=terms)
+
+    def plain(self, raw: tuple[Any, ...]) -> Plain | None:
+        """The head of a 200 with these header fields, if they say nothing of what may be done with it."""
+        try:
+            known = self._known.get(raw)
+        except TypeError:  # an app may well send lists
+            known = None
+        return known or (None if self._of_plain is None else self._read_plain(raw, self._of_plain))
+
+    def _read_plain(self, raw: tuple[Any, ...], found: http.Assessment) -> Plain | None:
+        headers, length, says_something = http.head_of(raw)
+        if says_something:
+            return None
+        headers, size = shared(headers)
+        head = Head(status=200, headers=headers, own_headers=headers, share=found.share, terms=found.terms)
+        plain = Plain(head, length, self.rule.etag and all(name != b"etag" for name, _ in headers))
+        if size <= _SHORT and all(type(pair) is tuple for pair in raw):  # nothing that could change later
+            if len(self._known) >= _HEADS:
+                self._known.clear()
+            self._known[raw] = plain
+        return plain
 
     def scope_of(self, scope: Scope, conditions: Headers) -> Scope:
         """The scope that the app sees: with our conditions, without what is hidden."""
@@ -84,36 +122,12 @@ class Origin:
 
 
 class AppLoad(Struct, eq=False):
-    """How to load the answer to one request: called with the flight to feed."""
+    """The load of the answer to one request, as far as it bears on what may be done with that answer."""
 
     origin: Origin
-    _scope: Scope
-    _messages: Sequence[Message]
-    _private: bool
-    _plain: bool
-
-    async def __call__(self, flight: Flight) -> None:
-        """Run the app to its end; its background tasks may outlast the answer."""
-        messages = iter(self._messages or _NO_BODY)
-
-        async def receive() -> Message:
-            for message in messages:
-                return {**message}
-            await flight.until_over()
-            return {"type": "http.disconnect"}
-
-        # a scope and messages of its own: what one load does to them, the next must not see
-        if self._plain and flight.stale is None and not self._scope.get("extensions"):
-            scope: Scope = {**self._scope, "headers": [*self._scope["headers"]], "extensions": {}}
-        else:
-            conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
-            scope = self.origin.scope_of(self._scope, conditions)
-        await self.origin.app(scope, receive, Recorder(flight, self, open_notes(), scope).send)
-
-    def routed(self, scope: Scope) -> None:
-        """What routers have written into the app's scope belongs into the server's, too."""
-        if not _ROUTED.isdisjoint(scope):
-            self._scope.update({name: scope[name] for name in _ROUTED if name in scope})
+    asked: Scope
+    """The request's own scope."""
+    is_private: bool
 
     def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
         """What may be done with this answer, for which its handler named a lifetime in seconds or None."""
@@ -126,7 +140,7 @@ class AppLoad(Struct, eq=False):
             statuses=origin.statuses,
             now_wall=origin.clock.wall(),
             request=http.Asked(
-                method=self._scope["method"], headers=self._scope["headers"], has_credentials=self._private
+                method=self.asked["method"], headers=self.asked["headers"], has_credentials=self.is_private
             ),
             guess=origin.rule.guess,
         )
@@ -144,61 +158,87 @@ class AppLoad(Struct, eq=False):
 
     def _tags(self, headers: Headers) -> tuple[str, ...]:
         tags = self.origin.rule.tags
-        found: Iterable[str] = tags(self._scope) if callable(tags) else tags
-        url = (http.url_tag(self._scope),) if self.origin.rule.keys_by_more else ()
-        return (*found, *url, *http.tags(headers), *http.groups(self._scope, headers, b"cache-groups"))
+        found: Iterable[str] = tags(self.asked) if callable(tags) else tags
+        url = (http.url_tag(self.asked),) if self.origin.rule.keys_by_more else ()
+        return (*found, *url, *http.tags(headers), *http.groups(self.asked, headers, b"cache-groups"))
+
+
+def run_app(load: AppLoad, messages: Sequence[Message], flight: Flight, *, is_plain: bool) -> Awaitable[None]:
+    """Run the app to its end, for a flight to feed; its background tasks may outlast the answer. `messages`: what it
+    receives of the request; `is_plain`: the request has nothing to hide.
+    """
+    asked = load.asked
+    # a scope and messages of its own: what one load does to them, the next must not see
+    if is_plain and flight.stale is None and not asked.get("extensions"):
+        scope: Scope = {**asked, "headers": [*asked["headers"]], "extensions": {}}
+    else:
+        conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
+        scope = load.origin.scope_of(asked, conditions)
+    recorder = Recorder(flight, load, scope, iter(messages or _NO_BODY), open_notes())
+    return load.origin.app(scope, recorder.receive, recorder.send)
 
 
 class Recorder(Struct, eq=False):
-    """The app's `send`: feeds the flight."""
+    """The app's `receive` and `send`: feeds the flight."""
 
     _flight: Flight
     _load: AppLoad
-    _notes: AnswerNotes
     _scope: Scope
+    _messages: Iterator[Message]
+    _notes: AnswerNotes
+    _plain: Plain | None = None
+    """Its head, while all of its body may come in one piece, and then that is all."""
     _length: int | None = None
     _confirmed: Entry | None = None
     _held: bytes = b""
     _received: int = 0
     _terms: Terms | None = None
-    _is_simple: bool = False
-    """Its body may come in one piece, and then that is all."""
+
+    async def receive(self) -> Message:
+        """What there is of the request; then nothing, until nobody needs the answer."""
+        for message in self._messages:
+            return {**message}
+        await self._flight.until_over()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """Take one message. OSError when nobody reads any more, RuntimeError for a message that is out of order."""
         flight, kind = self._flight, message["type"]
-        head = flight.head
         if flight.stopping:
             raise OSError("nobody reads this answer any more")
         if flight.ended:
             raise RuntimeError(f"unexpected ASGI message {kind!r}: the response is complete")
-        if kind == "http.response.start":
+        head = flight.head
+        if kind == "http.response.body" and head is not None:
+            plain = self._plain
+            if plain is not None and not message.get("more_body", False):
+                self._all_at_once(message.get("body", b""), plain, head)
+            else:
+                await self._body(message, head)
+        elif kind == "http.response.start":
             self._start(message)
-            return
-        if head is None:
+        elif head is None:
             raise RuntimeError(f"unexpected ASGI message {kind!r} before 'http.response.start'")
-        if kind != "http.response.body":
-            self._trailers(message, head)
-            return
-        if self._is_simple and not message.get("more_body", False):
-            self._last(message, head)
         else:
-            await self._body(message, head)
+            self._trailers(message, head)
 
     def _start(self, message: Message) -> None:
-        if self._flight.head is not None:
+        flight, scope = self._flight, self._scope
+        if flight.head is not None:
             raise RuntimeError("unexpected ASGI message 'http.response.start': the response has started")
-        status = message["status"]
-        headers, self._length, says_something = http.head_of(message.get("headers", ()))
-        has_trailers = bool(message.get("trailers", False))
-        self._load.routed(self._scope)
-        plain = self._load.origin.plain
-        if not (has_trailers or says_something or plain is None) and status == 200 and self._notes.is_silent:
-            self._terms, self._is_simple = plain.terms, True
-            self._flight.begin(
-                Head(status=status, headers=headers, own_headers=headers, share=plain.share, terms=plain.terms)
-            )
-            return
+        if "endpoint" in scope or "route" in scope or "path_params" in scope:
+            self._load.asked.update({name: scope[name] for name in _ROUTED if name in scope})
+        raw, has_trailers = tuple(message.get("headers", ())), bool(message.get("trailers", False))
+        may_be_plain = message["status"] == 200 and not has_trailers and self._notes.is_silent
+        plain = self._load.origin.plain(raw) if may_be_plain else None
+        if plain is None:
+            self._look_at(message["status"], raw, has_trailers=has_trailers)
+        else:
+            self._plain = plain
+            flight.begin(plain.head)
+
+    def _look_at(self, status: int, raw: Sequence[Iterable[object]], *, has_trailers: bool) -> None:
+        headers, self._length, _ = http.head_of(raw)
         stale = self._flight.stale
         if stale is not None and status == 304:
             self._confirmed, self._length = stale, None
@@ -240,15 +280,21 @@ class Recorder(Struct, eq=False):
         if not message.get("more_trailers", False):
             self._finish(head)
 
-    def _last(self, message: Message, head: Head) -> None:
-        """The rest of the body, and nearly always all of it."""
-        chunk = bytes(message.get("body", b""))
-        self._received += len(chunk)
-        self._flight.put(chunk)
-        self._finish(head)
+    def _all_at_once(self, body: bytes, plain: Plain, head: Head) -> None:
+        """What `_body` and `_finish` do, for a whole body."""
+        chunk = body if type(body) is bytes else bytes(body)
+        flight = self._flight
+        flight.put(chunk)
+        if plain.length in (None, len(chunk)) and self._notes.is_silent and not plain.lacks_tag:
+            flight.finish()
+        else:
+            self._length, self._received, self._terms = plain.length, len(chunk), head.terms
+            self._finish(head)
 
     async def _body(self, message: Message, head: Head) -> None:
-        self._is_simple = False
+        plain = self._plain
+        if plain is not None:
+            self._plain, self._length, self._terms = None, plain.length, head.terms
         if self._confirmed is not None:
             await self._confirm(self._confirmed, message, head)
             return
@@ -256,11 +302,12 @@ class Recorder(Struct, eq=False):
             await self._flight.write(self._held)
             self._held = b""
         more = message.get("more_body", False)
-        if not more and not head.has_trailers:
-            self._last(message, head)
-            return
         chunk = bytes(message.get("body", b""))
         self._received += len(chunk)
+        if not more and not head.has_trailers:
+            self._flight.put(chunk)
+            self._finish(head)
+            return
         if more and self._received == self._length:
             self._held = chunk  # nobody has it whole before it is stored: who asks again at once finds it
         else:
