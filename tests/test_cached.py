@@ -187,6 +187,21 @@ def test_a_refreshed_function_is_called_and_its_value_takes_the_place_of_the_old
     asyncio.run(scenario())
 
 
+@CACHE.cached
+def named(self: str, function: str, args: int = 1) -> list[object]:
+    return [self, function, args]
+
+
+def test_parameters_may_have_any_names() -> None:
+    async def scenario() -> None:
+        assert await named(self="a", function="b", args=2) == ["a", "b", 2]
+        assert await named.refresh(self="a", function="b") == ["a", "b", 1]
+        assert named.key_for(self="a", function="b") == named.key_for("a", "b")
+        assert await named.invalidate(self="a", function="b") == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_function_may_say_which_of_its_values_are_kept() -> None:
     async def scenario() -> None:
         @CACHE.cached(store_if=lambda found: len(found) > 0)

@@ -9,6 +9,7 @@ import enum
 import subprocess
 import sys
 import uuid
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 import msgspec
@@ -336,6 +337,7 @@ CALLS: list[object] = [
     datetime.datetime(2026, 1, 2, 2, tzinfo=PARIS), datetime.datetime(2026, 1, 2, 1),  # noqa: DTZ001
     datetime.datetime(2026, 1, 2, 1, fold=1), datetime.time(1), datetime.timedelta(1),  # noqa: DTZ001
     decimal.Decimal("1.0"), decimal.Decimal("1.00"), uuid.UUID(IDENTITY), IDENTITY, Point, Ask, f"{__name__}.Point",
+    Path("a"), "a", PurePosixPath("a"), PureWindowsPath("a"), Path("a/b"),
 ]  # fmt: skip
 
 

@@ -70,11 +70,11 @@ class CachedFunction(Generic[P, T]):
         """Of which function."""
         return f"<cached {self._name}>"
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The stored value for these arguments, or a new one."""
         return cast("T", await self._value(args, kwargs, refresh=False))
 
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """A new value for these arguments, which is stored in place of the one that may be there."""
         return cast("T", await self._value(args, kwargs, refresh=True))
 
@@ -94,7 +94,7 @@ class CachedFunction(Generic[P, T]):
             refresh=refresh,
         )
 
-    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
+    def key_for(self, /, *args: P.args, **kwargs: P.kwargs) -> Key:
         """The key of these arguments, for `Cache.invalidate`."""
         bound = self._signature.bind(*self._bound, *args, **kwargs)
         bound.apply_defaults()
@@ -105,7 +105,7 @@ class CachedFunction(Generic[P, T]):
             arguments = {name: value for name, value in arguments.items() if name not in self._ignored}
         return self._values.keyring.digest(b"call", call_key(self._identity, arguments))
 
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Remove the value for these arguments; how many entries left this machine's memory."""
         return await self._values.invalidate(self.key_for(*args, **kwargs))
 
@@ -113,19 +113,19 @@ class CachedFunction(Generic[P, T]):
 class OfClass(Protocol[P, Q, T_co]):
     """A cached function under @classmethod, as type checkers see it: the class is known to its calls, to no more."""
 
-    async def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T_co:
+    async def __call__(self, /, *args: Q.args, **kwargs: Q.kwargs) -> T_co:
         """The stored value for these arguments, or a new one."""
         ...
 
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """A new value for this class and these arguments."""
         ...
 
-    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
+    def key_for(self, /, *args: P.args, **kwargs: P.kwargs) -> Key:
         """The key of this class and these arguments, for `Cache.invalidate`."""
         ...
 
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Remove the value for this class and these arguments."""
         ...
 
@@ -197,7 +197,7 @@ def shown_call(name: str, load: Callable[[], object]) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
-async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+async def _in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     value = await asyncio.to_thread(function, *args, **kwargs)
     return await value if inspect.isawaitable(value) else value  # a plain function around an async one
 

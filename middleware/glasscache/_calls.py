@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import pathlib
 import sys
 import uuid
 from collections.abc import Iterable, Mapping
@@ -35,14 +36,17 @@ def call_key(name: str, arguments: Mapping[str, object]) -> bytes:
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ConfigurationError(
                 f"{name}: parameter {parameter!r} cannot be part of a key ({error}): "
-                "pass JSON-like values, dataclasses, msgspec Structs or pydantic models; "
+                "pass JSON-like values (an array as `array.tolist()`), paths, dataclasses, Structs or pydantic models; "
                 "or say cached(ignore=...) if the value does not depend on it, cached(key=...) if on a part of it"
             ) from error
     return _pack((name, stable))
 
 
 _PLAIN = frozenset({str, bytes, bool, float, type(None)})
-_TEXTUAL = frozenset({datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID})
+_TEXTUAL = frozenset(
+    {datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID}
+    | {pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath}
+)
 
 
 def _stable(value: Any) -> object:

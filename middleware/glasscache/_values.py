@@ -138,19 +138,7 @@ class Values:
 class LoadedAlways(Values):
     """Those of a cache that is switched off."""
 
-    async def value(
-        self,
-        key: Key,
-        loader: Callable[[], Awaitable[Any]],
-        wanted: Any,
-        group: str,
-        policy: Policy,
-        tags: Iterable[str],
-        text: str,
-        store_if: Callable[[Any], object] | None = None,
-        *,
-        refresh: bool = False,
-    ) -> Any:
+    async def value(self, key: Key, loader: Callable[[], Awaitable[Any]], *_: Any, **__: Any) -> Any:
         """What the loader gives."""
         return await _called(loader)
 
