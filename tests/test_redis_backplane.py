@@ -14,8 +14,8 @@ from redis.asyncio import Redis, RedisCluster
 
 from glasscache.errors import StoreError
 from glasscache.interfaces import Backplane
+from glasscache.stores._messages import MAX_NUMBER
 from glasscache.stores._redis_backplane import MAX_TAGS, RedisBackplane
-from glasscache.stores._redis_messages import MAX_NUMBER
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import BackplaneContract, ManualClock
 from glasscache.testing._backplane_contract import Ear

@@ -18,7 +18,7 @@ from glasscache.errors import (
     StoreError,
 )
 from glasscache.policy import Detail, Limits, Policy
-from glasscache.stores import redis_store
+from glasscache.stores import disk_store, redis_store
 from glasscache.stores.memory import MemoryStore
 
 __all__ = [
@@ -39,13 +39,16 @@ __all__ = [
     "StoreError",
     "TieredStore",
 ]
-# RedisStore is not among them: `from glasscache import *` must work without the extra.
+# DiskStore and RedisStore are not among them: `from glasscache import *` must work without what they need.
 
 if TYPE_CHECKING:
+    from glasscache.stores.disk import DiskStore as DiskStore
     from glasscache.stores.redis import RedisStore as RedisStore
 
 
 def __getattr__(name: str) -> object:
+    if name == "DiskStore":
+        return disk_store()
     if name == "RedisStore":
         return redis_store()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

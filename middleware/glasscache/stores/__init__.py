@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 from glasscache.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from glasscache.stores.disk import DiskStore
     from glasscache.stores.redis import RedisStore
+
+
+def disk_store() -> type[DiskStore]:
+    """The class, imported when it is needed: who keeps nothing on a disk does without sqlite3."""
+    try:
+        from glasscache.stores.disk import DiskStore  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{error}: DiskStore needs it, and this Python was built without") from error
+    return DiskStore
 
 
 def redis_store() -> type[RedisStore]:

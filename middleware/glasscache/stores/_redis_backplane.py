@@ -21,12 +21,12 @@ from glasscache._entry import Key
 from glasscache._events import SpanRef
 from glasscache._lease import Marks
 from glasscache.interfaces import Clock, Listener
+from glasscache.stores._hearing import Hearing, ServerTime
+from glasscache.stores._messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
 from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_channel import PING_EVERY, Subscription
 from glasscache.stores._redis_clients import Client
-from glasscache.stores._redis_hearing import Hearing, ServerTime
-from glasscache.stores._redis_messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
 from glasscache.stores._redis_scripts import Command, Script
 from glasscache.stores._traceparent import to_traceparent
 
@@ -38,7 +38,7 @@ _Mode: TypeAlias = Literal["read", "tags", "everything"]
 
 # `birth` names one life of the server's data: it is gone with them, and made anew by who comes next. `tagged` tells
 # markers that were evicted (allkeys-lru) from markers that there never were.
-# What is published is a `Message` of _redis_messages.py, packed piece by piece around `told`, which is packed already.
+# What is published is a `Message` of _messages.py, packed piece by piece around `told`, which is packed already.
 _NUMBERS = Script(f"""
 local state, markers = KEYS[1], KEYS[2]
 local mode, seen, given, known, birth, most, bus, told = unpack(ARGV, 1, 8)

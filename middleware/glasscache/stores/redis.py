@@ -29,10 +29,11 @@ from glasscache.errors import ConfigurationError, GlasscacheError, StoreError, U
 from glasscache.interfaces import Clock, Told
 from glasscache.policy import answers
 from glasscache.stores import _redis_lua as lua
+from glasscache.stores._bells import KeyBell
 from glasscache.stores._envelope import Envelope, EnvelopeError
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_batches import Batches
-from glasscache.stores._redis_bells import RedisBell, RedisBells
+from glasscache.stores._redis_bells import RedisBells
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
 from glasscache.stores._redis_glance import PEEK, Glance, Glances, found_in
@@ -192,7 +193,7 @@ class RedisStore:
         """Give the lease back without an answer, and wake who waits."""
         return await _plainly(self._release(key, lease, refuse_for))
 
-    def listen(self, key: Key) -> RedisBell:
+    def listen(self, key: Key) -> KeyBell:
         """A bell that rings when another machine lets go of `key`."""
         return self._bells.bell(key)
 

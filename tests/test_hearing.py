@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glasscache._lease import Mark
-from glasscache.stores._redis_hearing import Hearing, ServerTime
-from glasscache.stores._redis_messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
+from glasscache.stores._hearing import Hearing, ServerTime
+from glasscache.stores._messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
 from glasscache.testing import ManualClock
 from glasscache.testing._backplane_contract import Ear
 

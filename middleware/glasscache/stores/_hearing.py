@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from glasscache._lease import Mark
-from glasscache.stores._redis_messages import NOT_A_MESSAGE, Marked, Message, decode
+from glasscache.stores._messages import NOT_A_MESSAGE, Marked, Message, decode
 from glasscache.stores._traceparent import from_traceparent
 
 if TYPE_CHECKING:

@@ -1,0 +1,186 @@
+"""The tier that the processes of one machine share, and that outlives them: a file, and nothing to run.
+
+Decides what is asked of the file and what becomes of the answers. Every operation is a step in the store's own thread;
+those of one turn of the event loop go there together. Must never touch the file on the loop, nor raise anything but
+StoreError for what goes wrong there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets as random
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection
+from typing import TypeAlias
+
+from glasscache._clock import SystemClock
+from glasscache._entry import Entry, Key
+from glasscache._events import SpanRef
+from glasscache._lease import Claim, Lease, Lookup
+from glasscache.errors import ConfigurationError, UnstorableError
+from glasscache.interfaces import Clock
+from glasscache.stores._bells import Bells, KeyBell
+from glasscache.stores._disk_backplane import DiskBackplane
+from glasscache.stores._disk_bus import Ear, Position, position
+from glasscache.stores._disk_file import DiskFile
+from glasscache.stores._disk_leases import Leases
+from glasscache.stores._disk_rows import Rows
+from glasscache.stores._disk_thread import DiskThread, Write
+from glasscache.stores._envelope import Envelope
+
+_LEAST_BYTES = 64 * 1024
+
+_Look: TypeAlias = tuple[Lookup, Position | None]
+"""What was found, and up to where there was nothing to hear of its holder."""
+_Told: TypeAlias = tuple[SpanRef, ...] | None
+
+
+def _nobody(tier: str) -> None:
+    """Told of what was rejected, where nobody else is."""
+
+
+class DiskStore:
+    """Answers from a file on a local disk, shared by the processes of one machine: they survive a restart.
+
+    `path`: a directory, made if there is none; one for each cache. `max_bytes`: of all entries together; whoever was
+    not used for the longest goes first. `lease_seconds`: how long the right to load lasts unless it is renewed, and so
+    how long a process that dies holds up the others. `secrets`: encrypt what is stored (32 characters or more each; the
+    first writes, all read). `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry. Raises
+    ConfigurationError for values that cannot work.
+    """
+
+    name = "disk"
+    is_local = True
+    """Whether only the processes of one machine share it."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int = 1024**3,
+        lease_seconds: float = 5.0,
+        secrets: Sequence[str] = (),
+        compression: str = "zstd",
+        max_entry_bytes: int = 8 * 1024**2,
+        clock: Clock | None = None,
+    ) -> None:
+        if not path:
+            raise ConfigurationError(f"DiskStore(path={path!r}): give a directory, such as '/var/cache/my-app'")
+        if max_bytes < _LEAST_BYTES:
+            raise ConfigurationError(f"DiskStore(max_bytes={max_bytes!r}): give {_LEAST_BYTES} bytes or more")
+        if not 0.05 <= lease_seconds < math.inf:
+            raise ConfigurationError(f"DiskStore(lease_seconds={lease_seconds!r}): give 0.05 seconds or more")
+        clock = clock or SystemClock()
+        envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
+        self.path: Path = Path(os.path.abspath(path))
+        """The directory."""
+        self._name = socket.gethostname(), random.token_hex(4)
+        self.told_rejected: Callable[[str], None] = _nobody
+        """Called with the name of the tier whenever stored bytes were no entry."""
+        self._rows = Rows(envelope, clock, max_bytes)
+        self._leases = Leases(self._rows, lambda: self.machine, lease_seconds, clock.now)
+        file = DiskFile(self.path, self._rows)
+        self._thread = DiskThread(file, self._tell)
+        self._bells = Bells()
+        self._ear = Ear(self._thread, self._bells, lambda: file.generation)
+        self.backplane: DiskBackplane = DiskBackplane(
+            self._thread, self._ear, machine=lambda: self.machine, clock=clock
+        )
+        """Invalidations between the processes that use this directory."""
+
+    def __repr__(self) -> str:
+        return f"<DiskStore {self.path}>"
+
+    @property
+    def machine(self) -> str:
+        """Tells this process from all others, from those that it was forked from, too."""
+        host, number = self._name
+        return f"{host}-{os.getpid()}-{number}"
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Stored bytes that were not an entry under their key, by reason; they were deleted."""
+        return self._rows.rejected
+
+    def _tell(self) -> None:
+        while self._rows.untold:
+            self._rows.untold.popleft()
+            self.told_rejected(self.name)
+
+    # --- as a store -------------------------------------------------------------------------------------------------
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry under `key`, or None."""
+        return await self._thread.call(lambda db: self._rows.find(db, key))
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry, in place of any other under `key`."""
+        await self._thread.call(partial(self._set, key, entry))
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry and end its lease: what is being loaded is not kept."""
+        await self._thread.write(lambda db: self._leases.delete(db, key))
+        self._bells.ring(key)
+
+    async def aclose(self) -> None:
+        """Listen no more, let operations end, close the file, end the thread."""
+        self._ear.close()
+        await self._thread.aclose()
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """The entry, or the lease, or who holds it."""
+        look, at = await self._thread.call(partial(self._look, key, claim))
+        if at is not None:
+            self._ear.wait(at)
+        return look
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """Hold the lease for `lease.seconds` from now; False: it is lost."""
+        return await self._thread.write(lambda db: self._leases.renew(db, key, lease))
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
+        """Keep the entry, give the lease back and wake who waits; None: the lease is lost."""
+        try:
+            told = await self._thread.call(partial(self._commit, key, lease, entry))
+        except UnstorableError:
+            await self.release(key, lease)
+            raise
+        self._bells.ring(key)
+        return told
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Give the lease back without an answer, and wake who waits."""
+        told = await self._thread.write(lambda db: self._leases.release(db, key, lease, refuse_for))
+        self._bells.ring(key)  # the file tells us nothing of what we write ourselves
+        return told
+
+    def listen(self, key: Key) -> KeyBell:
+        """A bell that rings when another process lets go of `key`."""
+        return self._bells.bell(key)
+
+    # --- in the thread ----------------------------------------------------------------------------------------------
+
+    def _set(self, key: Key, entry: Entry, _: Connection) -> Write[None] | None:
+        packed = self._rows.pack(key, entry)
+        return None if packed is None else Write(lambda db: self._leases.keep(db, key, packed))
+
+    def _look(self, key: Key, claim: Claim, db: Connection) -> _Look | Write[_Look]:
+        found = self._leases.find(db, key, claim)
+        return Write(partial(self._claim, key, claim)) if found is None else (found, None)
+
+    def _claim(self, key: Key, claim: Claim, db: Connection) -> _Look:
+        look = self._leases.claim(db, key, claim)
+        return look, None if look.holder is None else position(db)
+
+    def _commit(self, key: Key, lease: Lease, entry: Entry, _: Connection) -> _Told | Write[_Told]:
+        packed = self._rows.pack(key, entry)
+        if packed is None:
+            return Write(lambda db: self._leases.release(db, key, lease, 0.0))
+        return Write(lambda db: self._leases.commit(db, key, lease, packed))
