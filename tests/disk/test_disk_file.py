@@ -107,7 +107,7 @@ def test_pages_that_turn_out_to_be_damaged_while_it_is_open_are_no_error_of_a_re
         answers = await asyncio.gather(*(store.get(b"%d" % number) for number in range(200)))
         assert set(answers) == {None}
         await works(store)
-        await works(other), "which sees that the file is another one"
+        await works(other)  # which sees that the file is another one
         await store.set(b"new", entry(b"new"))
         assert await other.get(b"new") is not None
         await store.aclose()
