@@ -104,14 +104,40 @@ def test_pages_that_turn_out_to_be_damaged_while_it_is_open_are_no_error_of_a_re
         assert await store.get(b"unknown") is None
         path = tmp_path / "glasscache.db"
         overwrite(path, 4096, b"\xff" * (path.stat().st_size - 4096))
+        await store.set(b"in time", entry())  # which needs one of them
         answers = await asyncio.gather(*(store.get(b"%d" % number) for number in range(200)))
         assert set(answers) == {None}
+        assert await store.get(b"in time") is not None
         await works(store)
         await works(other)  # which sees that the file is another one
         await store.set(b"new", entry(b"new"))
         assert await other.get(b"new") is not None
         await store.aclose()
         await other.aclose()
+
+    run(scenario)
+
+
+def test_of_two_processes_that_find_the_damage_one_begins_anew_and_the_other_goes_on_with_that(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        await fill(tmp_path)
+        store = DiskStore(tmp_path, clock=ManualClock())
+        path, first = tmp_path / "glasscache.db", True
+
+        def damaged(db: sqlite3.Connection) -> object:
+            nonlocal first
+            if first:
+                first = False
+                path.unlink()
+                error = sqlite3.DatabaseError("malformed")
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
+            return db.execute("SELECT count(*) FROM entries").fetchone()
+
+        assert await store._thread.call(damaged) == (0,)
+        assert not (tmp_path / "glasscache.db.aside").exists()
+        await works(store)
+        await store.aclose()
 
     run(scenario)
 
@@ -245,6 +271,10 @@ def test_a_file_that_somebody_holds_up_is_waited_for_no_longer_than_a_request_ma
     run(scenario)
 
 
+async def other(store: DiskStore) -> str:
+    return await store._thread.call(lambda _: "nothing of the file")
+
+
 def test_a_damaged_file_that_cannot_be_set_aside_is_an_error_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,8 +290,10 @@ def test_a_damaged_file_that_cannot_be_set_aside_is_an_error_of_the_store(
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", refuse)  # as Windows does
-            with pytest.raises(StoreError, match="malformed"):
-                await store.get(b"7")
+            whole, damaged = await asyncio.gather(other(store), store.set(b"7", entry()), return_exceptions=True)
+        assert whole == "nothing of the file"
+        assert isinstance(damaged, StoreError)
+        assert "malformed" in str(damaged)
         assert await store.get(b"7") is None
         await works(store)
         await store.aclose()

@@ -233,6 +233,25 @@ def test_what_was_not_used_for_the_longest_goes_when_room_runs_out(tmp_path: Pat
     run(scenario)
 
 
+def test_a_smaller_bound_is_reached_step_by_step(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        store = DiskStore(tmp_path, clock=clock, compression="none")
+        await asyncio.gather(*(store.set(b"%d" % number, fresh(clock, bytes(1_000))) for number in range(400)))
+        await store.aclose()
+        store = DiskStore(tmp_path, clock=clock, compression="none", max_bytes=65_536)
+        counts = []
+        for number in range(400, 402):
+            await store.set(b"%d" % number, fresh(clock, bytes(1_000)))
+            counts.append(len(keys_in(tmp_path)))
+        assert counts[0] == 401 - 256
+        assert counts[1] < 60
+        assert {400, 401} <= keys_in(tmp_path)
+        await store.aclose()
+
+    run(scenario)
+
+
 def test_what_is_dead_goes_before_what_is_alive(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = ManualClock()
@@ -361,6 +380,24 @@ def test_event_loops_may_follow_one_another_and_leave_things_undone(tmp_path: Pa
         run(scenario)
 
 
+def test_a_loop_that_was_left_standing_is_told_all_the_same(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    one, two = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def ask() -> asyncio.Future[Entry | None]:
+        asked = asyncio.ensure_future(store.get(KEY))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return asked
+
+    left = one.run_until_complete(ask())
+    two.run_until_complete(store.set(b"meanwhile", entry()))
+    assert one.run_until_complete(left) is None
+    two.run_until_complete(store.aclose())
+    for loop in (one, two):
+        loop.close()
+
+
 FORKS = """
 import asyncio, os, sys
 from glasscache._lease import Claim
@@ -444,9 +481,7 @@ def test_values_that_cannot_work_are_refused(tmp_path: Path, options: dict[str, 
 
 def test_it_is_imported_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert glasscache.DiskStore is DiskStore
-    loaded = (
-        "import sys, glasscache.asgi; sys.exit('sqlite3' in sys.modules or 'glasscache.stores.disk' in sys.modules)"
-    )
+    loaded = "import sys, glasscache.asgi; sys.exit(any('disk' in name for name in sys.modules))"
     subprocess.run([sys.executable, "-c", loaded], check=True, timeout=PATIENCE)
     monkeypatch.setitem(sys.modules, "glasscache.stores.disk", None)
     with pytest.raises(MissingExtraError, match="this Python was built without"):
@@ -457,6 +492,19 @@ def test_it_says_where_it_is(tmp_path: Path) -> None:
     store = DiskStore(os.path.relpath(tmp_path))
     assert repr(store) == f"<DiskStore {tmp_path}>"
     assert str(os.getpid()) in store.machine
+
+
+def test_whoever_looks_while_the_answer_is_stored_finds_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        store = DiskStore(tmp_path, clock=clock)
+        lease = await lease_of(store)
+        _, look = await asyncio.gather(store.commit(KEY, lease, fresh(clock)), store.look(KEY, Claim()))
+        assert look.entry is not None
+        assert (look.lease, look.holder) == (None, None)
+        await store.aclose()
+
+    run(scenario)
 
 
 def test_a_lease_that_was_never_given_out_is_nobodys(tmp_path: Path) -> None:

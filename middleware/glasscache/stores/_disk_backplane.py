@@ -68,6 +68,18 @@ class _State:
         return self.life == self.birth
 
 
+class _OneClock(ServerTime):
+    """That of the machine: there is nothing to learn of it."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock.now)
+        self._wall = clock.wall
+
+    def since(self, shown: int) -> float:
+        """See ServerTime."""
+        return max(0.0, self._wall() - shown / 1e6)
+
+
 class DiskBackplane:
     """A `Backplane` over the file of a disk store. `machine` names this process among all others."""
 
@@ -77,13 +89,11 @@ class DiskBackplane:
         self._thread = thread
         self._ear = ear
         self._machine = machine
-        self._now = clock.now
         self._wall = clock.wall
         self._max_tags = max_tags
         self._known = _Known("", 0)
-        self._time = ServerTime(clock.now)
+        self._time = _OneClock(clock)
         self._hearing: Hearing | None = None
-        ear.before = self._learn_time
 
     @property
     def ignored(self) -> int:
@@ -118,10 +128,6 @@ class DiskBackplane:
         """Listen no more."""
         self._ear.deafen()
 
-    def _learn_time(self) -> None:
-        """All processes have one clock."""
-        self._time.learn(self._now(), self._micros())
-
     def _micros(self) -> int:
         return int(self._wall() * 1e6)
 
@@ -141,7 +147,7 @@ class DiskBackplane:
         state = _State.of(db)
         if state.forgot(known):
             self._mark(Marked((), True, self._machine(), ""), since, known, db)
-        elif not state.is_named:
+        else:
             db.execute("UPDATE state SET life = birth")
         return _marks(db, _State.of(db), since)
 

@@ -37,10 +37,6 @@ def tell(db: Connection, told: bytes, now: int) -> None:
     db.execute("INSERT INTO messages (at, told) VALUES (?, ?)", (now, told))
 
 
-def _nothing() -> None:
-    """Nobody wants to know."""
-
-
 class Position(NamedTuple):
     """Up to where somebody has heard."""
 
@@ -69,8 +65,6 @@ class Ear:
         self._thread = thread
         self._bells = bells
         self._generation = generation
-        self.before: Callable[[], None] = _nothing
-        """Called before anything is passed on."""
         self._hearing: Hearing | None = None
         self._is_cut = True
         """Whether who listens has been told that messages may be missing, or nothing yet."""
@@ -190,7 +184,6 @@ class Ear:
         if heard is None:
             return
         self._at = heard.end
-        self.before()
         if heard.has_gap:
             self._bells.ring_all()
         for _, wakes, told in heard.messages:

@@ -67,16 +67,21 @@ class DiskFile:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Every step, those that read first. What fails, fails with a StoreError."""
-        for may_replace in (True, False):
-            try:
-                self._run(self._opened(), jobs)
-            except Exception as error:
-                if may_replace and _is_damage(error) and self._replace(error):
-                    continue
-                for job in jobs:
-                    if not job.is_done:
-                        job.fail(error)
-            return
+        error = self._tried(jobs)
+        if error is not None and _is_damage(error) and self._replace(error):
+            error = self._tried(jobs)
+        if error is not None:
+            for job in jobs:
+                if not job.is_done:
+                    job.fail(error)
+
+    def _tried(self, jobs: Sequence[Job]) -> Exception | None:
+        """What went wrong with all of them."""
+        try:
+            self._run(self._opened(), jobs)
+        except Exception as error:
+            return error
+        return None
 
     def close(self) -> None:
         """Let go of it."""
@@ -199,8 +204,6 @@ class DiskFile:
             try:
                 self._keep(db, (job,))
             except Exception as own:
-                if _is_damage(own):
-                    raise
                 job.fail(own)
 
     def _keep(self, db: Connection, jobs: Sequence[Job]) -> None:
