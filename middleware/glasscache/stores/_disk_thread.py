@@ -109,7 +109,7 @@ class DiskThread:
 
     def _forget(self) -> None:
         """In the child of a fork there is no thread, and the loop is another's."""
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         """Held while the worker works."""
         self._pool: ThreadPoolExecutor | None = None
         self._settle(None)

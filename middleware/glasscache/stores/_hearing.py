@@ -60,7 +60,7 @@ class Hearing:
 
     def __init__(self, listener: Listener, machine: str, time: ServerTime) -> None:
         self.listener = listener
-        self.ignored = 0
+        self.ignored: int = 0
         """Messages that were none of ours."""
         self._machine = machine
         self._time = time
