@@ -403,32 +403,59 @@ def test_a_value_that_store_if_declines_reaches_all_who_wait_and_is_not_kept() -
     run(scenario)
 
 
-def test_what_cannot_say_whether_a_value_is_kept_fails_nobody_and_keeps_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_value_may_say_itself_for_how_long_it_is_kept() -> None:
     async def scenario() -> None:
-        cache, loader = make(), Loader("v")
-        for _ in range(2):
-            assert await cache.get_or_load("k", loader, store_if=lambda value: value.missing) == "v"
+        clock = ManualClock()
+        cache, loader = make(clock=clock, policy=Policy(ttl=1)), Loader({"expires_in": 60})
+        ask = functools.partial(cache.get_or_load, "k", loader, ttl=lambda token: token["expires_in"] - 10)
+        await ask()
+        clock.advance(49)
+        await ask()
+        assert loader.calls == 1
+        clock.advance(2)
+        await ask()
         assert loader.calls == 2
         await cache.aclose()
 
     run(scenario)
-    assert [record.message for record in caplog.records] == ["store_if failed: the value is not stored"] * 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"store_if": lambda value: value.missing},
+        {"ttl": lambda value: value.missing},
+        {"ttl": lambda value: -1},
+        {"ttl": lambda value: None},
+        {"ttl": lambda value: 60, "store_if": lambda value: value.missing},
+    ],
+)
+def test_what_cannot_say_whether_a_value_is_kept_fails_nobody_and_keeps_nothing(
+    said: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader("v")
+        for _ in range(2):
+            assert await cache.get_or_load("k", loader, **said) == "v"
+        assert loader.calls == 2
+        await cache.aclose()
+
+    run(scenario)
+    assert [record.message for record in caplog.records] == ["store_if or ttl failed: the value is not stored"] * 2
 
 
 async def always(value: object) -> bool:
     return True
 
 
-@pytest.mark.parametrize("store_if", [always, "yes"])
-def test_store_if_is_a_plain_function(store_if: Any) -> None:
+@pytest.mark.parametrize("said", [{"store_if": always}, {"store_if": "yes"}, {"ttl": always}])
+def test_what_depends_on_a_value_is_said_by_a_plain_function(said: dict[str, Any]) -> None:
     async def scenario() -> None:
         cache = make()
-        with pytest.raises(ConfigurationError, match=r"store_if=.*: give a plain function of the value"):
-            await cache.get_or_load("k", Loader(), store_if=store_if)
-        with pytest.raises(ConfigurationError, match=r"store_if=.*: give a plain function of the value"):
-            cache.cached(store_if=store_if)(structs)
+        with pytest.raises(ConfigurationError, match=r"(store_if|ttl)=.*: give a plain function of the value"):
+            await cache.get_or_load("k", Loader(), **said)
+        with pytest.raises(ConfigurationError, match=r"(store_if|ttl)=.*: give a plain function of the value"):
+            cache.cached(**said)
 
     run(scenario)
 

@@ -17,12 +17,12 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from glasscache._calls import call_key
-from glasscache._values import checked_store_if, names_of
+from glasscache._values import names_of
 from glasscache.errors import ConfigurationError
 
 if typing.TYPE_CHECKING:
     from glasscache._entry import Key
-    from glasscache._values import Values
+    from glasscache._values import Kept, Values
     from glasscache.policy import Policy
 
 S = TypeVar("S")
@@ -47,7 +47,7 @@ class CachedFunction(Generic[P, T]):
         key: Callable[..., object] | None = None,
         ignore: Iterable[str] = (),
         type: Any = None,  # noqa: A002 - the word of `get_or_load`
-        store_if: Callable[[Any], object] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         _check(function, name)
         functools.update_wrapper(self, function)
@@ -63,7 +63,7 @@ class CachedFunction(Generic[P, T]):
         self._key = key
         self._ignored = _parameters(self._name, self._signature, ignore, key)
         self._wanted: Callable[[], Any] = functools.cache(functools.partial(returned_type, function, type))
-        self._store_if = checked_store_if(store_if)
+        self._kept = kept
         self._bound: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ class CachedFunction(Generic[P, T]):
             self._policy,
             tags,
             shown_call(self._name, load) if self._values.shows else "",
-            self._store_if,
+            self._kept,
             refresh=refresh,
         )
 

@@ -16,7 +16,7 @@ from glasscache._ask import Ask, unwanted
 from glasscache._flight import Flight
 from glasscache._stream import Head
 from glasscache.errors import CodecError, ConfigurationError
-from glasscache.policy import Share, Terms
+from glasscache.policy import Share, Terms, is_amount
 
 if TYPE_CHECKING:
     from glasscache._engine import Engine
@@ -52,7 +52,7 @@ class Values:
         policy: Policy,
         tags: Iterable[str],
         text: str,
-        store_if: Callable[[Any], object] | None = None,
+        kept: Kept | None = None,
         *,
         refresh: bool = False,
     ) -> Any:
@@ -79,7 +79,7 @@ class Values:
                     counters.timed_at = hits + engine.tally.every
                     engine.tally.timed(counters, begun)
                 return value
-        load = functools.partial(self._load, loader, policy, tags, store_if)
+        load = functools.partial(self._load, loader, policy, tags, kept)
         ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
         ask.text = text
         stored, body = await self._ask(ask, begun)
@@ -109,18 +109,19 @@ class Values:
         loader: Callable[[], Awaitable[Any]],
         policy: Policy,
         tags: Iterable[str],
-        store_if: Callable[[Any], object] | None,
+        kept: Kept | None,
         flight: Flight,
     ) -> None:
         names = names_of(tags)
         value = await _called(loader)
         data = self._codec.encode(value)
         share, terms = Share.WHEN_COMPLETE, None
-        if store_if is None or _agrees(store_if, value):
+        ttl = policy.ttl if kept is None else kept.seconds(value, policy.ttl)
+        if ttl is not None:
             share, terms = (
                 Share.ALL,
                 Terms(
-                    ttl=policy.ttl,
+                    ttl=ttl,
                     stale_while_revalidate=policy.stale_while_revalidate,
                     stale_if_error=policy.stale_if_error,
                     tags=names,
@@ -153,13 +154,41 @@ def _called(loader: Any) -> Awaitable[Any]:
     return loaded
 
 
-def _agrees(store_if: Callable[[Any], object], value: object) -> bool:
-    """Whether a value is to be kept; what cannot tell is logged, and nothing is kept."""
-    try:
-        return bool(store_if(value))
-    except Exception:
-        log.exception("store_if failed: the value is not stored")
-        return False
+class Kept:
+    """Which values are kept, and for how long, where that depends on the value.
+
+    `store_if`: False, it is not kept. `ttl`: seconds. ConfigurationError for what cannot tell at once.
+    """
+
+    __slots__ = ("_store_if", "_ttl")
+
+    def __init__(self, store_if: Any, ttl: Any) -> None:
+        for name, function in (("store_if", store_if), ("ttl", ttl)):
+            # what an async one gives at once is true, whatever it will say
+            if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
+                raise ConfigurationError(f"{name}={function!r}: give a plain function of the value")
+        self._store_if: Callable[[Any], object] | None = store_if
+        self._ttl: Callable[[Any], float] | None = ttl
+
+    def seconds(self, value: Any, default: float) -> float | None:
+        """How long this value is fresh; None: it is not kept. What fails to tell is logged, and keeps nothing."""
+        try:
+            if self._store_if is not None and not self._store_if(value):
+                return None
+            ttl = default if self._ttl is None else self._ttl(value)
+            if not is_amount(ttl):
+                raise TypeError(f"ttl gave {ttl!r}: give a finite number of seconds, 0 or more")
+        except Exception:
+            log.exception("store_if or ttl failed: the value is not stored")
+            return None
+        return ttl
+
+
+def terms_of(policy: Policy, ttl: Any, store_if: Any) -> tuple[Policy, Kept | None]:
+    """What a call says beside its policy; None: all its values are kept alike."""
+    if callable(ttl):
+        return policy, Kept(store_if, ttl)
+    return policy.but(ttl=ttl), None if store_if is None else Kept(store_if, None)
 
 
 async def whole(reader: Reader) -> bytes:
@@ -180,14 +209,6 @@ def names_of(given: Iterable[str]) -> tuple[str, ...]:
         if all(isinstance(name, str) for name in names):
             return names
     raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
-
-
-def checked_store_if(store_if: Any) -> Callable[[Any], object] | None:
-    """ConfigurationError for what cannot say at once whether a value is to be kept: a coroutine passes for a yes."""
-    if store_if is not None and (not callable(store_if) or inspect.iscoroutinefunction(store_if)):
-        raise ConfigurationError(f"store_if={store_if!r}: give a plain function of the value")
-    found: Callable[[Any], object] | None = store_if
-    return found
 
 
 def _nothing(key: Key) -> None:

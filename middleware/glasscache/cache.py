@@ -23,7 +23,7 @@ from glasscache._guard import Guard
 from glasscache._null import NullBackplane
 from glasscache._switch import is_enabled
 from glasscache._tiers import TieredStore
-from glasscache._values import LoadedAlways, Values, checked_store_if
+from glasscache._values import LoadedAlways, Values, terms_of
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError
 from glasscache.keys import Keyring
@@ -142,7 +142,7 @@ class Cache:
         key: str,
         loader: Callable[[], Awaitable[T]],
         *,
-        ttl: float | None = None,
+        ttl: float | Callable[[T], float] | None = None,
         tags: Iterable[str] = (),
         type: Any = None,  # noqa: A002 - msgspec's own word for it
         policy: Policy | None = None,
@@ -152,23 +152,27 @@ class Cache:
     ) -> T:
         """The value under `key`, loaded by `loader` if it is not there; concurrent callers share one load.
 
-        `ttl`: seconds (default: the policy's). `tags`: names for `invalidate(tag=)`. `type`: what the value is
-        decoded to; by default the loader's annotated return type, else plain JSON-like values. Each call gets a
-        copy of its own. `group`: `cache.key_group` in telemetry (not the key). `store_if`: a function of the loaded
-        value; False: those who wait get it, and it is not kept. `refresh`: load although a value is there. Raises
-        what the loader raised, CodecError for a value that cannot be encoded, LoadTimeoutError, RecursiveLoadError.
+        `ttl`: seconds, or a function of the loaded value that gives them (default: the policy's). `tags`: names for
+        `invalidate(tag=)`. `type`: what the value is decoded to; by default the loader's annotated return type, else
+        plain JSON-like values. Each call gets a copy of its own. `group`: `cache.key_group` in telemetry (not the key).
+        `store_if`: a function of the loaded value; False: those who wait get it, and it is not kept. `refresh`: load
+        although a value is there. Raises what the loader raised, CodecError for a value that cannot be encoded,
+        LoadTimeoutError, RecursiveLoadError.
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
-        value: T = await self._values.value(
+        values, terms, kept = self._values, policy or self.policy, None
+        if ttl is not None or store_if is not None:
+            terms, kept = terms_of(terms, ttl, store_if)
+        value: T = await values.value(
             self.keyring.digest(b"value", key.encode()),
             loader,
             returned_type(loader, type),
             group,
-            (policy or self.policy).but(ttl=ttl),
+            terms,
             tags,
-            key if self._values.shows else "",
-            None if store_if is None else checked_store_if(store_if),
+            key if values.shows else "",
+            kept,
             refresh=refresh,
         )
         return value
@@ -183,7 +187,7 @@ class Cache:
         function: None = None,
         /,
         *,
-        ttl: float | None = None,
+        ttl: float | Callable[[Any], float] | None = None,
         tags: Iterable[str] | Callable[..., Iterable[str]] = (),
         type: Any = None,
         key: Callable[..., object] | None = None,
@@ -197,7 +201,7 @@ class Cache:
         function: Callable[..., Any] | None = None,
         /,
         *,
-        ttl: float | None = None,
+        ttl: float | Callable[[Any], float] | None = None,
         tags: Iterable[str] | Callable[..., Iterable[str]] = (),
         type: Any = None,  # noqa: A002 - msgspec's own word for it
         key: Callable[..., object] | None = None,
@@ -214,7 +218,8 @@ class Cache:
         class method's value is removed by `Documents.find.invalidate(Documents, ...)`. `retrieve.invalidate(question)`
         removes a value, `retrieve.refresh(question)` loads it anew, `retrieve.__wrapped__` is the function itself.
 
-        `tags`: names, or a function of the arguments that gives them. `type`: what values are decoded to, instead
+        `ttl`: seconds, or a function of the loaded value that gives them. `tags`: names, or a function of the arguments
+        that gives them. `type`: what values are decoded to, instead
         of what is annotated. `ignore`: parameters that values do not depend on, such as `("self",)`. `key`: a
         function of the arguments; what it returns stands for all of them in the key. `name`: stands for the
         function in keys and telemetry (default: its module and qualified name). A function that closes over
@@ -223,9 +228,9 @@ class Cache:
         copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot be cancelled. Raises
         ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be keyed.
         """
-        terms = (policy or self.policy).but(ttl=ttl)
-        options: dict[str, Any] = {"policy": terms, "name": name, "tags": tags, "key": key, "ignore": ignore}
-        options |= {"type": type, "store_if": store_if}
+        terms, kept = terms_of(policy or self.policy, ttl, store_if)
+        options: dict[str, Any] = {"policy": terms, "kept": kept, "name": name, "tags": tags, "key": key}
+        options |= {"ignore": ignore, "type": type}
         if function is not None:
             return cached_function(self._values, function, **options)
         return functools.partial(cached_function, self._values, **options)
