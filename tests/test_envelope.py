@@ -77,7 +77,7 @@ def entries(draw: st.DrawFn) -> Entry:
         tags=tuple(draw(st.lists(st.text(max_size=20), max_size=3))),
         born=1000.0 - draw(st.floats(0, lifetime)),
         fresh_until=1000.0 + lifetime,
-        settled_until=1000.0 + draw(st.floats(0, lifetime)),
+        settled_until=draw(st.just(-math.inf) | st.floats(1000.0, 1000.0 + lifetime)),
         stale_while_revalidate=draw(_window),
         stale_if_error=draw(_window),
         cost=draw(st.floats(0, 1e6)),
@@ -106,6 +106,9 @@ def test_how_long_it_still_lives_is_what_the_store_says_but_never_longer_than_it
     for impossible in (-1.0, math.nan):
         with pytest.raises(EnvelopeError, match="time"):
             opened(envelope, data, remaining=impossible)
+    aged = envelope.seal(KEY, entry(stale_if_error=60.0), left=50.0)
+    assert opened(envelope, aged, remaining=1e9).dead_from == 1050.0
+    assert opened(envelope, aged, remaining=20.0).dead_from == 1020.0
 
 
 def test_what_gets_smaller_is_compressed_and_what_does_not_is_left() -> None:
@@ -136,7 +139,7 @@ def test_with_secrets_nothing_is_believed_that_is_not_sealed_and_without_nothing
 @pytest.mark.parametrize("secrets", [(), (NEW,)])
 def test_an_entry_that_was_moved_to_another_key_is_refused(secrets: tuple[str, ...]) -> None:
     envelope = Envelope(secrets=secrets)
-    assert refused(envelope, envelope.seal(KEY, entry()), bytes(16)) in ("checksum", "sealed")
+    assert refused(envelope, envelope.seal(KEY, entry()), bytes(16)) == ("sealed" if secrets else "key")
 
 
 def test_every_reason_has_its_word() -> None:
@@ -145,21 +148,39 @@ def test_every_reason_has_its_word() -> None:
     assert refused(envelope, b"") == refused(envelope, b"X" + data) == "foreign"
     assert refused(envelope, data[:3]) == "truncated"
     assert refused(envelope, data[:2] + b"\x09" + data[3:]) == "version"
-    assert refused(envelope, data[:-1]) == refused(envelope, data[:4] + b"\x00" * 8 + data[12:]) == "checksum"
+    assert refused(envelope, data[:-1]) == refused(envelope, data[:4] + b"\x00" + data[5:]) == "checksum"
     assert refused(envelope, data + bytes(200_000)) == "bomb"
     assert refused(envelope, forged(envelope, b"not msgpack")) == "shape"
     assert refused(envelope, forged(envelope, b"", code=7)) == "shape"
-    other = _envelope._encode([bytes(16), [], 200, [], [], [], 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0])
-    assert refused(envelope, forged(envelope, other)) == "key"
-    odd = _envelope._encode([KEY, [], 200, [], [], [], 1.0, 0.0, 0.0, 0.0, 0.0, math.nan, 0])
-    assert refused(envelope, forged(envelope, odd)) == "time"
-    assert refused(envelope, forged(envelope, _envelope._encode([KEY, [], -1, [], [], [], 1.0]))) == "shape"
+    assert refused(envelope, forged(envelope, content(status=-1))) == "shape"
+    assert refused(envelope, forged(envelope, content(key=bytes(16)))) == "key"
 
 
-def forged(envelope: Envelope, inside: bytes, *, code: int = 0, key: bytes = KEY) -> bytes:
-    """With a right checksum: by whoever may write to the store."""
-    head = b"GC\x01" + bytes((code,))
-    return head + _envelope._checksum(head, key, inside) + inside
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("name", ["lifetime", "unsettled", "stale_if_error", "cost", "left"])
+def test_times_that_are_none_are_refused(name: str, odd: float) -> None:
+    envelope = Envelope()
+    assert opened(envelope, forged(envelope, content())).dead_from == 1001.0
+    forgery = forged(envelope, content(**{name: odd}))
+    if not odd > 0:  # nan, too
+        assert refused(envelope, forgery) == "shape"
+    elif name in ("lifetime", "stale_if_error", "cost"):
+        assert refused(envelope, forgery) == "time"
+    else:
+        assert opened(envelope, forgery).dead_from == (1300.0 if name == "left" else 1001.0), "what the store says"
+
+
+def content(**changes: Any) -> bytes:
+    """As whoever may write to the store could write it."""
+    fields = {"key": KEY, "chunks": [], "status": 200, "headers": [], "vary": [], "tags": [], "lifetime": 1.0}
+    fields |= dict.fromkeys(("unsettled", "stale_while_revalidate", "stale_if_error", "cost", "price"), 0.0)
+    fields |= {"number": 0, "kept": 0.0, "stale_if_unreachable": False, "left": 1.0}
+    return _envelope._encode(list((fields | changes).values()))
+
+
+def forged(envelope: Envelope, inside: bytes, *, code: int = 0) -> bytes:
+    """With a right checksum."""
+    return _envelope._with_sum(b"GC\x02" + bytes((code,)) + inside)
 
 
 @pytest.mark.parametrize("kind", ["zlib", "zstd"])
@@ -258,6 +279,11 @@ def test_what_is_not_installed_is_named_with_the_remedy(monkeypatch: pytest.Monk
     with pytest.raises(ConfigurationError, match=r"pip install 'glasscache\[redis\]'"):
         Envelope(compression="zlib", secrets=[NEW])
     assert refused(Envelope(compression="none"), forged(Envelope(compression="none"), b"x", code=2)) == "shape"
+
+
+def test_what_was_written_before_the_first_release_is_refused() -> None:
+    old = "R0MBANcmHypzfoHmncQQAAECAwQFBgcICQoLDA0OD5LECWRhdGE6IDEKCg=="
+    assert refused(Envelope(), base64.b64decode(old)) == "version"
 
 
 @pytest.mark.parametrize("name", sorted(json.loads(FROZEN.read_text())) if FROZEN.exists() else ["missing"])

@@ -417,7 +417,8 @@ def test_an_answer_that_means_nothing_is_an_error(server: RedisProcess) -> None:
     async def scenario(store: RedisStore, redis: Redis) -> None:
         answers: list[object] = []
         call = _redis_glance.Glance(store._glances, NAME.encode(), KEY, answers.append)
-        call.succeed([1, 2, 3])
+        call.before = b"no number"
+        call.succeed(b"a value")
         call.fail(ValueError("and later another one"))
         (error,) = answers
         assert isinstance(error, StoreError)

@@ -97,7 +97,7 @@ def _unzstd(data: bytes, most: int) -> bytes:
     try:
         size = zstandard.frame_content_size(data)
         if 0 < size <= min(_STEP, most):  # all that it could take is little: no steps
-            return _zstd.decompressor.decompress(data, allow_extra_data=False)
+            return _zstd.decompressor.decompress(data, 0, False, False)  # nothing behind it; names would cost a third
         # not `max_output_size`: it is ignored where the frame itself says how large it is
         with _zstd.decompressor.stream_reader(io.BytesIO(data), closefd=False) as reader:
             plain = _bounded(reader.read, most)

@@ -121,7 +121,10 @@ class _House(ABC, Generic[T]):
         while self._refused:
             call = self._refused[0]
             try:
-                call.succeed(await call.request.run(self.client, call.keys, call.arguments))
+                answer = await call.request.run(self.client, call.keys, call.arguments)
+                if call.request.answers > 1:
+                    call.before, answer = answer
+                call.succeed(answer)
             except Exception as error:
                 call.fail(error)
             self._refused.popleft()

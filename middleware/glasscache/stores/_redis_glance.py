@@ -30,13 +30,6 @@ if TYPE_CHECKING:
 
 PEEK = Peek()
 _PLAIN = Claim()
-_NOT_THERE = -2  # says PTTL
-
-
-def found_in(answer: Any) -> tuple[bytes, int] | None:
-    """What a peek found, and how many milliseconds are left of it."""
-    before, value, left = answer
-    return None if value is None or before == _NOT_THERE or left == _NOT_THERE else (value, min(before, left))
 
 
 class Glances:
@@ -55,24 +48,25 @@ class Glances:
 class Glance(Call):
     """One lookup: `then` is told what it found, once."""
 
-    __slots__ = ("_glances", "_key", "_then")
+    __slots__ = ("_asked", "_glances", "_key", "_then")
 
     def __init__(self, glances: Glances, name: bytes, key: Key, then: Told) -> None:
         super().__init__(PEEK, (name,), ())
         self._glances = glances
+        self._asked = glances.now()
         self._key = key
         self._then: Told | None = then
 
     def succeed(self, answer: Any) -> None:
         """See Call."""
         try:
-            found = found_in(answer)
-            if found is None:
+            left = self.before
+            if answer is None or left < 0:  # there is none, or none that a lookup would believe
                 self._tell(None)
-            elif len(found[0]) > LARGE:
-                self._glances.soon(self._open_large(*found))
+            elif len(answer) > LARGE:
+                self._glances.soon(self._open_large(answer, left))
             else:
-                self._tell(self._open(*found))
+                self._tell(self._open(answer, left))
         except Exception as error:  # nonsense from the server
             self.fail(error)
 
@@ -89,10 +83,10 @@ class Glance(Call):
 
     def _open(self, value: bytes, left: int) -> Entry | None:
         try:
-            entry = self._glances.values.unpack(self._key, value, left)
+            entry = self._glances.values.unpack(self._key, value, left, self._asked)
         except EnvelopeError:
             return None  # `look` removes it
-        return entry if answers(entry, _PLAIN, self._glances.now()) else None
+        return entry if answers(entry, _PLAIN, self._asked) else None
 
     def _tell(self, found: Entry | StoreError | None) -> None:
         then, self._then = self._then, None

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _MOST = 128
 """Calls that share one connection's fate."""
-_RENEWED = 16
-"""Answers after which the time for the others begins anew."""
 _LARGE = 64 * 1024
 """Bytes of an answer that is not whole yet, which others had better not wait for."""
 _FOR_EVER = 86_400.0
@@ -52,21 +50,25 @@ _PLAIN = frozenset({int, bytes, list, type(None)})
 class Call(ABC):
     """One request, and who is told its answer: as soon as it is there, once. `keys` are of one slot."""
 
-    __slots__ = ("arguments", "is_refused", "keys", "left", "parts", "request", "sent")
+    __slots__ = ("arguments", "before", "is_over", "keys", "left", "request", "sent")
+
+    sent: float
+    """When; nobody asks for it before."""
 
     def __init__(self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes]) -> None:
         self.request = request
         self.keys = keys
         self.arguments = arguments
         self.left = request.answers
-        """Answers that are still to come, of those that it has."""
-        self.parts: list[object] | None = None if self.left == 1 else []
-        self.is_refused = False
-        self.sent = 0.0
+        """Answers that are still to come."""
+        self.before: Any = None
+        """The first one, of two."""
+        self.is_over = False
+        """Whether the server has refused it, or one of its commands has failed."""
 
     @abstractmethod
     def succeed(self, answer: Any) -> None:
-        """Tell the answer. Must not raise."""
+        """Tell the last answer. Must not raise."""
 
     def fail(self, error: BaseException) -> None:
         """Tell an error; each call has one of its own."""
@@ -80,7 +82,7 @@ class Call(ABC):
 
 
 class Awaited(Call):
-    """A call whose caller awaits `done`, and may have left."""
+    """A call whose caller awaits `done`, and may have left. Two answers are told as a pair."""
 
     __slots__ = ("done",)
 
@@ -93,7 +95,7 @@ class Awaited(Call):
     def succeed(self, answer: Any) -> None:
         """See Call."""
         if not self.done.done():
-            self.done.set_result(answer)
+            self.done.set_result(answer if self.request.answers == 1 else (self.before, answer))
 
     def failed(self, error: StoreError) -> None:
         """See Call."""
@@ -139,7 +141,6 @@ class Line(asyncio.Protocol):
         self._is_full = self._is_over = False
         self._leaves: Exception | bool = False
         self._heard = 0.0
-        self._answers = 0
         self._timer: asyncio.TimerHandle | None = None
         self.began = self._loop.time()
         """When it was taken over."""
@@ -225,31 +226,29 @@ class Line(asyncio.Protocol):
 
     def _give_answers(self) -> None:
         calls, next_answer = self._calls, self._reader.gets
+        heard = 0.0
         while (answer := next_answer(False)) is not _NOTHING and not self._is_over:
             kind = type(answer)
             if kind is hiredis.PushNotification:
                 continue  # told to all, and not asked for by any call
             call = calls[0]
-            call.left -= 1
-            if not call.left:
+            if not heard:
+                heard = self._heard = self._loop.time()
+                self._house.trip = min(self._house.trip, heard - call.sent)
+            call.left = left = call.left - 1
+            if not left:
                 calls.popleft()
             if kind not in _PLAIN and isinstance(answer, RedisError):
                 self._failed(call, answer)
-            elif call.parts is None:
+            elif left:
+                call.before = answer
+            elif not call.is_over:
                 call.succeed(answer)
-            else:
-                call.parts.append(answer)
-                if len(call.parts) == call.request.answers:
-                    call.succeed(call.parts)
-            if not self._answers % _RENEWED:
-                self._heard = self._loop.time()
-                self._house.trip = min(self._house.trip, self._heard - call.sent)
-            self._answers += 1
 
     def _failed(self, call: Call, error: RedisError) -> None:
+        was_over, call.is_over = call.is_over, True
         if isinstance(error, _REFUSALS):
-            if not call.is_refused:
-                call.is_refused = True
+            if not was_over:
                 self._house.refused(call)
             return
         call.fail(error)

@@ -40,7 +40,7 @@ class Request(Protocol):
     """What may be asked of a server, with the keys of one slot and perhaps arguments."""
 
     answers: int
-    """How many there are to it."""
+    """How many there are to it: one or two."""
 
     def packed(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
         """As it goes over the wire, in RESP."""
@@ -97,24 +97,24 @@ class Command:
 
 
 class Peek:
-    """A value, and how many milliseconds it lives: by plain commands, of which a server runs five for one script.
+    """How many milliseconds a value lives, and the value: a server runs such plain commands faster than a script.
 
-    Between them another may come: the remaining time is asked for before and after the value, and the shorter one is
-    never more than what the value has left, whether it was replaced before the value was read or afterwards.
+    Between them the value may be replaced. Who reads it believes neither this time nor the one that the value was
+    stored with (`Envelope.seal`), but the shorter one, and counts it from before the question: so nothing ever lives
+    longer than it may, whichever of the two it was.
     """
 
-    answers = 3
+    answers = 2
 
     def packed(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
         """The commands in RESP."""
         key = keys[0]
         size = len(key)
-        return (
-            b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
-        ) % (size, key, size, key, size, key)
+        return b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (size, key, size, key)
 
     async def run(
         self, client: Redis | RedisCluster, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
-    ) -> Any:
+    ) -> tuple[Any, Any]:
         """What the server answers. Raises what the client raises."""
-        return [await send(client, word, keys[0]) for word in ("PTTL", "GET", "PTTL")]
+        left = await send(client, "PTTL", keys[0])
+        return left, await send(client, "GET", keys[0])

@@ -35,14 +35,14 @@ class Values:
         if lives < 1:
             return None
         head = b"%b %b %d\n" % (milliseconds(entry.window), milliseconds(entry.stale_while_revalidate), entry.number)
-        return head + self._envelope.seal(key, entry), b"%d" % lives
+        return head + self._envelope.seal(key, entry, left=lives / 1000), b"%d" % lives
 
-    def unpack(self, key: Key, value: bytes, left: int) -> Entry:
-        """The entry, of which so many milliseconds are left. EnvelopeError if it is none."""
-        _, found, envelope = value.partition(b"\n")
-        if not found or left < 0:
+    def unpack(self, key: Key, value: bytes, left: int, now: float) -> Entry:
+        """The entry, of which so many milliseconds were left at `now`. EnvelopeError if it is none."""
+        begins = value.find(b"\n") + 1
+        if not begins or left < 0:
             raise EnvelopeError("foreign")
-        return self._envelope.open(key, envelope, now=self._now(), remaining=left / 1000)
+        return self._envelope.open(key, value[begins:], now=now, remaining=left / 1000)
 
 
 async def off_loop(size: int, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -36,7 +36,7 @@ from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_bells import RedisBells
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
-from glasscache.stores._redis_glance import PEEK, Glance, Glances, found_in
+from glasscache.stores._redis_glance import PEEK, Glance, Glances
 from glasscache.stores._redis_scripts import Script
 from glasscache.stores._redis_values import LARGE, Values, milliseconds, off_loop
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
@@ -212,14 +212,16 @@ class RedisStore:
 
     async def _get(self, key: Key) -> Entry | None:
         """Without a script: most lookups find what answers them, and a script takes a server much longer."""
+        asked = self._now()
         try:
-            found = found_in(await self._batches.call(PEEK, (self._entry_of(key),), ()))
+            left, value = await self._batches.call(PEEK, (self._entry_of(key),), ())
         except StoreError as error:
             if not isinstance(error.__cause__, ResponseError):
                 raise
-            value, left = await self._run(lua.GET, key)  # which removes what is in the way
-            found = None if value is None else (value, left)
-        return None if found is None else await self._open(key, *found)
+            left, value = -1, b""
+        if value is not None and left < 0:  # it has just come, or it is not ours: the script removes what is in the way
+            value, left = await self._run(lua.GET, key)
+        return None if value is None else await self._open(key, value, left, asked)
 
     async def _set(self, key: Key, entry: Entry) -> None:
         packed = await off_loop(entry.size, self._values.pack, key, entry)
@@ -239,7 +241,7 @@ class RedisStore:
             milliseconds(self._lease),
         )
         word, value, left, *rest = await self._run(lua.LOOK, key, *arguments)
-        entry = None if value is None else await self._open(key, value, left)
+        entry = None if value is None else await self._open(key, value, left, self._now())
         if entry is None and word == b"entry":
             word, _, _, *rest = await self._run(lua.LOOK, key, *arguments)  # what was there has been deleted
         match word, rest:
@@ -273,12 +275,12 @@ class RedisStore:
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
-    async def _open(self, key: Key, value: bytes, left: int) -> Entry | None:
-        """The entry; None for bytes that are none: they are deleted, and counted."""
+    async def _open(self, key: Key, value: bytes, left: int, now: float) -> Entry | None:
+        """The entry, of which `left` was left at `now`; None for bytes that are none: they are deleted, and counted."""
         try:
             if len(value) > LARGE:
-                return await asyncio.to_thread(self._values.unpack, key, value, left)
-            return self._values.unpack(key, value, left)
+                return await asyncio.to_thread(self._values.unpack, key, value, left, now)
+            return self._values.unpack(key, value, left, now)
         except EnvelopeError as error:
             self.rejected[error.reason] += 1
             self.told_rejected(self.name)

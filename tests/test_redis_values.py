@@ -1,0 +1,74 @@
+"""How long what is read from Redis lives: never longer than it may, whatever comes between a time and its value."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glasscache._entry import Entry
+from glasscache.errors import StoreError
+from glasscache.stores._envelope import Envelope
+from glasscache.stores._redis_glance import Glance, Glances
+from glasscache.stores._redis_values import Values
+from glasscache.testing import entry
+
+KEY = bytes(range(16))
+_few, _many = st.integers(0, 5), st.integers(0, 50)
+"""Seconds."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One value, that the server has from `at` on until `ends`."""
+
+    at: float
+    ends: float
+    value: bytes
+    body: bytes
+
+
+@st.composite
+def written(draw: st.DrawFn) -> list[Written]:
+    """By machines that replace what is there; each seals what it has had for a while, and the server gets it later."""
+    found, at = [], 0.0
+    for number in range(draw(st.integers(1, 4))):
+        sealed = at + draw(_few)
+        at = sealed + draw(_few)
+        born, body = sealed - draw(_many), b"answer %d" % number
+        ends = sealed + draw(_many)
+        windows = {"stale_while_revalidate": draw(_few), "stale_if_error": draw(_few)}
+        values = Values(Envelope(), iter([float(sealed)]).__next__, draw(st.sampled_from([math.inf, 30.0])))
+        packed = values.pack(KEY, entry(body, born=born, fresh_until=ends, settled_until=ends, **windows))
+        if packed is not None:
+            found.append(Written(at, at + int(packed[1]) / 1000, packed[0], body))
+    return found
+
+
+def at_time(writes: list[Written], now: float) -> Written | None:
+    """What the server then has."""
+    number = bisect_right([write.at for write in writes], now)
+    return writes[number - 1] if number and now < writes[number - 1].ends else None
+
+
+@settings(max_examples=500)
+@given(writes=written(), asked=st.integers(0, 20), delays=st.tuples(_few, _few, _few))
+def test_whatever_is_replaced_between_a_time_and_its_value_lives_no_longer_than_it_may(
+    writes: list[Written], asked: int, delays: tuple[int, int, int]
+) -> None:
+    """All three of asking for the time, asking for the value and hearing both may take as long as they like."""
+    told: list[Entry | StoreError | None] = []
+    glances = Glances(Values(Envelope(), lambda: asked, math.inf), lambda: asked, lambda opening: None)
+    glance = Glance(glances, b"name", KEY, told.append)
+    first, then = at_time(writes, asked + delays[0]), at_time(writes, asked + sum(delays[:2]))
+    glance.before = -2 if first is None else math.floor((first.ends - asked - delays[0]) * 1000)
+    glance.succeed(None if then is None else then.value)
+    (found,) = told
+    assert not isinstance(found, StoreError)
+    if found is not None:
+        assert then is not None
+        assert found.body == then.body
+        assert found.dead_from <= then.ends + 1e-6
