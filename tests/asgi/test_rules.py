@@ -68,6 +68,8 @@ def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: 
         ({"ttl": float("nan")}, "ttl"),
         ({"stale_while_revalidate": float("inf")}, "stale_while_revalidate"),
         ({"stale_if_error": -0.5}, "stale_if_error"),
+        ({"negative_ttl": -1}, "negative_ttl"),
+        ({"jitter": 1.5}, "a share of the ttl from 0 to 1"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused_when_the_rule_is_made(options: dict[str, Any], remedy: str) -> None:

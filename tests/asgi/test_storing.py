@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from glasscache.asgi import Rule, answer
+from glasscache import Cache
+from glasscache.asgi import CacheMiddleware, Rule, answer
+from glasscache.errors import ConfigurationError
 from glasscache.policy import Policy
 from tests.asgi.site import FIRST, UNSTORED, Echo, Site, read, respond, run
 from tests.support.asgi import Client, Message, Receive, Scope, Send
@@ -91,7 +93,7 @@ def test_only_a_200_is_stored_by_default(status: int) -> None:
 def test_more_statuses_are_stored_by_option_and_errors_for_a_short_time_only() -> None:
     async def scenario() -> None:
         origin = Echo(status=301)
-        rule = Rule("/page", ttl=60, statuses=(200, 301, 404), policy=Policy(negative_ttl=5), stale_if_error=600)
+        rule = Rule("/page", ttl=60, statuses=(200, 301, 404), negative_ttl=5, stale_if_error=600)
         site = Site(origin, rule)
         await site.get()
         assert (await site.get()).cache_status == "glasscache; hit; ttl=60"
@@ -105,11 +107,24 @@ def test_more_statuses_are_stored_by_option_and_errors_for_a_short_time_only() -
     run(scenario)
 
 
-def test_errors_are_not_stored_without_a_negative_ttl() -> None:
+def test_errors_that_are_to_be_stored_for_no_time_are_refused_with_the_remedy() -> None:
+    rule = Rule("/page", ttl=60, statuses=(200, 404))
+    remedy = r"Rule\('/page', statuses=\(200, 404\)\): say for how long errors are stored: negative_ttl=10"
+    with pytest.raises(ConfigurationError, match=remedy):
+        CacheMiddleware(Echo(), cache=Cache(), rules=[rule])
+    CacheMiddleware(Echo(), cache=Cache(policy=Policy(negative_ttl=5)), rules=[rule])
+
+
+def test_a_rule_may_shorten_its_ttls_at_random_so_that_they_do_not_end_together() -> None:
     async def scenario() -> None:
-        site = Site(Echo(status=404), Rule("/page", ttl=60, statuses=(200, 404)))
-        await site.get()
-        assert (await site.get()).body == b"2 /page"
+        site = Site(Echo(), Rule("/docs/{id}", ttl=1000, jitter=0.5))
+        told = set()
+        for number in range(20):
+            await site.get(f"/docs/{number}")
+            ttl = int(((await site.get(f"/docs/{number}")).cache_status or "").removeprefix("glasscache; hit; ttl="))
+            assert 500 <= ttl <= 1000
+            told.add(ttl)
+        assert len(told) > 10
 
     run(scenario)
 

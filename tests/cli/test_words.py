@@ -29,7 +29,7 @@ def test_all_that_a_rule_can_say_arrives() -> None:
     rule = rule_of_text(
         "/search methods=GET,POST ttl=60 stale-while-revalidate=30 stale_if_error=600.5 shared host=no "
         "headers=accept-language query-ignore=utm_source,utm_medium query-sort tags=docs,search statuses=200,404 "
-        "max-loads=3 max-body=1000 body-timeout=2 name=search"
+        "negative-ttl=5 jitter=0.1 etag client-may-refresh max-loads=3 max-body=1000 body-timeout=2 name=search"
     )
     assert rule == Rule(
         "/search",
@@ -43,6 +43,10 @@ def test_all_that_a_rule_can_say_arrives() -> None:
         query=QueryKey(ignore=("utm_source", "utm_medium"), sort=True),
         tags=("docs", "search"),
         statuses=(200, 404),
+        negative_ttl=5.0,
+        jitter=0.1,
+        etag=True,
+        client_may_refresh=True,
         max_loads=3,
         max_body=1000,
         body_timeout=2.0,
@@ -59,7 +63,7 @@ def test_a_body_is_keyed_by_its_fields_and_a_tenant_is_a_header() -> None:
 
 def test_every_example_of_the_help_is_a_rule() -> None:
     examples = re.findall(r"^  '(.+?)'", SYNTAX, re.MULTILINE)
-    assert len(examples) == 6
+    assert len(examples) == 7
     assert all(rule_of_text(example).path for example in examples)
 
 

@@ -51,6 +51,8 @@ class CacheMiddleware:
         rules = _checked(cache, rules, credentials)
         self.app = app
         self.cache: Cache = cache or settings.cache()
+        for rule in rules:
+            rule.check_under(self.cache.policy)
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         targets = [(rule, Route(rule, self.cache, app, named).targets()) for rule in rules]
         token = stats_token or settings.stats_token

@@ -67,8 +67,8 @@ class Rule:
 
     `path`: exact (`/ask`), with parameters (`/docs/{id}`), or a prefix (`/api/*`). `methods`: of GET (which
     includes HEAD), POST, QUERY. `key`: what of the content is keyed (see `json_body`); by default all of it. `ttl`:
-    freshness; None follows HTTP, by RFC 9111 (docs/http.md). `stale_while_revalidate`, `stale_if_error`, `policy`: see
-    `Policy`.
+    freshness; None follows HTTP, by RFC 9111 (docs/http.md). `stale_while_revalidate`, `stale_if_error`,
+    `negative_ttl`, `jitter`, `policy`: see `Policy`.
 
     Who shares: a request with credentials is bypassed (without a ttl: what it brings is shared only if its origin
     says `public`) unless `tenant` (a callable of the scope; None, "" or an exception bypass; or
@@ -78,7 +78,7 @@ class Rule:
 
     `tags`: names for `invalidate(tag=)`, or a callable of the scope. `when`: a callable of the scope; False
     bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored
-    (errors only for `policy.negative_ttl`); by default 200, and without a ttl whatever RFC 9111 allows.
+    (errors only for `negative_ttl`); by default 200, and without a ttl whatever RFC 9111 allows.
     `client_may_refresh`: hear the Cache-Control of requests (no-cache, max-age and so on), as rules without a ttl do:
     anyone may then ask for a load. `guess`: without a ttl, guess how fresh an answer is that says nothing but
     `Last-Modified` (RFC 9111, section 4.2.2). `etag`: give stored answers that have none a strong ETag made from their
@@ -92,6 +92,8 @@ class Rule:
     ttl: float | None = None
     stale_while_revalidate: float | None = None
     stale_if_error: float | None = None
+    negative_ttl: float | None = None
+    jitter: float | None = None
     policy: Policy | None = None
     tenant: Tenant | None = None
     shared: bool = False
@@ -180,7 +182,18 @@ class Rule:
             ttl=self.ttl,
             stale_while_revalidate=self.stale_while_revalidate,
             stale_if_error=self.stale_if_error,
+            negative_ttl=self.negative_ttl,
+            jitter=self.jitter,
         )
+
+    def check_under(self, default: Policy) -> None:
+        """ConfigurationError for what cannot work under the policy of a cache."""
+        errors = [status for status in self.statuses or () if status >= 400]
+        if errors and not self.terms(default).negative_ttl:
+            raise ConfigurationError(
+                f"Rule({self.path!r}, statuses={tuple(self.statuses or ())!r}): say for how long errors are stored: "
+                "negative_ttl=10"
+            )
 
     @property
     def keys_by_more(self) -> bool:

@@ -20,6 +20,7 @@ SYNTAX = """a RULE is a path and what holds for it:
   '/ask methods=POST ttl=60 json=question,top_k json-ignore=user'    keyed by these fields of a JSON body
   '/account/* ttl=30 tenant=authorization'       each value of this header has answers of its own
   '/public/* ttl=60 shared query-ignore=utm_source,utm_medium'       credentials and these parameters do not matter
+  '/users/{id} ttl=60 jitter=0.1 statuses=200,404 negative-ttl=5'    up to a tenth shorter at random; 404s for 5 seconds
   '/*'                                           all other paths, as their own Cache-Control says"""
 
 
@@ -82,6 +83,8 @@ FIELDS: Mapping[str, tuple[Callable[[object], Any], str]] = {
     "ttl": _SECONDS,
     "stale-while-revalidate": _SECONDS,
     "stale-if-error": _SECONDS,
+    "negative-ttl": _SECONDS,
+    "jitter": (_seconds, "a share of the ttl from 0 to 1"),
     "tenant": (_word, "the name of a request header, such as authorization"),
     "shared": _FLAG,
     "host": _FLAG,
@@ -93,6 +96,8 @@ FIELDS: Mapping[str, tuple[Callable[[object], Any], str]] = {
     "json-ignore": _WORDS,
     "tags": _WORDS,
     "statuses": (_counts, "one or more statuses, with commas between"),
+    "client-may-refresh": _FLAG,
+    "etag": _FLAG,
     "max-loads": _COUNT,
     "max-body": (_count, "a number of bytes"),
     "body-timeout": _SECONDS,
