@@ -203,12 +203,11 @@ async def _in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any)
 
 
 def _mark_as_coroutine_function(cached: CachedFunction[..., Any]) -> None:
-    """So that frameworks that ask whether to await it (Quart, Django, schedulers) do."""
-    mark = getattr(inspect, "markcoroutinefunction", None)  # since Python 3.12
-    if mark is None:
-        cached.__dict__["_is_coroutine"] = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
-    else:
-        mark(cached)
+    """So that frameworks that ask whether to await it (Quart, Django, schedulers) do. There is one mark for
+    `asyncio.iscoroutinefunction`, and since Python 3.12 one for `inspect.iscoroutinefunction`.
+    """
+    for name, module in (("_is_coroutine", asyncio.coroutines), ("_is_coroutine_mark", inspect)):
+        cached.__dict__[name] = getattr(module, name, None)
 
 
 def _check(function: Any, name: str | None) -> None:
