@@ -206,8 +206,8 @@ def _mark_as_coroutine_function(cached: CachedFunction[..., Any]) -> None:
     """So that frameworks that ask whether to await it (Quart, Django, schedulers) do. There is one mark for
     `asyncio.iscoroutinefunction`, and since Python 3.12 one for `inspect.iscoroutinefunction`.
     """
-    for name, module in (("_is_coroutine", asyncio.coroutines), ("_is_coroutine_mark", inspect)):
-        cached.__dict__[name] = getattr(module, name, None)
+    cached.__dict__["_is_coroutine"] = getattr(asyncio.coroutines, "_is_coroutine", None)
+    cached.__dict__["_is_coroutine_marker"] = getattr(inspect, "_is_coroutine_mark", None)
 
 
 def _check(function: Any, name: str | None) -> None:
