@@ -33,6 +33,13 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 
 
+_mark_as_coroutine_function: Callable[[Any], object] = getattr(
+    inspect,
+    "markcoroutinefunction",  # since Python 3.12; before, asyncio had a mark of its own
+    lambda function: vars(function).update(_is_coroutine=asyncio.coroutines._is_coroutine),  # type: ignore[attr-defined]
+)
+
+
 class CachedFunction(Generic[P, T]):
     """A function whose values are cached, to be awaited; made by `Cache.cached`."""
 
@@ -51,7 +58,7 @@ class CachedFunction(Generic[P, T]):
     ) -> None:
         _check(function, name)
         functools.update_wrapper(self, function)
-        _mark_as_coroutine_function(self)
+        _mark_as_coroutine_function(self)  # for frameworks that ask whether to await it: Quart, Django, schedulers
         self._values = values
         self._function: Callable[..., Any] = function
         self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
@@ -200,14 +207,6 @@ def shown_call(name: str, load: Callable[[], object]) -> str:
 async def _in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     value = await asyncio.to_thread(function, *args, **kwargs)
     return await value if inspect.isawaitable(value) else value  # a plain function around an async one
-
-
-def _mark_as_coroutine_function(cached: CachedFunction[..., Any]) -> None:
-    """So that frameworks that ask whether to await it (Quart, Django, schedulers) do. There is one mark for
-    `asyncio.iscoroutinefunction`, and since Python 3.12 one for `inspect.iscoroutinefunction`.
-    """
-    cached.__dict__["_is_coroutine"] = getattr(asyncio.coroutines, "_is_coroutine", None)
-    cached.__dict__["_is_coroutine_marker"] = getattr(inspect, "_is_coroutine_mark", None)
 
 
 def _check(function: Any, name: str | None) -> None:
