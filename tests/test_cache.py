@@ -474,6 +474,19 @@ def test_a_refresh_loads_though_a_value_is_there_and_later_calls_have_the_new_on
     run(scenario)
 
 
+def test_those_who_refresh_at_once_and_a_load_that_is_under_way_are_one_load() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader()
+        ask = functools.partial(cache.get_or_load, "k", loader)
+        await asyncio.gather(ask(), *(ask(refresh=True) for _ in range(5)))
+        assert loader.calls == 1
+        await asyncio.gather(*(ask(refresh=True) for _ in range(5)))
+        assert loader.calls == 2
+        await cache.aclose()
+
+    run(scenario)
+
+
 def test_a_refresh_that_fails_is_an_error_and_the_value_that_is_there_stays() -> None:
     async def scenario() -> None:
         cache, loader = make(policy=Policy(ttl=60, stale_if_error=60)), Loader("old")

@@ -82,7 +82,10 @@ class CachedFunction(Generic[P, T]):
         return cast("T", await self._value(args, kwargs, refresh=False))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """A new value for these arguments, which is stored in place of the one that may be there."""
+        """A new value for these arguments, stored in place of the one that may be there.
+
+        A load that is under way counts as new: after a change, `invalidate` what was loaded before it.
+        """
         return cast("T", await self._value(args, kwargs, refresh=True))
 
     def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refresh: bool) -> Awaitable[Any]:
