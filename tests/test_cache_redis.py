@@ -80,6 +80,49 @@ def test_a_new_epoch_holds_on_all_machines_and_has_a_higher_number_than_all_befo
     asyncio.run(scenario())
 
 
+def test_a_refresh_on_one_machine_takes_the_place_of_the_value_on_all(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        async with machines(f"redis://127.0.0.1:{server.port}", 2, "refresh") as (one, two):
+            assert [await cache.get_or_load("k", origin) for cache in (one, two)] == [1, 1]
+            assert await one.get_or_load("k", origin, refresh=True) == 2
+            assert await one.get_or_load("k", origin) == 2
+
+            async def heard() -> bool:
+                return await two.get_or_load("k", origin) == 2
+
+            await eventually(heard)
+            assert origin.loads == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_value_that_store_if_declines_is_kept_nowhere_and_holds_up_no_other_machine(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        origin = Origin()
+        async with machines(f"redis://127.0.0.1:{server.port}", 2, "declined") as caches:
+            for number, cache in enumerate((*caches, *caches), 1):
+                assert await cache.get_or_load("k", origin, store_if=lambda value: value > 4) == number
+            assert await caches[0].get_or_load("k", origin, store_if=lambda value: value > 4) == 5
+            assert [await cache.get_or_load("k", origin) for cache in caches] == [5, 5]
+
+    asyncio.run(scenario())
+
+
+def test_where_nothing_is_cached_no_server_and_no_secret_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GLASSCACHE_KEY", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def scenario() -> None:
+        in_code = Cache(RedisStore.from_url("redis://127.0.0.1:1", prefix="p"), enabled=False)
+        for cache in (in_code, Settings.from_env({"CACHE_TYPE": "hybrid", "GLASSCACHE_ENABLED": "no"}).cache()):
+            origin = Origin()
+            assert [await cache.get_or_load("k", origin), await cache.get_or_load("k", origin)] == [1, 2]
+            await cache.aclose()
+
+    asyncio.run(scenario())
+
+
 def test_machines_need_one_secret_and_are_told_how_to_make_it(
     server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

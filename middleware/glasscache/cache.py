@@ -105,7 +105,7 @@ class Cache:
         random = random or Random()
         far = tiers.far(self.clock)
         backplane = tiers.backplane
-        if backplane is not None and key_secret is None and not os.environ.get("GLASSCACHE_KEY"):
+        if backplane is not None and self.enabled and key_secret is None and not os.environ.get("GLASSCACHE_KEY"):
             raise ConfigurationError(
                 f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
                 "(or key_secret=), the same on all of them: make one with "

@@ -124,7 +124,7 @@ class Settings:
     def cache(self) -> Cache:
         """A new cache with the stores of its kind."""
         store: Store = MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes)
-        if self.kind != "memory":
+        if self.kind != "memory" and self.enabled:
             shared = self.redis.store(self.name, max_entry_bytes=self.limits.max_entry_bytes)
             store = shared if self.kind == "redis" else TieredStore([store, shared])
         return Cache(
@@ -303,6 +303,8 @@ def _disagreeing(redis: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]
 
 def _missing(settings: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
     """A tier that machines share needs to be found, and keys that mean the same on all of them."""
+    if not settings.get("enabled", True):
+        return []  # nothing is shared where nothing is cached
     kind, problems = settings.get("kind", "memory"), []
     if kind != "memory" and not environ.get("REDIS_URL"):
         problems.append(f"REDIS_URL: CACHE_TYPE={kind} needs it, such as redis://localhost:6379/0")
