@@ -82,3 +82,47 @@ def test_loads_that_ask_for_each_other_are_told_so_instead_of_waiting_for_ever()
         await rest(cache)
 
     prove(scenario)
+
+
+def test_refreshed_declined_and_invalidated_values_reach_nobody_whom_they_must_not_reach() -> None:
+    async def scenario(world: World) -> None:
+        cache = cache_in(world)
+        random, now = world.random, world.loop.time
+        version = invalidated = 0
+        ended: dict[int, float] = {}  # loads that have ended, and when
+
+        async def load() -> list[int]:
+            number, seen = len(ended), version
+            ended[number] = -1.0
+            await world.sleep(random.random())
+            ended[number] = now()
+            return [number, seen]
+
+        async def change() -> None:
+            nonlocal version, invalidated
+            await world.sleep(random.random() * 3)
+            version += 1
+            upto = version
+            await cache.invalidate(key="k")
+            invalidated = max(invalidated, upto)
+
+        def keeps(value: list[int]) -> bool:
+            return value[0] % 3 > 0
+
+        async def ask() -> None:
+            await world.sleep(random.random() * 3)
+            begun, least = now(), invalidated
+            refresh = random.random() < 0.3
+            number, seen = await cache.get_or_load("k", load, ttl=1, store_if=keeps, refresh=refresh)
+            assert seen >= least, "loaded before it was told invalid"
+            if refresh or not keeps([number]):
+                assert ended[number] >= begun, "stored, though it was declined or a new one was asked for"
+
+        tasks = [world.spawn(ask(), victim=True) for _ in range(12)]
+        tasks += [world.spawn(change()) for _ in range(3)]
+        await asyncio.wait(tasks)
+        for task in tasks:
+            assert task.cancelled() or task.exception() is None, task.exception()
+        await rest(cache)
+
+    prove(scenario)
