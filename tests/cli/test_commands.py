@@ -156,8 +156,11 @@ def test_stats_refuses_what_is_no_page(capsys: pytest.CaptureFixture[str]) -> No
     with live_server(Origin(b"[1]")) as running:
         assert main(["stats", running.url]) == 1
     assert "is no stats page" in capsys.readouterr().err
+    with live_server(Origin(b"gone", status=404)) as running:
+        assert main(["stats", running.url]) == 1
+    assert "answers 404 Not Found: is it the page of GLASSCACHE_STATS_PATH?" in capsys.readouterr().err
     assert main(["stats", running.url]) == 1
-    assert "gives no figures" in capsys.readouterr().err
+    assert "does not answer" in capsys.readouterr().err
     assert main(["stats", "ftp://127.0.0.1"]) == 2
     assert "give the URL of a stats page" in capsys.readouterr().err
 
@@ -259,6 +262,8 @@ def test_invalidate_asks_a_single_process_at_its_stats_page(
         monkeypatch.setenv("WEB_CONCURRENCY", "4")
         assert main([*at, "--all"]) == 0
         assert "one worker of 4 was asked" in capsys.readouterr().err
+        assert main([*at, "--url", "docs"]) == 1
+        assert "answers 400 Bad Request: url 'docs': give path and query, such as /search" in capsys.readouterr().err
         assert main(["invalidate", "--at", f"{running.url}/elsewhere", "--all"]) == 1
         assert "removes nothing: ask for the path of GLASSCACHE_STATS_PATH" in capsys.readouterr().err
 

@@ -221,10 +221,19 @@ def _fetch(url: str, token: str | None, content: bytes | None = None) -> dict[st
         with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
             said = json.load(answer)
     except urllib.error.HTTPError as error:
-        remedy = "give its token with --token" if error.code == 401 else "is it the page of GLASSCACHE_STATS_PATH?"
-        raise StoreError(f"{url} answers {error.code} {error.reason}: {remedy}") from None
+        raise StoreError(f"{url} answers {error.code} {error.reason}: {_remedy(error)}") from None
     except OSError as error:
-        raise StoreError(f"{url} gives no figures: {getattr(error, 'reason', error)}") from None
+        raise StoreError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _remedy(error: urllib.error.HTTPError) -> str:
+    """What the page says itself of a refusal, if it is one of ours."""
+    if error.code == 401:
+        return "give its token with --token"
+    try:
+        return str(json.load(error)["error"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return "is it the page of GLASSCACHE_STATS_PATH?"
