@@ -139,7 +139,7 @@ def test_the_memory_of_requests_is_bounded_and_a_forgotten_one_is_still_a_hit(mo
 def test_hits_tell_the_right_age_and_ttl_when_more_of_them_are_told_than_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glasscache.asgi._route._FIELDS", 3)
+    monkeypatch.setattr("glasscache.asgi._responder._FIELDS", 3)
 
     async def scenario() -> None:
         site = Site(Echo(), PAGE)

@@ -20,7 +20,7 @@ from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._parts import PartKeeper
 from glasscache.asgi._recorder import AppLoad, run_app
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
-from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, status_of
+from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, show, status_of
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import make_entry
@@ -167,7 +167,7 @@ class Exchange(Ask):
         now = route._now()
         if entry is not None and self._is_plain and answer.result == "hit":  # as the short way does
             if now >= entry.shown[0]:
-                route.show(entry, now)
+                show(entry, now)
             await send_hit(entry, self._send)
             return
         status_field = status_of(answer, self, now)

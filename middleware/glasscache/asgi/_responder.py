@@ -7,7 +7,7 @@ change what is stored: every message and header list is made anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from glasscache._ask import Answer, Ask
@@ -20,6 +20,8 @@ from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import Share
 
 _ALL = Share.ALL  # until Python 3.12 a name of an Enum costs a call
+_FIELDS = 4096  # of a kind that are remembered
+_STATUS = cache_status.HEADER
 _STORED_MISS = cache_status.miss(stored=True)
 
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -27,7 +29,7 @@ _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 async def send_entry(entry: Entry, status_field: bytes, now: float, scope: Scope, send: Send) -> None:
     """Send a stored answer, or a 304 if the client has it already."""
-    own: Headers = ((b"age", b"%d" % max(0, now - entry.born)), (http.cache_status.HEADER, status_field))
+    own: Headers = ((b"age", b"%d" % max(0, now - entry.born)), (_STATUS, status_field))
     status, headers, chunks = _fitted(entry, scope)
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *own]})
     await send_chunks(chunks, send)
@@ -58,6 +60,33 @@ def _part_of_a_part(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[
     return 206, http.part_headers(entry.headers, wanted), http.cut(entry.chunks, bytes_of_it)
 
 
+class _Fields(dict[int, tuple[bytes, bytes]]):
+    """Header fields that many answers share, by what they tell."""
+
+    def __init__(self, made: Callable[[int], tuple[bytes, bytes]]) -> None:
+        super().__init__()
+        self._made = made
+
+    def __missing__(self, told: int) -> tuple[bytes, bytes]:
+        if len(self) >= _FIELDS:
+            self.clear()
+        field = self[told] = self._made(told)
+        return field
+
+
+_AGES = _Fields(lambda seconds: (b"age", b"%d" % seconds))
+_HITS = _Fields(lambda ttl: (_STATUS, cache_status.hit(ttl)))
+
+
+def show(entry: Entry, now: float) -> None:
+    """Make the header fields of a hit. They stay true until `Age` or the remaining ttl changes, within a second."""
+    age, left = now - entry.born, entry.fresh_until - now
+    seconds, ttl = int(age), int(left)
+    fields = (*entry.headers, _AGES[seconds], _HITS[ttl])
+    ahead, behind = 1.0 - (age - seconds), left - ttl
+    entry.shown = now + (ahead if ahead < behind else behind), fields
+
+
 async def send_hit(entry: Entry, send: Send) -> None:
     """Send a stored answer with the header fields that were made for it last."""
     await send({"type": "http.response.start", "status": entry.status, "headers": [*entry.shown[1]]})
@@ -77,7 +106,9 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
     """The Cache-Status of an answer (RFC 9211)."""
     if answer.result == "miss":
         assert answer.reader is not None
-        return _status_of_miss(ask, answer.reader.stream)
+        stream = answer.reader.stream
+        is_plain = stream.share is _ALL and ask.stand_in is ask.stale is ask.marker is None
+        return _STORED_MISS if is_plain else _status_of_miss(ask, stream)
     if answer.bypass is not None:
         return cache_status.bypass(answer.bypass)
     if answer.result == "collapsed":  # by a load here, or by one on another machine that was waited for
@@ -93,8 +124,6 @@ def status_of(answer: Answer, ask: Ask, now: float) -> bytes:
 def _status_of_miss(ask: Ask, stream: Stream) -> bytes:
     if stream.share is not _ALL:
         return cache_status.miss(stored=False, fwd=_why(ask), detail="" if stream.head is None else stream.head.reason)
-    if ask.stand_in is ask.stale is ask.marker is None:
-        return _STORED_MISS
     return cache_status.miss(stored=True, fwd=_why(ask))
 
 
@@ -145,21 +174,20 @@ async def play(reader: Reader, status_field: bytes, scope: Scope | None, send: S
     head = reader.stream.head
     assert head is not None
     try:
-        may_be_spared = scope is not None and head.share is _ALL and scope["method"] != "POST"
-        if scope and may_be_spared and http.not_modified(scope["headers"], head.status, head.headers):
+        if scope is not None and _is_known_to(scope, head):
             await _spare(reader, status_field, send)
             return
-        start: Message = {
-            "type": "http.response.start",
-            "status": head.status,
-            "headers": [
-                *_seen_by(reader, head),
-                (http.cache_status.HEADER, status_field),
-            ],
-        }
+        seen = head.own_headers if reader.leader else _seen_by_others(head)
+        headers = [*seen, (_STATUS, status_field)]
+        start: Message = {"type": "http.response.start", "status": head.status, "headers": headers}
         if head.has_trailers:
             start["trailers"] = True
         await send(start)
+        entry = reader.stream.entry
+        if entry is not None and type(content := entry.content) is bytes and not reader.cut:  # whole, in one piece
+            reader.wait_over("served")
+            await send({"type": "http.response.body", "body": content, "more_body": False})
+            return
         while not reader.at_end and (chunk := reader.take() or await reader.next()) is not None:
             await send({"type": "http.response.body", "body": chunk, "more_body": not reader.at_end})
         if not reader.at_end:
@@ -170,10 +198,14 @@ async def play(reader: Reader, status_field: bytes, scope: Scope | None, send: S
         reader.leave()
 
 
-def _seen_by(reader: Reader, head: Head) -> Headers:
-    """The fields of an answer: all of them for who asked for it; for others with the age that it came with."""
-    if reader.leader:
-        return head.own_headers
+def _is_known_to(scope: Scope, head: Head) -> bool:
+    """Whether its client has the answer already."""
+    may_be_spared = head.share is _ALL and scope["method"] != "POST"
+    return may_be_spared and http.not_modified(scope["headers"], head.status, head.headers)
+
+
+def _seen_by_others(head: Head) -> Headers:
+    """The fields of an answer for those who did not ask for it: with the age that it came with."""
     age = 0 if head.terms is None else int(head.terms.age)
     return (*head.headers, (b"age", b"%d" % age)) if age else head.headers
 
@@ -182,9 +214,10 @@ async def _spare(reader: Reader, status_field: bytes, send: Send) -> None:
     """The client has this answer already; it stays a reader, so that the load is not given up."""
     head = reader.stream.head
     assert head is not None
-    age = tuple(field for field in _seen_by(reader, head) if field[0] == b"age")
+    seen = head.own_headers if reader.leader else _seen_by_others(head)
+    age = tuple(field for field in seen if field[0] == b"age")
     fields = http.not_modified_headers(head.headers) + age
-    headers = [*fields, (http.cache_status.HEADER, status_field)]
+    headers = [*fields, (_STATUS, status_field)]
     while await reader.next() is not None:
         pass
     await send({"type": "http.response.start", "status": 304, "headers": headers})

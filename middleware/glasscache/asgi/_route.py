@@ -18,8 +18,7 @@ from glasscache.asgi._exchange import Exchange
 from glasscache.asgi._places import Place, Places, Way
 from glasscache.asgi._recorder import Origin
 from glasscache.asgi._request import Body, BypassError
-from glasscache.asgi._responder import send_hit
-from glasscache.asgi.http import cache_status
+from glasscache.asgi._responder import send_hit, show
 from glasscache.asgi.rules import Rule
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.cache import Cache
@@ -31,7 +30,6 @@ Target: TypeAlias = Callable[[Scope, Receive, Send], Served]
 
 _Steps: TypeAlias = tuple[Callable[[Key], Entry | None], Callable[[Key], None]]
 _NOT_TAKEN = Way(frozenset(), asks_by_query=True)
-_FIELDS = 4096  # of a kind that are remembered
 _SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
 
 
@@ -158,7 +156,7 @@ class Route:
         if self._on_hit is not None:
             self._on_hit(counters.name, key)
         if now >= entry.shown[0]:
-            _show(entry, now)
+            show(entry, now)
         if hits >= counters.timed_at:
             counters.timed_at = hits + self._every
             return self._send_timed(entry, send, now)
@@ -167,10 +165,6 @@ class Route:
     async def _send_timed(self, entry: Entry, send: Send, begun: float) -> None:
         await send_hit(entry, send)
         self._engine.tally.timed(self._counters, begun)
-
-    def show(self, entry: Entry, now: float) -> None:
-        """Make the header fields of a hit, for the slow way too."""
-        _show(entry, now)
 
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""
@@ -209,30 +203,3 @@ class Route:
 
 def _nothing(key: Key) -> None:
     """What is counted already."""
-
-
-def _show(entry: Entry, now: float) -> None:
-    """Make the header fields of a hit. They stay true until `Age` or the remaining ttl changes, within a second."""
-    age, left = now - entry.born, entry.fresh_until - now
-    seconds, ttl = int(age), int(left)
-    fields = (*entry.headers, _AGES[seconds], _HITS[ttl])
-    ahead, behind = 1.0 - (age - seconds), left - ttl
-    entry.shown = now + (ahead if ahead < behind else behind), fields
-
-
-class _Fields(dict[int, tuple[bytes, bytes]]):
-    """Header fields that many answers share, by what they tell."""
-
-    def __init__(self, made: Callable[[int], tuple[bytes, bytes]]) -> None:
-        super().__init__()
-        self._made = made
-
-    def __missing__(self, told: int) -> tuple[bytes, bytes]:
-        if len(self) >= _FIELDS:
-            self.clear()
-        field = self[told] = self._made(told)
-        return field
-
-
-_AGES = _Fields(lambda seconds: (b"age", b"%d" % seconds))
-_HITS = _Fields(lambda ttl: (cache_status.HEADER, cache_status.hit(ttl)))
