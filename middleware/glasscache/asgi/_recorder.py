@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NoReturn
 
 from msgspec import Struct, structs
 
@@ -49,14 +49,12 @@ _HEADS, _SHORT = 256, 512
 """How many heads of an app are known at once, and of how many bytes at most."""
 
 
-class Plain(NamedTuple):
-    """The head of a 200 that says nothing of what may be done with it."""
+class Plain(Struct, eq=False):
+    """The head of a 200 that says nothing of what may be done with it, and may be stored as it is."""
 
     head: Head
     length: int | None
     """Bytes of the body, as it declares; None: it does not."""
-    lacks_tag: bool
-    """It is to be given an ETag."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +86,7 @@ class Origin:
             self._of_plain = replace(found, terms=terms)
 
     def plain(self, raw: tuple[Any, ...]) -> Plain | None:
-        """The head of a 200 with these header fields, if they say nothing of what may be done with it."""
+        """A 200 with these header fields, if it is plain."""
         try:
             known = self._known.get(raw)
         except TypeError:  # an app may well send lists
@@ -97,11 +95,11 @@ class Origin:
 
     def _read_plain(self, raw: tuple[Any, ...], found: http.Assessment) -> Plain | None:
         headers, length, says_something = http.head_of(raw)
-        if says_something:
+        if says_something or (self.rule.etag and all(name != b"etag" for name, _ in headers)):
             return None
         headers, size = shared(headers)
         head = Head(status=200, headers=headers, own_headers=headers, share=found.share, terms=found.terms)
-        plain = Plain(head, length, self.rule.etag and all(name != b"etag" for name, _ in headers))
+        plain = Plain(head, length)
         if size <= _SHORT and all(type(pair) is tuple for pair in raw):  # nothing that could change later
             if len(self._known) >= _HEADS:
                 self._known.clear()
@@ -170,7 +168,7 @@ def run_app(load: AppLoad, messages: Sequence[Message], flight: Flight, *, is_pl
     asked = load.asked
     # a scope and messages of its own: what one load does to them, the next must not see
     if is_plain and flight.stale is None and not asked.get("extensions"):
-        scope: Scope = {**asked, "headers": [*asked["headers"]], "extensions": {}}
+        scope: Scope = {**asked, "headers": [*asked["headers"]]}
     else:
         conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
         scope = load.origin.scope_of(asked, conditions)
@@ -204,23 +202,32 @@ class Recorder(Struct, eq=False):
     async def send(self, message: Message) -> None:
         """Take one message. OSError when nobody reads any more, RuntimeError for a message that is out of order."""
         flight, kind = self._flight, message["type"]
-        if flight.stopping:
-            raise OSError("nobody reads this answer any more")
         if flight.ended:
-            raise RuntimeError(f"unexpected ASGI message {kind!r}: the response is complete")
-        head = flight.head
-        if kind == "http.response.body" and head is not None:
+            self._refuse(kind)
+        if kind == "http.response.body":
             plain = self._plain
-            if plain is not None and not message.get("more_body", False):
-                self._all_at_once(message.get("body", b""), plain, head)
+            if plain is None or message.get("more_body", False):
+                await self._body(message, flight.head or self._refuse(kind))
+                return
+            chunk = bytes(message.get("body", b""))  # all at once: what `_body` does, in short
+            flight.put(chunk)
+            length = plain.length
+            if (length is None or length == len(chunk)) and self._notes.is_silent:
+                flight.finish()
             else:
-                await self._body(message, head)
+                self._length, self._received, self._terms = length, len(chunk), plain.head.terms
+                self._finish(plain.head)
         elif kind == "http.response.start":
             self._start(message)
-        elif head is None:
-            raise RuntimeError(f"unexpected ASGI message {kind!r} before 'http.response.start'")
         else:
-            self._trailers(message, head)
+            self._trailers(message, flight.head or self._refuse(kind))
+
+    def _refuse(self, kind: str) -> NoReturn:
+        """A message that comes too late, or too early."""
+        if self._flight.stopping:
+            raise OSError("nobody reads this answer any more")
+        why = ": the response is complete" if self._flight.ended else " before 'http.response.start'"
+        raise RuntimeError(f"unexpected ASGI message {kind!r}{why}")
 
     def _start(self, message: Message) -> None:
         flight, scope = self._flight, self._scope
@@ -228,14 +235,13 @@ class Recorder(Struct, eq=False):
             raise RuntimeError("unexpected ASGI message 'http.response.start': the response has started")
         if "endpoint" in scope or "route" in scope or "path_params" in scope:
             self._load.asked.update({name: scope[name] for name in _ROUTED if name in scope})
-        raw, has_trailers = tuple(message.get("headers", ())), bool(message.get("trailers", False))
-        may_be_plain = message["status"] == 200 and not has_trailers and self._notes.is_silent
-        plain = self._load.origin.plain(raw) if may_be_plain else None
-        if plain is None:
-            self._look_at(message["status"], raw, has_trailers=has_trailers)
-        else:
-            self._plain = plain
+        raw, plain = tuple(message.get("headers", ())), None
+        if message["status"] == 200 and self._notes.is_silent and not message.get("trailers", False):
+            self._plain = plain = self._load.origin.plain(raw)
+        if plain is not None:
             flight.begin(plain.head)
+        else:
+            self._look_at(message["status"], raw, has_trailers=bool(message.get("trailers", False)))
 
     def _look_at(self, status: int, raw: Sequence[Iterable[object]], *, has_trailers: bool) -> None:
         headers, self._length, _ = http.head_of(raw)
@@ -278,17 +284,6 @@ class Recorder(Struct, eq=False):
             raise RuntimeError(f"unexpected ASGI message {kind!r}: the extension is not offered on a cached route")
         self._flight.trailers += (dict(message),)
         if not message.get("more_trailers", False):
-            self._finish(head)
-
-    def _all_at_once(self, body: bytes, plain: Plain, head: Head) -> None:
-        """What `_body` and `_finish` do, for a whole body."""
-        chunk = body if type(body) is bytes else bytes(body)
-        flight = self._flight
-        flight.put(chunk)
-        if plain.length in (None, len(chunk)) and self._notes.is_silent and not plain.lacks_tag:
-            flight.finish()
-        else:
-            self._length, self._received, self._terms = plain.length, len(chunk), head.terms
             self._finish(head)
 
     async def _body(self, message: Message, head: Head) -> None:
