@@ -28,7 +28,7 @@ _MOST = 1024
 _SHORT = 64
 """Bytes of a header field that others may have, too. Longer ones are this answer's own."""
 
-_fields: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+_fields: dict[tuple[bytes, bytes], tuple[tuple[bytes, bytes], int]] = {}
 _names: dict[bytes, bytes] = {}
 _lists: dict[Headers, tuple[Headers, int]] = {}
 
@@ -156,32 +156,37 @@ def entry_of(
     )
 
 
-def shared(headers: Headers) -> tuple[Headers, int]:
-    """The same fields, of which equal ones are one object, and so is the list of them if none is this answer's own; and
-    how many bytes they are.
+def common_list(headers: Headers) -> Headers | None:
+    """The one object that answers with these header fields have in common; None: it is not known that there are more
+    such answers.
     """
     found = _lists.get(headers)
-    return _share(headers) if found is None else found
+    return None if found is None else found[0]
 
 
 def _share(headers: Headers) -> tuple[Headers, int]:
-    if len(_fields) >= _MOST or len(_names) >= _MOST or len(_lists) >= _MOST:
-        _fields.clear()
-        _names.clear()
-        _lists.clear()
-    fields, size, is_own = [], 0, False
+    """The same fields, of which equal ones are one object, and how many bytes they are."""
+    fields, size, are_known = [], 0, True
     for field in headers:
-        name, value = field
-        size += len(name) + len(value) + _PER_HEADER
-        found = _fields.get(field)
-        if found is None:
-            found = _names.setdefault(name, name), value
-            if len(value) <= _SHORT:
-                _fields[found] = found
-            else:
-                is_own = True
-        fields.append(found)
+        known = _fields.get(field)
+        if known is None:
+            known, are_known = _learn(field), False
+        fields.append(known[0])
+        size += known[1]
     made = tuple(fields), size
-    if not is_own:
+    if are_known:  # a list with something new, or of its own, may never come again
+        if len(_lists) >= _MOST:
+            _lists.clear()
         _lists[made[0]] = made
     return made
+
+
+def _learn(field: tuple[bytes, bytes]) -> tuple[tuple[bytes, bytes], int]:
+    if len(_fields) >= _MOST or len(_names) >= _MOST:
+        _fields.clear()
+        _names.clear()
+    name, value = field
+    known = (_names.setdefault(name, name), value), len(name) + len(value) + _PER_HEADER
+    if len(value) <= _SHORT:
+        _fields[field] = known
+    return known

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from msgspec import Struct, structs
 
-from glasscache._entry import Entry, Headers, shared
+from glasscache._entry import Entry, Headers, common_list
 from glasscache._flight import Flight
 from glasscache._gate import Gate
 from glasscache._stream import Head
@@ -45,8 +45,8 @@ _ROUTED = ("endpoint", "path_params", "route")
 _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
 
 
-_HEADS, _SHORT = 256, 512
-"""How many heads of an app are known at once, and of how many bytes at most."""
+_HEADS = 1024
+"""How many heads of an app are known at once, of those that come again and again."""
 
 
 class Plain(Struct, eq=False):
@@ -88,19 +88,22 @@ class Origin:
     def plain(self, raw: tuple[Any, ...]) -> Plain | None:
         """A 200 with these header fields, if it is plain."""
         try:
-            known = self._known.get(raw)
+            return self._known.get(raw) or self._read_plain(raw, remembers=True)
         except TypeError:  # an app may well send lists
-            known = None
-        return known or (None if self._of_plain is None else self._read_plain(raw, self._of_plain))
+            return self._read_plain(raw, remembers=False)
 
-    def _read_plain(self, raw: tuple[Any, ...], found: http.Assessment) -> Plain | None:
+    def _read_plain(self, raw: tuple[Any, ...], *, remembers: bool) -> Plain | None:
+        found = self._of_plain
+        if found is None:
+            return None
         headers, length, says_something = http.head_of(raw)
         if says_something or (self.rule.etag and all(name != b"etag" for name, _ in headers)):
             return None
-        headers, size = shared(headers)
+        common = common_list(headers)
+        headers = common or headers
         head = Head(status=200, headers=headers, own_headers=headers, share=found.share, terms=found.terms)
         plain = Plain(head, length)
-        if size <= _SHORT and all(type(pair) is tuple for pair in raw):  # nothing that could change later
+        if remembers and common:
             if len(self._known) >= _HEADS:
                 self._known.clear()
             self._known[raw] = plain
