@@ -12,7 +12,6 @@ import pytest
 from glasscache._engine import Answer
 from glasscache._entry import Entry
 from glasscache._events import Invalidation, Removed, TierCall
-from glasscache._run import Run
 from glasscache.errors import LoadStoppedError, RecursiveLoadError
 from glasscache.policy import Limits, Policy, Share, make_marker
 from glasscache.stores._null import NullNear
@@ -134,7 +133,7 @@ def test_a_far_answer_that_dies_on_its_way_is_loaded_anew() -> None:
         far.put(b"k", entry(b"k v0 load0 0/1;", fresh_until=10.0, settled_until=10.0))
         ask = site.ask(b"k")
         await asyncio.sleep(9)
-        reader = Run(site.state, ask, "miss").flight.join(leader=True, group="g")
+        reader = site.engine._join(ask, site.engine._launch(ask, "miss"), leader=True)
         sight = await reader.sight(None)
         await asyncio.sleep(2)
         assert site.engine._settle(ask, reader, sight) is None
@@ -468,11 +467,11 @@ def test_a_stopped_origin_sees_an_oserror_and_may_fail_of_it_in_silence(caplog: 
 def test_a_load_cancelled_before_its_first_step_is_over() -> None:
     async def scenario(world: World) -> None:
         site = make(world)
-        run_ = Run(site.state, site.ask(b"k"), "miss")
-        assert run_.flight.task is not None
-        run_.flight.task.cancel()
+        load = site.engine._launch(site.ask(b"k"), "miss")
+        assert load.task is not None
+        load.task.cancel()
         await site.rest_of_loads()
-        assert isinstance(run_.flight.error, LoadStoppedError)
+        assert isinstance(load.error, LoadStoppedError)
         assert not site.loads
         await site.rest()
 

@@ -20,38 +20,42 @@ from tests.flights.site import LoopClock
 from tests.support.seeded_loop import World
 
 
-class Owner:
-    """An engine that writes down what its flight told it."""
+class Told(Flight):
+    """A flight that writes down what a run would decide about."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: bytes, commons: Commons, number: int, generation: int = 0) -> None:
+        super().__init__(key, commons, number, generation)
         self.told: list[str] = []
 
-    def headed(self, flight: Flight) -> None:
+    def _record(self) -> Load:
+        return Load(group="g", key=self.key, trigger="miss")
+
+    def _headed(self, head: Head) -> None:
         self.told.append("headed")
 
-    def complete(self, flight: Flight) -> Entry | None:
+    def _complete(self) -> Entry | None:
         self.told.append("complete")
         return entry()
 
-    def closed(self, flight: Flight) -> None:
+    def _closed(self) -> None:
         self.told.append("closed")
 
-    def voided(self, flight: Flight) -> None:
+    def _voided(self) -> None:
         self.told.append("voided")
 
-    def landed(self, flight: Flight) -> None:
+    def _landed(self) -> None:
         self.told.append("landed")
-        flight._commons.rest()  # it has no other
+        self._commons.rest()  # it has no other
 
-    def gone(self, flight: Flight) -> None:
+    def _gone(self) -> None:
         self.told.append("gone")
 
 
-def open_flight(world: World, *, generation: int = 0, **limits: Any) -> tuple[Flight, Owner]:
-    owner = Owner()
+def open_flight(world: World, *, generation: int = 0, **limits: Any) -> Told:
     commons = Commons(Limits(**limits), LoopClock(world.loop), RecordingTelemetry())
-    work = Load(group="g", key=b"k", trigger="miss")
-    return Flight(b"k", work, owner, commons, number=0, generation=generation), owner
+    flight = Told(b"k", commons, number=0, generation=generation)
+    flight.grow_up()
+    return flight
 
 
 def head(share: Share = Share.ALL, status: int = 200) -> Head:
@@ -70,7 +74,7 @@ async def take(reader: Reader) -> list[bytes]:
 
 def test_every_reader_sees_everything_from_byte_0_and_the_end_is_told_in_order() -> None:
     async def scenario(world: World) -> None:
-        flight, owner = open_flight(world)
+        flight = open_flight(world)
         readers = [flight.join(leader=True, group="g"), flight.join(leader=False, group="g")]
         tasks = [world.spawn(take(reader)) for reader in readers]
         flight.begin(head())
@@ -86,7 +90,7 @@ def test_every_reader_sees_everything_from_byte_0_and_the_end_is_told_in_order()
         assert await take(late) == [b"a", b"b"]
         assert late.at_end
         assert [await task for task in tasks] == [[b"a", b"b"]] * 2
-        assert owner.told == ["headed", "complete", "closed", "landed"]
+        assert flight.told == ["headed", "complete", "closed", "landed"]
         assert flight._commons.held_bytes == 0
         await flight.until_over()
 
@@ -95,7 +99,7 @@ def test_every_reader_sees_everything_from_byte_0_and_the_end_is_told_in_order()
 
 def test_an_empty_body_ends_the_wait_at_its_end() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world)
+        flight = open_flight(world)
         reader = flight.join(leader=False, group="g")
         flight.begin(head())
         flight.finish()
@@ -110,7 +114,7 @@ def test_an_empty_body_ends_the_wait_at_its_end() -> None:
 
 def test_a_crowd_is_woken_64_readers_at_a_time() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world)
+        flight = open_flight(world)
         woken: list[int] = []
 
         async def wait(number: int, reader: Reader) -> None:
@@ -134,7 +138,7 @@ def test_a_crowd_is_woken_64_readers_at_a_time() -> None:
 
 def test_an_error_reaches_those_who_have_begun_as_a_cut_and_the_leader_as_it_is() -> None:
     async def scenario(world: World) -> None:
-        flight, owner = open_flight(world)
+        flight = open_flight(world)
         leader, follower = flight.join(leader=True, group="g"), flight.join(leader=False, group="g")
         assert follower.waiting is not None
         flight.begin(head())
@@ -146,14 +150,14 @@ def test_an_error_reaches_those_who_have_begun_as_a_cut_and_the_leader_as_it_is(
             await take(follower)
         assert cut.value.__cause__ is error
         assert follower.waiting.work.outcome == "holder_failed"
-        assert owner.told == ["headed", "closed", "landed"]
+        assert flight.told == ["headed", "closed", "landed"]
 
     run(scenario)
 
 
 def test_a_reader_that_has_passed_nothing_on_sees_the_failure_before_the_head() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world)
+        flight = open_flight(world)
         reader = flight.join(leader=False, group="g")
         flight.begin(head())
         flight.fail(ValueError("broken"))
@@ -168,12 +172,12 @@ def test_a_reader_that_has_passed_nothing_on_sees_the_failure_before_the_head() 
 )
 def test_what_a_head_says_about_others(share: Share, follower_sees: Sight) -> None:
     async def scenario(world: World) -> None:
-        flight, owner = open_flight(world)
+        flight = open_flight(world)
         leader, follower = flight.join(leader=True, group="g"), flight.join(leader=False, group="g")
         flight.begin(head(share))
         assert await leader.sight(None) is Sight.PLAY
         assert await follower.sight(None) is follower_sees
-        assert ("closed" in owner.told) is (share is not Share.ALL)
+        assert ("closed" in flight.told) is (share is not Share.ALL)
         assert flight.is_watched is (share is not Share.ALL)
         follower.leave()
         flight.finish()
@@ -186,7 +190,7 @@ def test_what_a_head_says_about_others(share: Share, follower_sees: Sight) -> No
 @pytest.mark.parametrize(("share", "generation"), [(Share.WHEN_COMPLETE, 0), (Share.LEADER, 1)])
 def test_some_answers_are_shared_when_they_are_complete(share: Share, generation: int) -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, generation=generation)
+        flight = open_flight(world, generation=generation)
         leader, follower = flight.join(leader=True, group="g"), flight.join(leader=False, group="g")
         flight.begin(head(share, 503))
         assert await leader.sight(None) is Sight.PLAY
@@ -202,7 +206,7 @@ def test_some_answers_are_shared_when_they_are_complete(share: Share, generation
 
 def test_an_answer_too_large_to_be_kept_is_not_shared_when_complete() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, max_entry_bytes=3)
+        flight = open_flight(world, max_entry_bytes=3)
         leader, follower = flight.join(leader=True, group="g"), flight.join(leader=False, group="g")
         flight.begin(head(Share.WHEN_COMPLETE, 503))
         await flight.write(b"four")
@@ -216,7 +220,7 @@ def test_an_answer_too_large_to_be_kept_is_not_shared_when_complete() -> None:
 
 def test_all_buffers_together_are_bounded() -> None:
     async def scenario(world: World) -> None:
-        flight, owner = open_flight(world, max_flight_bytes=3)
+        flight = open_flight(world, max_flight_bytes=3)
         reader = flight.join(leader=True, group="g")
         flight.begin(head())
         await flight.write(b"abc")
@@ -224,7 +228,7 @@ def test_all_buffers_together_are_bounded() -> None:
         await flight.write(b"d")
         await flight.write(b"e")
         assert [*paced, flight.buffer.paced] == [False, True]
-        assert owner.told == ["headed", "closed"]
+        assert flight.told == ["headed", "closed"]
         flight.finish()
         assert await take(reader) == [b"abc", b"d", b"e"]
         assert flight._commons.held_bytes == 0
@@ -234,7 +238,7 @@ def test_all_buffers_together_are_bounded() -> None:
 
 def test_an_answer_that_outgrows_its_buffer_with_nobody_left_is_stopped() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, max_entry_bytes=3)
+        flight = open_flight(world, max_entry_bytes=3)
         flight.begin(head())
         with pytest.raises(OSError, match="nobody reads"):
             await flight.write(b"four")
@@ -251,7 +255,7 @@ _BIG = b"x" * 300_000
 
 def test_a_reader_that_holds_up_others_is_cut_and_a_lonely_one_is_not() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, max_entry_bytes=1, reader_timeout=10.0)
+        flight = open_flight(world, max_entry_bytes=1, reader_timeout=10.0)
         slow, quick = flight.join(leader=True, group="g"), flight.join(leader=False, group="g")
         flight.begin(head())
         writing = world.spawn(flight.write(_BIG))
@@ -277,7 +281,7 @@ def test_a_reader_that_holds_up_others_is_cut_and_a_lonely_one_is_not() -> None:
 
 def test_an_app_that_sends_from_two_tasks_is_let_on_in_both() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, max_entry_bytes=1)
+        flight = open_flight(world, max_entry_bytes=1)
         reader = flight.join(leader=True, group="g")
         flight.begin(head(Share.NONE))
         writing = [world.spawn(flight.write(_BIG)) for _ in range(2)]
@@ -292,7 +296,7 @@ def test_an_app_that_sends_from_two_tasks_is_let_on_in_both() -> None:
 
 def test_a_private_answer_that_its_reader_left_is_stopped() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world)
+        flight = open_flight(world)
         reader = flight.join(leader=True, group="g")
         flight.begin(head(Share.NONE))
         writing = world.spawn(flight.write(_BIG))
@@ -311,7 +315,7 @@ def test_a_private_answer_that_its_reader_left_is_stopped() -> None:
 
 def test_a_client_that_is_gone_is_told_apart_from_a_slow_one() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world)
+        flight = open_flight(world)
         reader = flight.join(leader=True, group="g")
         flight.begin(head())
         reading = world.spawn(reader.next())
@@ -327,7 +331,7 @@ def test_a_client_that_is_gone_is_told_apart_from_a_slow_one() -> None:
 
 def test_readers_are_asked_to_watch_their_clients_after_a_second() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world)
+        flight = open_flight(world)
         watched: list[float] = []
         reader = flight.join(leader=True, group="g")
         silent = flight.join(leader=False, group="g")
@@ -345,7 +349,7 @@ def test_readers_are_asked_to_watch_their_clients_after_a_second() -> None:
 
 def test_a_load_without_progress_is_given_up_and_progress_gives_it_time() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, load_timeout=10.0)
+        flight = open_flight(world, load_timeout=10.0)
         reader = flight.join(leader=True, group="g")
         await asyncio.sleep(8)
         flight.begin(head())
@@ -360,7 +364,7 @@ def test_a_load_without_progress_is_given_up_and_progress_gives_it_time() -> Non
 
 def test_an_unread_load_has_its_time_in_all() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, load_timeout=10.0)
+        flight = open_flight(world, load_timeout=10.0)
         flight.join(leader=True, group="g").leave()
         flight.begin(head())
         for _ in range(9):
@@ -376,7 +380,7 @@ def test_an_unread_load_has_its_time_in_all() -> None:
 
 def test_an_origin_that_waits_for_its_readers_is_not_at_fault() -> None:
     async def scenario(world: World) -> None:
-        flight, _ = open_flight(world, load_timeout=5.0, reader_timeout=100.0)
+        flight = open_flight(world, load_timeout=5.0, reader_timeout=100.0)
         reader = flight.join(leader=True, group="g")
         flight.begin(head(Share.NONE))
         writing = world.spawn(flight.write(_BIG))
@@ -392,22 +396,22 @@ def test_an_origin_that_waits_for_its_readers_is_not_at_fault() -> None:
 
 def test_a_stopped_task_has_a_second_to_notice_before_it_is_cancelled() -> None:
     async def scenario(world: World) -> None:
-        flight, owner = open_flight(world)
+        flight = open_flight(world)
         flight.task = world.spawn(asyncio.sleep(100))
         flight.stop(ValueError("enough"))
         await asyncio.sleep(0.9)
         assert not flight.task.done()
         await asyncio.wait([flight.task])
         assert world.loop.time() == 1.0
-        assert owner.told == ["closed", "landed", "gone"]
+        assert flight.told == ["closed", "landed", "gone"]
 
-        quick, quiet = open_flight(world)
+        quick = open_flight(world)
         quick.task = world.spawn(asyncio.sleep(0.5))
         quick.stop(ValueError("enough"))
         await asyncio.sleep(2)
         assert quick.task.done()
         assert not quick.task.cancelled()
-        assert quiet.told == ["closed", "landed"]
+        assert quick.told == ["closed", "landed"]
 
     run(scenario)
 

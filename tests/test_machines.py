@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,7 +12,6 @@ from glasscache._backplane import variant_tag
 from glasscache._events import Acquired, Invalidation, SpanRef, TierCall
 from glasscache._events import Load as LoadWork
 from glasscache._lease import Claim, Lookup, Mark
-from glasscache._right import Right
 from glasscache.errors import LoadStoppedError, StoreError
 from glasscache.policy import Limits, Policy, Share
 from glasscache.stores._null import NullNear
@@ -22,7 +21,7 @@ from tests.flights.site import Load, LoopClock, Site
 from tests.support.seeded_loop import World
 
 if TYPE_CHECKING:
-    from glasscache._flight import Flight
+    pass
 
 
 class Fleet:
@@ -271,15 +270,6 @@ def test_what_is_newer_than_an_answer_that_turns_out_lost_stays() -> None:
         assert one.stored() is newer
 
     fleet(1, scenario)
-
-
-def test_who_asks_nobody_finds_nothing_and_has_nothing_to_give_back() -> None:
-    right, flight = Right(keeps=True), cast("Flight", None)
-    assert not right.glance(lambda found: None)
-    assert right.glanced(None) is None
-    assert asyncio.run(right.seek(flight)) is None
-    assert not right.holds
-    assert asyncio.run(right.give_back(None))
 
 
 def test_a_lease_that_turns_out_lost_at_a_renewal_is_not_committed() -> None:

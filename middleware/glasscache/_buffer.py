@@ -9,26 +9,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from msgspec import Struct
-
 from glasscache._wait import Commons
 
 _WINDOW = 256 * 1024  # bytes that a paced producer may be ahead of its slowest reader
 
 
-class Buffer(Struct, eq=False):
+class Buffer:
     """The chunks of one flight; a position is the number of chunks a reader has taken since byte 0."""
 
-    _commons: Commons
-    chunks: list[bytes] = []
-    first: int = 0
-    """Position of chunks[0]: above 0 only when paced."""
-    paced: bool = False
-    _size: int = 0
-    _at: dict[int, int] = {}
+    __slots__ = ("_at", "_commons", "_size", "_writers", "chunks", "first", "paced")
+
+    _at: dict[int, int]
     """Paced only: position -> readers that stand there."""
-    _writers: list[asyncio.Future[None]] = []
+    _writers: list[asyncio.Future[None]]
     """Paced only: an app may send from several tasks at once."""
+
+    def __init__(self, commons: Commons) -> None:
+        self._commons = commons
+        self._size = 0
+        self.chunks: list[bytes] = []
+        self.first: int = 0
+        """Position of chunks[0]: above 0 only when paced, or released."""
+        self.paced: bool = False
 
     @property
     def end(self) -> int:
@@ -46,7 +48,8 @@ class Buffer(Struct, eq=False):
 
     def pace(self, positions: Iterable[int]) -> None:
         """From now on forget what every reader has passed, and let the slowest one set the pace."""
-        self.paced = True
+        if not self.paced:
+            self.paced, self._at, self._writers = True, {}, []
         for position in positions:
             self.enter(position)
         self._trim()

@@ -11,7 +11,8 @@ from collections.abc import Awaitable
 
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry
-from glasscache._events import Acquired, Result, ServedStale, StaleReason
+from glasscache._events import Acquired, Result, ServedStale, StaleReason, Trigger
+from glasscache._far_run import FarRun
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
 from glasscache._run import Run, forbid_recursion, loading
@@ -28,6 +29,8 @@ _IMMEDIATE, _CONTENDED, _LATE = (
     Acquired(scope="process", result="timeout"),
 )
 
+_MISS: tuple[Result, str] = ("miss", "origin")
+
 _PLAY, _TIMEOUT, _FRESH = Sight.PLAY, Sight.TIMEOUT, Verdict.FRESH  # until Python 3.12 a name of an Enum costs a call
 
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
@@ -38,11 +41,52 @@ class Engine(Upkeep):
 
     # --- a request --------------------------------------------------------------------------------------------------
 
-    async def answer(self, ask: Ask) -> Answer:
+    def answer(self, ask: Ask) -> Awaitable[Answer]:
         """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
-        begun, answer, turns = self.clock.now(), None, 0
+        begun = self.clock.now()
         self._state.settle()
+        run = self._lead_at_once(ask) if ask.is_missing else None
+        return self._answer(ask, begun) if run is None else self._lead_shortly(ask, begun, run)
+
+    def _lead_at_once(self, ask: Ask) -> Run | None:
+        """The short way of a miss: what the long one does where there is nothing to decide; None: there is."""
+        state = self._state
+        if (
+            state.has_far
+            or ask.at in state.flights
+            or state.uncacheable
+            or len(state.running) >= self.commons.limits.max_flights
+            or loading.get()
+        ):
+            return None
+        run = Run(state, ask, "miss")
+        if run.start():
+            self.telemetry.emit(_IMMEDIATE)
+        return run
+
+    async def _lead_shortly(self, ask: Ask, begun: float, run: Run) -> Answer:
+        """Let the load run: what it does without waiting it has done after one turn of the loop."""
+        reader = self._join(ask, run, leader=True)
         try:
+            await one_turn()
+        except BaseException:
+            reader.leave()
+            raise
+        finally:
+            if not run.ended:
+                run.grow_up()
+        if reader.look() is not _PLAY:
+            return await self._answer(ask, begun, reader)
+        ask.counters.others[_MISS] += 1
+        return Answer(result="miss", tier="origin", reader=reader)
+
+    async def _answer(self, ask: Ask, begun: float, reader: Reader | None = None) -> Answer:
+        """Look, and load or join a load, until there is an answer. `reader`: of a load that is led already."""
+        answer, turns = None, 0
+        try:
+            if reader is not None:
+                ask.is_missing = False
+                answer = await self._read(ask, reader)
             while answer is None:
                 if not ask.is_missing:
                     answer = self._look(ask)
@@ -123,26 +167,38 @@ class Engine(Upkeep):
             self.near.drop(ask.at, "expired")
         return None
 
-    async def _share(self, ask: Ask, flight: Flight | None) -> Answer | None:
-        """Join the flight, or lead one; None: look again."""
-        leads = flight is None
-        if flight is None:
-            self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
-            if ask.waiting is not None:
-                ask.end_wait("promoted")
-            flight = Run(self._state, ask, "miss" if ask.confirmable() is None else "revalidate").flight
-        elif flight.task is None and ask.policy.soft_timeout is None:  # a far tier is glanced at, no more
-            return await self._look_on(ask, flight)
-        elif ask.waiting is not None:
-            ask.end_wait("holder_failed")
-        reader = flight.join(leader=leads, group=ask.counters.name)
+    def _lead(self, ask: Ask) -> Run:
+        self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
+        ask.end_wait("promoted")
+        return self._launch(ask, "miss" if ask.confirmable() is None else "revalidate")
+
+    def _launch(self, ask: Ask, trigger: Trigger, fresh_for: float = 0.0) -> Run:
+        state = self._state
+        run = FarRun(state, ask, trigger, fresh_for=fresh_for) if state.has_far else Run(state, ask, trigger)
+        run.grow_up()
+        run.start()
+        return run
+
+    def _join(self, ask: Ask, flight: Flight, *, leader: bool) -> Reader:
+        reader = flight.join(leader=leader, group=ask.counters.name)
         ask.joined(reader)
+        return reader
+
+    def _share(self, ask: Ask, flight: Flight | None) -> Awaitable[Answer | None]:
+        """Join the flight, or lead one; None: look again."""
+        if flight is None:
+            return self._read(ask, self._join(ask, self._lead(ask), leader=True))
+        if flight.task is None and ask.policy.soft_timeout is None:  # a far tier is glanced at, no more
+            return self._look_on(ask, flight)
+        ask.end_wait("holder_failed")
+        return self._read(ask, self._join(ask, flight, leader=False))
+
+    async def _read(self, ask: Ask, reader: Reader) -> Answer | None:
+        """Wait until it is clear what a reader may do; None: look again."""
         answer: Answer | None = None
         try:
-            if leads and flight.task is not None:
-                await one_turn()
-            sight = (leads and reader.look()) or await self._sight(ask, reader)
-            ask.stand_in = ask.stand_in or flight.stand_in
+            sight = await self._sight(ask, reader)
+            ask.stand_in = ask.stand_in or reader.stream.stand_in
             if sight is _TIMEOUT and not ask.can_stand_in(self.clock.now()):
                 self.telemetry.emit(_LATE)
                 reader.wait_over("timeout")
@@ -283,8 +339,9 @@ class Engine(Upkeep):
         ask.end_wait("acquired")
         run = Run(self._state, ask, "miss" if ask.confirmable() is None else "revalidate", shared=False)
         run.when_over(leave)
-        reader = run.flight.join(leader=True, group=ask.counters.name)
-        ask.joined(reader)
+        run.grow_up()
+        run.start()
+        reader = self._join(ask, run, leader=True)
         try:
             answer = self._settle(ask, reader, await self._sight(ask, reader, to_the_end=True))
             assert answer is not None  # a leader without a far tier plays, or fails
@@ -306,4 +363,4 @@ class Engine(Upkeep):
         """Load anew behind the answer that is being served for `fresh_for` seconds more, unless somebody does."""
         state = self._state
         if ask.at not in self.flights and state.has_room(None) and ask.gate.paused_until <= self.clock.now():
-            Run(state, ask, "refresh", fresh_for=fresh_for)
+            self._launch(ask, "refresh", fresh_for)

@@ -1,8 +1,8 @@
 """One load per key that many requests share: what was produced so far, who reads it, and how it ends.
 
-A flight is fed by one producer (the load's task, see `_engine.py`) and read from byte 0 by any number of readers, its
+A flight is fed by one producer (the load's task, see `_run.py`) and read from byte 0 by any number of readers, its
 leader among them. This module decides who is woken and when, whom the producer waits for, and when an unread load is
-stopped. It never looks into a store, never decides what may be stored, and runs no origin: its owner does.
+stopped. It never looks into a store, never decides what may be stored, and runs no origin: a `Run` does.
 
 Life: opened -> `begin` (the head is known) -> `write`* -> `finish` | `fail` | `found` (answered from a far tier). A
 flight that outgrows its buffer, or whose answer is one reader's own, is *paced* (see `_buffer.py`) and takes no
@@ -12,7 +12,7 @@ more followers.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from abc import abstractmethod
 
 from glasscache._entry import Entry, Key
 from glasscache._events import Load
@@ -27,58 +27,70 @@ _LINKED_WAITS = 16
 _NOBODY = "nobody reads this answer any more"
 
 
-class FlightOwner(Protocol):
-    """The engine, as its flights see it. All of it is synchronous: nothing can happen in between."""
-
-    def headed(self, flight: Flight) -> None:
-        """The head is known (called before any reader sees it)."""
-
-    def complete(self, flight: Flight) -> Entry | None:
-        """The answer is whole: store it in the near tier if it may be stored (before any reader sees the end)."""
-
-    def closed(self, flight: Flight) -> None:
-        """The flight takes no more followers."""
-
-    def voided(self, flight: Flight) -> None:
-        """The flight was told invalid: later requests must not join it."""
-
-    def landed(self, flight: Flight) -> None:
-        """The load is over."""
-
-    def gone(self, flight: Flight) -> None:
-        """The origin of a stopped load was told to end for the last time."""
-
-
 class Flight(Stream):
     """One load that many requests share. Belongs to one event loop."""
 
     __slots__ = (
-        *("_over", "_owner", "_progress", "_timer", "generation", "is_closed", "is_loading", "number", "task", "void"),
-        *("waits", "work"),
+        *("_over", "_progress", "_timer", "_work", "generation", "is_closed", "is_loading", "number", "task", "void"),
+        "waits",
     )
 
-    def __init__(
-        self, key: Key, work: Load, owner: FlightOwner, commons: Commons, number: int, generation: int = 0
-    ) -> None:
+    def __init__(self, key: Key, commons: Commons, number: int, generation: int = 0) -> None:
         super().__init__(key, commons)
-        self.work = work
         self.number = number
         """The highest invalidation number known when the load began."""
         self.generation = generation
         """0, or 1 for the successor of a flight whose answer was its leader's alone."""
-        self._owner = owner
         self.task: asyncio.Task[None] | None = None
         self.is_closed: bool = False
         self.is_loading: bool = True
-        """Whether the origin is being asked; set by the owner, if another tier is asked before."""
+        """Whether the origin is being asked, and not another tier before it."""
         self.void: bool = False
         """Told invalid while it was under way; nothing of it is stored."""
         self.waits: int = 0
+        self._work: Load | None = None
         self._progress: float | None = None
         """When there was some; None: not since it began."""
         self._over: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        commons.youth.begin(self, self.loop)
+
+    @property
+    def work(self) -> Load:
+        """What is told of it. Made when somebody asks: most loads are over before."""
+        work = self._work
+        if work is None:
+            work = self._work = self._record()
+        return work
+
+    # --- what a run adds: all of it is synchronous, nothing can happen in between -------------------------------------
+
+    @abstractmethod
+    def _record(self) -> Load:
+        """What is told of it, as it begins."""
+
+    @abstractmethod
+    def _headed(self, head: Head) -> None:
+        """The head is known (called before any reader sees it)."""
+
+    @abstractmethod
+    def _complete(self) -> Entry | None:
+        """The answer is whole: store it in the near tier if it may be stored (before any reader sees the end)."""
+
+    @abstractmethod
+    def _closed(self) -> None:
+        """It takes no more followers."""
+
+    @abstractmethod
+    def _voided(self) -> None:
+        """It was told invalid: later requests must not join it."""
+
+    @abstractmethod
+    def _landed(self) -> None:
+        """The load is over."""
+
+    @abstractmethod
+    def _gone(self) -> None:
+        """The origin of a stopped load was told to end for the last time."""
 
     # --- the producer's side ----------------------------------------------------------------------------------------
 
@@ -90,7 +102,7 @@ class Flight(Stream):
         if share is _LEADER and self.generation:
             share = Share.WHEN_COMPLETE  # two leaders got it: it is no oddity of one client
         self.share = share
-        self._owner.headed(self)
+        self._headed(head)
         if share is not _ALL and share is not Share.WHEN_COMPLETE:
             self._watch()
             self._pace()  # one reader's own: its pace and its disconnect, as if unwrapped
@@ -122,7 +134,7 @@ class Flight(Stream):
     def finish(self) -> None:
         """The answer is whole."""
         if not self.ended:
-            self.entry = self._owner.complete(self)
+            self.entry = self._complete()
             self._land()
 
     def found(self, entry: Entry, tier: str) -> None:
@@ -147,7 +159,7 @@ class Flight(Stream):
         """
         if self.is_loading:
             self.void = True
-            self._owner.voided(self)
+            self._voided()
 
     def stop(self, error: BaseException) -> None:
         """Give up on the origin: it sees a disconnect and errors on send; if it does not end, it is cancelled."""
@@ -162,13 +174,7 @@ class Flight(Stream):
 
     def _kill(self, task: asyncio.Task[None]) -> None:
         task.cancel()
-        self._owner.gone(self)
-
-    def part(self) -> None:
-        """Its task has ended: from here on the owner hears nothing, and they hold each other no more (the garbage
-        collector would otherwise find every load, with all that its request held).
-        """
-        del self._owner
+        self._gone()
 
     def bury(self) -> None:
         """Its event loop was closed under it: give back what it holds. There is nobody left to tell."""
@@ -231,6 +237,10 @@ class Flight(Stream):
         if self.readers:
             self._progress = self.loop.time()
 
+    def grow_up(self) -> None:
+        """It is not over yet: from here on its time counts."""
+        self._commons.youth.begin(self, self.loop)
+
     def late(self) -> None:
         """It has lasted for a second: from here on its clients are watched, and it has a timer of its own."""
         self._commons.youth.end(self)
@@ -253,7 +263,7 @@ class Flight(Stream):
     def _close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
-            self._owner.closed(self)
+            self._closed()
 
     def _end(self) -> None:
         self.ended = True
@@ -262,9 +272,8 @@ class Flight(Stream):
             self._commons.youth.end(self)
         else:
             self._timer.cancel()
-        self.work.queue_length = self.waits
         self._close()
-        self._owner.landed(self)
+        self._landed()
 
     def _land(self) -> None:
         self._end()

@@ -14,7 +14,7 @@ from glasscache.interfaces import Listener, Observable
 class NullTelemetry:
     """Tells nobody."""
 
-    annotates = False
+    annotates = hears = False
     on_hit = None
     _NOTHING: AbstractContextManager[object] = nullcontext()
 

@@ -29,54 +29,14 @@ _FRESHER = 0.05  # seconds: an entry of another machine is worth having if it li
 
 
 class Right:
-    """Of a run that asks nobody."""
+    """Of a run that asks a far tier first. A tier that grants no leases grants every one."""
 
-    asks = False
-    """Whether the span of the load waits until it is clear that there will be one."""
     is_known = True
     """Whether the shared tier has answered; otherwise what is stored near is under doubt."""
     is_idle = False
     """Whether a refresh has found that another machine does its work."""
     tier = "origin"
     """Where the answer comes from."""
-
-    def __init__(self, *, keeps: bool) -> None:
-        self._keeps = keeps
-
-    @property
-    def keeps(self) -> bool:
-        """Whether what is loaded may be stored."""
-        return self._keeps
-
-    @property
-    def holds(self) -> bool:
-        """Whether there is a lease to give back."""
-        return False
-
-    def glance(self, then: Told) -> bool:
-        """Ask for an entry, if that may spare a task; False: `seek`. `then` is called as `interfaces.Glancing` says."""
-        return False
-
-    def glanced(self, found: Entry | StoreError | None) -> Entry | None:
-        """What of it answers; None: `seek`."""
-        return None
-
-    async def seek(self, flight: Flight) -> Entry | None:
-        """An entry that answers; None: load."""
-        return None
-
-    async def give_back(self, entry: Entry | None, *, refuse_for: float = 0.0) -> bool:
-        """Commit the answer, or release the lease without one: it is given up before anything is awaited.
-
-        False: the lease was lost, nothing may be stored.
-        """
-        return True
-
-
-class SharedRight(Right):
-    """Of a run that asks a far tier first. A tier that grants no leases grants every one."""
-
-    asks = True
 
     def __init__(
         self, state: State, at: Key, asked: Key, work: Load, fresh_for: float, *, insists: bool = False

@@ -70,7 +70,8 @@ class Tally:
             counters.misses_timed += 1
         self.counters.durations.note((result, answer.tier), seconds)
         every = self._detail.time_hits
-        if result != "hit" or (every and counters.others["hit", answer.tier] % every == 0):
+        is_told = result != "hit" or (every and counters.others["hit", answer.tier] % every == 0)
+        if is_told and self._telemetry.hears:
             self._telemetry.emit(Answered(result=result, duration=seconds))
 
     def _removed(self, key: Key, entry: Entry, cause: Cause) -> None:

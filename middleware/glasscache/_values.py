@@ -40,8 +40,8 @@ class Values:
         self._codec = codec
         self._now = engine.clock.now
         self._groups = engine.counters.groups
-        # hits that are to be told one by one take the slow way
-        self._peek: Callable[[Key], Entry | None] = _nothing if detail.trace_hits else engine.near.peek
+        self._looks = not detail.trace_hits  # else the engine does: hits that are to be told one by one
+        self._peek: Callable[[Key], Entry | None] = engine.near.peek if self._looks else _nothing
 
     async def value(
         self,
@@ -62,10 +62,12 @@ class Values:
         """
         engine = self._engine
         counters = self._groups.get(group) or engine.counters.group(group)
-        begun, wish = self._now(), None
+        begun, wish, is_missing = self._now(), None, False
         if refresh:
             wish = unwanted
-        elif (entry := self._peek(key)) is not None and begun < entry.settled_until:
+        elif (entry := self._peek(key)) is None:
+            is_missing = self._looks
+        elif begun < entry.settled_until:
             try:
                 value = self._codec.decode(entry.body, wanted)
             except CodecError:
@@ -81,7 +83,7 @@ class Values:
                 return value
         load = functools.partial(self._load, loader, policy, tags, kept)
         ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
-        ask.text = text
+        ask.text, ask.is_missing = text, is_missing
         stored, body = await self._ask(ask, begun)
         try:
             return self._codec.decode(body, wanted)

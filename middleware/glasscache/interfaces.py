@@ -294,6 +294,11 @@ class Telemetry(Protocol):
         """Something happened."""
         ...
 
+    @property
+    def hears(self) -> bool:
+        """Whether anybody gets spans and measurements: if not, a load that leads to no other tier makes neither."""
+        ...
+
     def annotate(self, outcome: Outcome) -> None:
         """Set the outcome on the current (server) span, if it is recording."""
         ...

@@ -117,6 +117,11 @@ class OtelTelemetry:
         """Around the work; reads its record when the work is over. See `interfaces.Telemetry`."""
         return _SECTIONS[type(work)](self._out, work, self._out.hears())
 
+    @property
+    def hears(self) -> bool:
+        """Whether anybody does: with OpenTelemetry's API alone nobody."""
+        return self._out.hears()
+
     def emit(self, event: Event) -> None:
         """Measure or count what happened, in the current context (where an exemplar leads to); log some of it."""
         if self._out.hears():

@@ -122,7 +122,7 @@ class FlakyStore:
 class RecordingTelemetry:
     """Keeps all that it is told. Loads and waits get made-up spans, so that links can be tested."""
 
-    annotates = True
+    annotates = hears = True
 
     def __init__(self) -> None:
         self.works: list[Work] = []
