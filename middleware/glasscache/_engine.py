@@ -7,7 +7,7 @@ lookup.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry
@@ -41,7 +41,7 @@ class Engine(Upkeep):
 
     # --- a request --------------------------------------------------------------------------------------------------
 
-    def answer(self, ask: Ask) -> Awaitable[Answer]:
+    def answer(self, ask: Ask) -> Coroutine[object, object, Answer]:
         """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
         begun = self.clock.now()
         self._state.settle()
