@@ -114,8 +114,11 @@ class Site:
         origin: Origin = Load.answer,
         max_loads: int | None = None,
         detail: Detail | None = None,
+        looks_first: bool = True,
     ) -> None:
         self.world = world
+        self.looks_first = looks_first
+        """Whether a request comes with the word that the near tier has nothing, as the fronts' do."""
         self.random = world.random
         self.policy = policy or Policy(ttl=1000.0, early_refresh=0.0)
         clock = LoopClock(world.loop)
@@ -182,6 +185,7 @@ class Site:
         if after:
             await asyncio.sleep(self.random.random() * after)
         floor, ask = self.invalidated, self.ask(key, who, **options)
+        ask.is_missing = self.looks_first and self.stored(key) is None
         try:
             answer = await self.engine.answer(ask)
             chunks = list(answer.entry.chunks) if answer.entry else await self.read(answer)
