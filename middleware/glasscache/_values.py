@@ -62,12 +62,9 @@ class Values:
         """
         engine = self._engine
         counters = self._groups.get(group) or engine.counters.group(group)
-        begun, wish, is_missing = self._now(), None, False
-        if refresh:
-            wish = unwanted
-        elif (entry := self._peek(key)) is None:
-            is_missing = self._looks
-        elif begun < entry.settled_until:
+        begun, wish = self._now(), unwanted if refresh else None
+        entry = None if refresh else self._peek(key)
+        if entry is not None and begun < entry.settled_until:
             try:
                 value = self._codec.decode(entry.body, wanted)
             except CodecError:
@@ -83,7 +80,7 @@ class Values:
                 return value
         load = functools.partial(self._load, loader, policy, tags, kept)
         ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
-        ask.text, ask.is_missing = text, is_missing
+        ask.text, ask.is_missing = text, self._looks and entry is None and wish is None
         stored, body = await self._ask(ask, begun)
         try:
             return self._codec.decode(body, wanted)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec import structs
 
-from glasscache._cached import whole
 from glasscache._entry import Entry
 from glasscache._null import NullTelemetry
+from glasscache._values import whole
 from glasscache.policy import Limits, Policy, Share
 from glasscache.testing import RecordingTelemetry
 from tests.flights.site import Load, OriginError, Site
