@@ -23,8 +23,8 @@ from tests.support.seeded_loop import World
 class Told(Flight):
     """A flight that writes down what a run would decide about."""
 
-    def __init__(self, key: bytes, commons: Commons, number: int, generation: int = 0) -> None:
-        super().__init__(key, commons, number, generation)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.told: list[str] = []
 
     def _record(self) -> Load:
@@ -53,7 +53,7 @@ class Told(Flight):
 
 def open_flight(world: World, *, generation: int = 0, **limits: Any) -> Told:
     commons = Commons(Limits(**limits), LoopClock(world.loop), RecordingTelemetry())
-    flight = Told(b"k", commons, number=0, generation=generation)
+    flight = Told(b"k", commons, world.loop, 0, generation)
     flight.grow_up()
     return flight
 

@@ -7,6 +7,7 @@ lookup.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Coroutine
 
 from glasscache._ask import Answer, Ask
@@ -43,29 +44,23 @@ class Engine(Upkeep):
 
     def answer(self, ask: Ask) -> Coroutine[object, object, Answer]:
         """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
-        begun = self.clock.now()
-        self._state.settle()
-        run = self._lead_at_once(ask) if ask.is_missing else None
-        return self._answer(ask, begun) if run is None else self._lead_shortly(ask, begun, run)
-
-    def _lead_at_once(self, ask: Ask) -> Run | None:
-        """The short way of a miss: what the long one does where there is nothing to decide; None: there is."""
         state = self._state
+        loop = state.settle()
         if (
-            state.has_far
-            or ask.at in state.flights
-            or state.uncacheable
-            or len(state.running) >= self.commons.limits.max_flights
-            or loading.get()
+            ask.is_missing
+            and not (state.has_far or state.uncacheable or ask.at in state.flights or loading.get())
+            and len(state.running) < self.commons.limits.max_flights
         ):
-            return None
-        run = Run(state, ask, "miss")
+            return self._lead_at_once(ask, loop)
+        return self._answer(ask, self.clock.now())
+
+    async def _lead_at_once(self, ask: Ask, loop: asyncio.AbstractEventLoop) -> Answer:
+        """The short way of a miss, where there is nothing to decide. What its load does without waiting it has done
+        after one turn of the loop; what comes later is the long way's.
+        """
+        run = Run(self._state, ask, "miss", loop)
         if run.start():
             self.telemetry.emit(_IMMEDIATE)
-        return run
-
-    async def _lead_shortly(self, ask: Ask, begun: float, run: Run) -> Answer:
-        """Let the load run: what it does without waiting it has done after one turn of the loop."""
         reader = self._join(ask, run, leader=True)
         try:
             await one_turn()
@@ -76,7 +71,7 @@ class Engine(Upkeep):
             if not run.ended:
                 run.grow_up()
         if reader.look() is not _PLAY:
-            return await self._answer(ask, begun, reader)
+            return await self._answer(ask, run.begun, reader)
         ask.counters.others[_MISS] += 1
         return Answer(result="miss", tier="origin", reader=reader)
 
@@ -174,7 +169,8 @@ class Engine(Upkeep):
 
     def _launch(self, ask: Ask, trigger: Trigger, fresh_for: float = 0.0) -> Run:
         state = self._state
-        run = FarRun(state, ask, trigger, fresh_for=fresh_for) if state.has_far else Run(state, ask, trigger)
+        loop = state.settle()
+        run = FarRun(state, ask, trigger, loop, fresh_for) if state.has_far else Run(state, ask, trigger, loop)
         run.grow_up()
         run.start()
         return run
@@ -337,7 +333,8 @@ class Engine(Upkeep):
             ask.end_wait("served")
             return answer
         ask.end_wait("acquired")
-        run = Run(self._state, ask, "miss" if ask.confirmable() is None else "revalidate", shared=False)
+        trigger: Trigger = "miss" if ask.confirmable() is None else "revalidate"
+        run = Run(self._state, ask, trigger, self._state.settle(), shared=False)
         run.when_over(leave)
         run.grow_up()
         run.start()

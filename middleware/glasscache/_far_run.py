@@ -29,8 +29,10 @@ class FarRun(Run):
 
     _span: AbstractContextManager[object]
 
-    def __init__(self, state: State, ask: Ask, trigger: Trigger, *, fresh_for: float = 0.0) -> None:
-        super().__init__(state, ask, trigger)
+    def __init__(
+        self, state: State, ask: Ask, trigger: Trigger, loop: asyncio.AbstractEventLoop, fresh_for: float
+    ) -> None:
+        super().__init__(state, ask, trigger, loop)
         self._is_direct = self.is_loading = False
         self._back: asyncio.Task[None] | None = None
         self._writes: dict[Key, tuple[Entry, Entry]] = {}

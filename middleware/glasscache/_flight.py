@@ -35,8 +35,10 @@ class Flight(Stream):
         "waits",
     )
 
-    def __init__(self, key: Key, commons: Commons, number: int, generation: int = 0) -> None:
-        super().__init__(key, commons)
+    def __init__(
+        self, key: Key, commons: Commons, loop: asyncio.AbstractEventLoop, number: int, generation: int = 0
+    ) -> None:
+        super().__init__(key, commons, loop)
         self.number = number
         """The highest invalidation number known when the load began."""
         self.generation = generation
@@ -50,7 +52,7 @@ class Flight(Stream):
         self.waits: int = 0
         self._work: Load | None = None
         self._progress: float | None = None
-        """When there was some; None: not since it began."""
+        """When there was some; None: its time does not count yet."""
         self._over: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -96,7 +98,8 @@ class Flight(Stream):
 
     def begin(self, head: Head) -> None:
         """The head is known; readers that may are let go."""
-        self.note_progress()
+        if self._progress is not None:
+            self.note_progress()
         self.head = head
         share = head.share
         if share is _LEADER and self.generation:
@@ -239,6 +242,7 @@ class Flight(Stream):
 
     def grow_up(self) -> None:
         """It is not over yet: from here on its time counts."""
+        self._progress = self.loop.time()
         self._commons.youth.begin(self, self.loop)
 
     def late(self) -> None:
@@ -249,12 +253,10 @@ class Flight(Stream):
 
     def _tick(self) -> None:
         now = self.loop.time()
-        progress = now if self.buffer.is_waiting else self._progress
-        if progress is None:
-            progress = now - self._commons.youth.seconds
-        self._progress = progress
+        if self.buffer.is_waiting or self._progress is None:
+            self._progress = now
         timeout = self._commons.limits.load_timeout
-        due = progress + timeout
+        due = self._progress + timeout
         if now >= due:
             self.stop(LoadTimeoutError(f"the origin made no progress for {timeout:g} s (Limits.load_timeout)"))
         else:
@@ -268,10 +270,10 @@ class Flight(Stream):
     def _end(self) -> None:
         self.ended = True
         self.chain.key = None
-        if self._timer is None:
-            self._commons.youth.end(self)
-        else:
+        if self._timer is not None:
             self._timer.cancel()
+        elif self._progress is not None:
+            self._commons.youth.end(self)
         self._close()
         self._landed()
 

@@ -46,19 +46,21 @@ class Run(Flight):
     """One load of one request's origin."""
 
     __slots__ = (
-        *("_ask", "_begun", "_confirmation", "_confirming", "_is_direct", "_origin_begun", "_releases"),
-        *("_shared", "_span", "_state", "trigger"),
+        *("_ask", "_confirmation", "_confirming", "_is_direct", "_origin_begun", "_releases"),
+        *("_shared", "_span", "_state", "begun", "trigger"),
     )
 
-    def __init__(self, state: State, ask: Ask, trigger: Trigger, *, shared: bool = True) -> None:
+    def __init__(
+        self, state: State, ask: Ask, trigger: Trigger, loop: asyncio.AbstractEventLoop, *, shared: bool = True
+    ) -> None:
         commons, at = state.commons, ask.at
-        super().__init__(at, commons, state.coherence.markers.number, ask.generation)
+        super().__init__(at, commons, loop, state.coherence.markers.number, ask.generation)
         self._state = state
         self._ask = ask
         self._shared = shared
         self._is_direct: bool = ask.stale is None and not ask.gate.is_bounded
         """Whether nothing comes before its origin."""
-        self._begun = self._origin_begun = commons.clock.now()
+        self.begun = self._origin_begun = commons.clock.now()
         self._confirmation: Revalidation | None = None
         self._releases: tuple[Callable[[], None], ...] = ()
         self._span: AbstractContextManager[object] | None = None
@@ -149,7 +151,7 @@ class Run(Flight):
         ask, behind = self._ask, self.trigger == "refresh"
         cause = self._commons.telemetry.current() if behind else None
         return Load(
-            group=ask.counters.name, key=self.key, trigger=self.trigger, text=ask.text, cause=cause, begun=self._begun
+            group=ask.counters.name, key=self.key, trigger=self.trigger, text=ask.text, cause=cause, begun=self.begun
         )
 
     def _headed(self, head: Head) -> None:
@@ -195,7 +197,7 @@ class Run(Flight):
         if ask.marker is not None or self.marker is not None:
             terms = replace(terms, tags=tuple(dict.fromkeys((*terms.tags, variant_tag(ask.key)))))
         entry = make_entry(
-            chunks=tuple(self.buffer.chunks),
+            chunks=self.buffer.chunks,
             status=head.status,
             headers=head.headers,
             terms=terms,
@@ -232,7 +234,7 @@ class Run(Flight):
         return self._state.keep_near(key, entry)
 
     def _keep(self, key: Key, entry: Entry) -> None:
-        self._keep_near(key, entry)
+        self._state.keep_near(key, entry)
 
     def _closed(self) -> None:
         """Out of the table."""

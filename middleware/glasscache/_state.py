@@ -81,7 +81,7 @@ class State:
         """The turns of those who load for themselves."""
         self.uncacheable = Lately(_UNCACHEABLE_KEYS, UNCACHEABLE_FOR, commons.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
         self._teller: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
 
     def forked(self) -> None:
@@ -90,8 +90,8 @@ class State:
         for under_way in (self.leased, self.flights, self.running, self.tasks):
             under_way.clear()
 
-    def settle(self) -> None:
-        """One cache belongs to one event loop at a time: what a closed one left would never end."""
+    def settle(self) -> asyncio.AbstractEventLoop:
+        """The running loop. One cache belongs to one at a time: what a closed one left would never end."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -99,12 +99,13 @@ class State:
                 "loads need an event loop of asyncio or uvloop, and none is running: run the server on one, not on trio"
             ) from None
         if loop is not self._loop:
-            self._loop = loop
+            self._loop, self._sweeper = loop, None
             self.tasks.difference_update([task for task in self.tasks if task.get_loop().is_closed()])
             for flight in [flight for flight in self.running if flight.loop.is_closed()]:
                 flight.bury()
             if self.is_shared:
                 self.spawn(self._listen(), Context())  # nobody's: the request that starts it ends long before
+        return loop
 
     async def _listen(self) -> None:
         with self.commons.telemetry.hushed():
@@ -134,29 +135,28 @@ class State:
         if not is_known or (self.is_shared and not self.coherence.in_step):
             entry.doubt(self.commons.clock.now())
         self.near.put(key, entry)
-        loop = asyncio.get_running_loop()
-        if self._sweeper is None or self._sweeper[0] is not loop:
-            self._sweep_in(loop, entry.dead_from - self.commons.clock.now())
+        if self._sweeper is None:
+            self._sweep_in(entry.dead_from - self.commons.clock.now())
         return entry
 
     def _stop_timers(self) -> None:
         """None is left behind."""
-        for timer in (self._sweeper, self._teller):
+        for timer in (self._sweeper, self._teller and self._teller[1]):
             if timer is not None:
-                timer[1].cancel()
+                timer.cancel()
         self._sweeper = self._teller = None
         self.commons.rest()
 
-    def _sweep_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def _sweep_in(self, seconds: float) -> None:
         # at most every second, at least every half minute: a later entry may die before the one this timer was set for
-        self._sweeper = loop, loop.call_later(min(max(seconds, 1.0), 30.0), self._sweep, loop)
+        self._sweeper = asyncio.get_running_loop().call_later(min(max(seconds, 1.0), 30.0), self._sweep)
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _sweep(self) -> None:
         self._sweeper = None
         now = self.commons.clock.now()
         due = self.near.sweep(now)
         if due is not None:
-            self._sweep_in(loop, due - now)
+            self._sweep_in(due - now)
 
     async def tell(self, call: TierCall, work: Awaitable[T]) -> T | None:
         """Await an operation of the far tier, and tell how it went; None if it failed, as `call.error` says."""

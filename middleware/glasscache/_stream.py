@@ -115,8 +115,8 @@ class Stream(ABC):
         "variant",
     )
 
-    def __init__(self, key: Key, commons: Commons) -> None:
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+    def __init__(self, key: Key, commons: Commons, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: asyncio.AbstractEventLoop = loop
         self.key: Key = key
         self.chain: Chain = Chain(key)
         self.buffer: Buffer = Buffer(commons)

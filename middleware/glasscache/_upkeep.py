@@ -107,11 +107,13 @@ class Upkeep:
     def keep(self, key: Key, asked: Key, entry: Entry) -> None:
         """Keep near what no flight has brought, unless it was told invalid meanwhile, or machines share a tier."""
         if not self._state.is_shared and entry.number >= self._state.coherence.dead_below(entry, asked):
+            self._state.settle()
             self._state.keep_near(key, entry)
 
     def renew(self, key: Key, old: Entry, new: Entry) -> None:
         """Keep `new` near in place of `old`, unless that has left, or machines share a tier (which has its own)."""
         if self.near.peek(key) is old and not self._state.is_shared:
+            self._state.settle()
             self._state.keep_near(key, new)
 
     async def invalidate(

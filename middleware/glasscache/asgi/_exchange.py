@@ -47,7 +47,22 @@ class Exchange(Ask):
     _reader: Reader
     wish: http.Wish | None
 
-    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
+    def __init__(
+        self,
+        route: Route,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        body: Body | None = None,
+        key: Key = b"",
+        is_missing: bool = False,
+    ) -> None:
+        """`key` if the short way has found it already: then it is plain. `is_missing`: it has just seen that nothing is
+        stored near.
+        """
+        self.start()
+        self.key = self.at = key
+        self.is_missing = is_missing
         self._route = route
         self._scope = scope
         self._receive = receive
@@ -56,7 +71,6 @@ class Exchange(Ask):
         self._begun = route._now()
         self._is_plain = True
         self._watcher: Watcher | None = None
-        self.start()
         origin = route._origin
         self.counters = route._counters
         self.policy = origin.policy
@@ -64,24 +78,40 @@ class Exchange(Ask):
         if route._rule.ttl is None:
             self.queues = False
 
-    async def run(self, key: Key | None, *, is_missing: bool = False) -> None:
-        """Answer the request; `key` if the short way has found it already: then it is plain. `is_missing`: it has just
-        seen that nothing is stored near.
-        """
-        if key is None:
-            try:
-                key = await self._find_key()
-            except BypassError as bypass:
-                await self.bypass(bypass.reason)
-                return
-        self.key = self.at = key
-        self.is_missing = is_missing
+    async def run(self) -> None:
+        """Answer a request of which no key is known yet."""
+        try:
+            self.key = self.at = await self._find_key()
+        except BypassError as bypass:
+            await self.bypass(bypass.reason)
+            return
         if self._route._shows:
             self.text = self._route.shown(self._scope, self._body.content)
+        found, only = None, self._only_from_store()
+        if only:
+            found = self._route._engine.peek(self) or (self._part() if only == "range" else None)
+            if found is None:
+                await (self._refuse() if only == "only-if-cached" else self.bypass(only, learns=True))
+                return
+        await self.answer(found)
+
+    async def answer(self, answer: Answer | None = None) -> None:
+        """Answer a request that has a key, with this answer or with the engine's."""
+        route, engine = self._route, self._route._engine
         try:
-            await self._answer()
+            if answer is None:
+                answer = await engine.answer(self)
+            if route._telemetry.annotates:
+                self._annotate(answer)
+            await self._pass_on(answer)
+            engine.tally.finished(self, answer, route._now() - self._begun)
         except ReaderGone:
-            pass  # the client has left in the middle of its answer
+            if answer is None:  # otherwise the client has left in the middle of it
+                await answer_nobody(self._send)
+        except Exception:
+            if answer is None and route._telemetry.annotates:
+                self._annotate(Answer(result="error", tier="none"))
+            raise
         finally:
             if self._watcher is not None:
                 self._watcher.stop()
@@ -138,44 +168,18 @@ class Exchange(Ask):
 
     # --- its answer -------------------------------------------------------------------------------------------------
 
-    async def _answer(self) -> None:
-        route, engine = self._route, self._route._engine
-        only = "" if self._is_plain else self._only_from_store()
-        if only:
-            found = engine.peek(self) or (self._part() if only == "range" else None)
-            if found is None:
-                await (self._refuse() if only == "only-if-cached" else self.bypass(only, learns=True))
-                return
-            answer = found
-        else:
-            try:
-                answer = await engine.answer(self)
-            except ReaderGone:
-                await answer_nobody(self._send)
-                return
-            except Exception:
-                if route._telemetry.annotates:
-                    self._annotate(Answer(result="error", tier="none"))
-                raise
-        if route._telemetry.annotates:
-            self._annotate(answer)
-        await self._pass_on(answer)
-        engine.tally.finished(self, answer, route._now() - self._begun)
-
-    async def _pass_on(self, answer: Answer) -> None:
+    def _pass_on(self, answer: Answer) -> Awaitable[None]:
         route, entry = self._route, answer.entry
         now = route._now()
         if entry is not None and self._is_plain and answer.result == "hit":  # as the short way does
             if now >= entry.shown[0]:
                 show(entry, now)
-            await send_hit(entry, self._send)
-            return
+            return send_hit(entry, self._send)
         status_field = status_of(answer, self, now)
         if entry is not None:
-            await send_entry(entry, status_field, now, self._scope, self._send)
-        else:
-            assert answer.reader is not None
-            await play(answer.reader, status_field, None if self._is_plain else self._scope, self._send)
+            return send_entry(entry, status_field, now, self._scope, self._send)
+        assert answer.reader is not None
+        return play(answer.reader, status_field, None if self._is_plain else self._scope, self._send)
 
     def _part(self) -> Answer | None:
         """From a part that has what is asked for."""

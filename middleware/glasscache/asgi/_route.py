@@ -78,7 +78,7 @@ class Route:
 
     def slowly(self, scope: Scope, receive: Receive, send: Send) -> Served:
         """Answer one request by the slow way."""
-        return Exchange(self, scope, receive, send).run(None)
+        return Exchange(self, scope, receive, send).run()
 
     # --- the short way: functions, since a coroutine inside the middleware's own would cost a tenth of a hit ----------
 
@@ -91,7 +91,7 @@ class Route:
                 if name == b"host" and host is None:
                     host = value
                 else:
-                    return Exchange(self, scope, receive, send).run(None)
+                    return Exchange(self, scope, receive, send).run()
         place = way.lately.get(scope["path"])
         try:
             if (
@@ -106,7 +106,7 @@ class Route:
         except KeyError:  # a server may leave out most of them
             place = self._places.of(scope, way)
         if place is None:
-            return Exchange(self, scope, receive, send).run(None)
+            return Exchange(self, scope, receive, send).run()
         asked = scope.get("query_string", b"")
         key = place.keys.get(asked) or self._places.identify(place, way, scope, asked)
         return self._answer(key, None, scope, receive, send)
@@ -117,7 +117,7 @@ class Route:
         try:
             place = self._places.of(scope, way)
             if place is None:
-                return Exchange(self, scope, receive, send).run(None)
+                return Exchange(self, scope, receive, send).run()
             body = Body()
             rest = body.take(receive, self._rule)
             if rest is not None:
@@ -144,10 +144,10 @@ class Route:
         now = self._now()
         entry = self._find(key)
         if entry is None:
-            return Exchange(self, scope, receive, send, body).run(key, is_missing=True)
+            return Exchange(self, scope, receive, send, body, key, is_missing=True).answer()
         self._use(key)
         if now >= entry.settled_until or entry.vary:
-            return Exchange(self, scope, receive, send, body).run(key)
+            return Exchange(self, scope, receive, send, body, key).answer()
         counters = self._counters
         counters.hits = hits = counters.hits + 1
         counters.saved_seconds += entry.cost
