@@ -59,6 +59,28 @@ def test_a_follower_that_joins_late_sees_the_body_from_byte_0_and_has_not_waited
     run(scenario)
 
 
+@pytest.mark.parametrize("is_in_time", [True, False])
+def test_the_load_of_a_leader_that_is_cancelled_in_its_first_turn_ends_or_is_stopped_in_time(is_in_time: bool) -> None:
+    async def origin(load: Load) -> None:
+        await asyncio.sleep(3)
+        await answer(load)
+
+    async def scenario(world: World) -> None:
+        site = make(world, origin=origin, limits=Limits(load_timeout=9.0 if is_in_time else 2.0))
+        leader = world.spawn(site.request())
+        await asyncio.sleep(0)
+        assert site.engine.holders == 1
+        leader.cancel()
+        await asyncio.wait([leader])
+        await site.rest_of_loads()
+        (load,) = loads(site)
+        assert leader.cancelled()
+        assert (site.stored() is not None, load.error is None) == (is_in_time, is_in_time)
+        await site.rest()
+
+    run(scenario)
+
+
 def test_an_error_is_counted_once_for_each_request_and_told() -> None:
     async def origin(load: Load) -> None:
         await asyncio.sleep(1)

@@ -960,7 +960,7 @@ def test_a_lease_that_is_held_here_is_not_taken_for_one_left_behind() -> None:
     async def scenario(machines: Fleet, one: Site) -> None:
         first = machines.world.spawn(one.request())
         await asyncio.sleep(0.5)
-        one.state.unlist(next(iter(one.state.running)))  # as one that takes no more followers
+        one.state.flights.clear()  # as one that takes no more followers
         second = await one.request()
         assert (second.result, second.tier) == ("collapsed", "shared")
         assert (await first).result == "miss"
@@ -973,7 +973,7 @@ def test_a_load_whose_lease_is_lost_ends_without_that_of_the_next_one() -> None:
     async def scenario(machines: Fleet, one: Site) -> None:
         first = machines.world.spawn(one.request())
         await asyncio.sleep(0.5)
-        one.state.unlist(next(iter(one.state.running)))
+        one.state.flights.clear()
         machines.server.slots[b"k"].held = None  # as after a failover that lost it
         second = machines.world.spawn(one.request())
         await first

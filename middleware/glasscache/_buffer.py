@@ -48,8 +48,7 @@ class Buffer:
 
     def pace(self, positions: Iterable[int]) -> None:
         """From now on forget what every reader has passed, and let the slowest one set the pace."""
-        if not self.paced:
-            self.paced, self._at, self._writers = True, {}, []
+        self.paced, self._at, self._writers = True, {}, []
         for position in positions:
             self.enter(position)
         self._trim()

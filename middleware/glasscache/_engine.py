@@ -61,7 +61,8 @@ class Engine(Upkeep):
         run = Run(self._state, ask, "miss", loop)
         if run.start():
             self.telemetry.emit(_IMMEDIATE)
-        reader = self._join(ask, run, leader=True)
+        reader = run.join(leader=True, group=ask.counters.name)
+        ask.joined(reader)
         try:
             await one_turn()
         except BaseException:

@@ -137,7 +137,7 @@ class FarRun(Run):
 
     def _voided(self) -> None:
         """Whoever waits on another machine need not wait for this."""
-        super()._voided()
+        super()._closed()
         self._give_back()
 
     def _close_span(self, work: Load) -> None:

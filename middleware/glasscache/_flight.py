@@ -263,9 +263,8 @@ class Flight(Stream):
             self._timer = self.loop.call_at(due, self._tick)
 
     def _close(self) -> None:
-        if not self.is_closed:
-            self.is_closed = True
-            self._closed()
+        self.is_closed = True
+        self._closed()
 
     def _end(self) -> None:
         self.ended = True
@@ -274,7 +273,8 @@ class Flight(Stream):
             self._timer.cancel()
         elif self._progress is not None:
             self._commons.youth.end(self)
-        self._close()
+        if not self.is_closed:
+            self._close()
         self._landed()
 
     def _land(self) -> None:

@@ -157,9 +157,10 @@ class Run(Flight):
     def _headed(self, head: Head) -> None:
         """Remember what the head says about others: uncacheable, or which headers select."""
         uncacheable, share = self._state.uncacheable, self.share
-        if share is Share.NONE:
-            uncacheable.add(self.key)
-        elif share is _ALL and uncacheable:
+        if share is not _ALL:
+            if share is Share.NONE:
+                uncacheable.add(self.key)
+        elif uncacheable:
             uncacheable.pop(self.key, None)
         if head.vary and share in (Share.ALL, Share.WHEN_COMPLETE):
             self._open_variants(head.vary)
@@ -237,12 +238,15 @@ class Run(Flight):
         self._state.keep_near(key, entry)
 
     def _closed(self) -> None:
-        """Out of the table."""
-        self._state.unlist(self)
+        """Out of the table: later requests start anew."""
+        flights, variant = self._state.flights, self.variant
+        if flights.get(self.key) is self:
+            del flights[self.key]
+        if variant is not None and flights.get(variant) is self:
+            del flights[variant]
 
     def _voided(self) -> None:
-        """Out of the table."""
-        self._state.unlist(self)
+        self._closed()
 
     def _landed(self) -> None:
         """The load is over: give back what it held, and close its span."""

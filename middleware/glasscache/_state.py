@@ -243,14 +243,6 @@ class State:
         for flight in tuple(flights):
             flight.make_void()
 
-    def unlist(self, flight: Flight) -> None:
-        """Out of the table: later requests start anew."""
-        flights, variant = self.flights, flight.variant
-        if flights.get(flight.key) is flight:
-            del flights[flight.key]
-        if variant is not None and flights.get(variant) is flight:
-            del flights[variant]
-
     async def drain(self) -> None:
         """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
         self.settle()

@@ -61,18 +61,22 @@ class Tally:
     def finished(self, ask: Ask, answer: Answer, seconds: float) -> None:
         """The answer has been passed on to its end, `seconds` after the request came."""
         counters, result = ask.counters, answer.result
-        if result == "collapsed":
+        if result == "miss":
+            counters.miss_seconds += seconds
+            counters.misses_timed += 1
+        elif result == "collapsed":
             entry = answer.reader.stream.entry if answer.reader else None
             if entry is not None:
                 counters.save(entry.cost, entry.price, entry.size)
-        elif result == "miss":
-            counters.miss_seconds += seconds
-            counters.misses_timed += 1
         self.counters.durations.note((result, answer.tier), seconds)
-        every = self._detail.time_hits
-        is_told = result != "hit" or (every and counters.others["hit", answer.tier] % every == 0)
-        if is_told and self._telemetry.hears:
+        if result == "hit" and not self._is_sample(counters.others["hit", answer.tier]):
+            return
+        if self._telemetry.hears:
             self._telemetry.emit(Answered(result=result, duration=seconds))
+
+    def _is_sample(self, number: int) -> bool:
+        every = self._detail.time_hits
+        return bool(every) and number % every == 0
 
     def _removed(self, key: Key, entry: Entry, cause: Cause) -> None:
         self.counters.removals[self._near.name, cause] += 1
