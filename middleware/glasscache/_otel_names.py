@@ -343,7 +343,7 @@ RECOVERED = LogEvent("glasscache.tier.recovered", INFO, "a tier answers again", 
 PRESSURE = LogEvent(
     "glasscache.eviction.pressure",
     WARNING,
-    "a tier is too small: it throws out answers that are still fresh",
+    "a tier is too small (CACHE_MAX_SIZE, GLASSCACHE_MAX_BYTES): it throws out answers that are still fresh",
     (NAME, TIER, EVICTION_RATE, ENTRIES, ENTRIES_LIMIT, BYTES, BYTES_LIMIT),
 )
 EVENTS: tuple[LogEvent, ...] = (CONTENTION, TIMEOUT, LOST, DEGRADED, RECOVERED, PRESSURE)
