@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from glasscache import _markers
+from glasscache._entry import Entry
 from glasscache._markers import Markers
 from glasscache.testing import entry
+
+
+def is_dead(markers: Markers, stored: Entry, *tags: str) -> bool:
+    return stored.number < markers.dead_below(stored, *tags)
 
 
 def test_a_tag_kills_what_was_loaded_before_and_spares_what_comes_after() -> None:
@@ -15,11 +20,11 @@ def test_a_tag_kills_what_was_loaded_before_and_spares_what_comes_after() -> Non
     assert markers.mark_tag("b", 1)
     assert not markers.mark_tag("b", 1)
     new = entry(tags=("a", "b"), number=markers.number)
-    assert markers.is_dead(old)
-    assert not markers.is_dead(new)
-    assert not markers.is_dead(entry(tags=("a",), number=0))
-    assert markers.is_dead(entry(number=0), "b")
-    assert not markers.is_dead(entry(number=0))
+    assert is_dead(markers, old)
+    assert not is_dead(markers, new)
+    assert not is_dead(markers, entry(tags=("a",), number=0))
+    assert is_dead(markers, entry(number=0), "b")
+    assert not is_dead(markers, entry(number=0))
 
 
 def test_everything_is_everything_tagged_or_not() -> None:
@@ -27,8 +32,8 @@ def test_everything_is_everything_tagged_or_not() -> None:
     markers.mark_tag("a", 1)
     assert markers.mark_all(2)
     assert not markers.mark_all(2)
-    assert markers.is_dead(entry(number=1))
-    assert not markers.is_dead(entry(number=2, tags=("a",)))
+    assert is_dead(markers, entry(number=1))
+    assert not is_dead(markers, entry(number=2, tags=("a",)))
 
 
 def test_markers_may_come_out_of_order() -> None:
@@ -36,8 +41,8 @@ def test_markers_may_come_out_of_order() -> None:
     markers.mark_tag("a", 5)
     markers.mark_all(3)
     assert markers.number == 5
-    assert markers.is_dead(entry(number=4, tags=("a",)))
-    assert not markers.is_dead(entry(number=4))
+    assert is_dead(markers, entry(number=4, tags=("a",)))
+    assert not is_dead(markers, entry(number=4))
     assert not markers.mark_tag("a", 4)
     assert markers.dead_below(entry(tags=("a", "b"))) == 5
     assert markers.dead_below(entry()) == 3
@@ -48,9 +53,9 @@ def test_a_tag_that_falls_out_of_the_table_becomes_a_floor(monkeypatch: pytest.M
     markers = Markers()
     for number, tag in enumerate(("a", "b", "a", "c"), start=1):  # "a" was told again: "b" is the oldest
         markers.mark_tag(tag, number)
-    assert markers.is_dead(entry(tags=("b",), number=1))
-    assert markers.is_dead(entry(tags=("unknown",), number=1))
-    assert not markers.is_dead(entry(tags=("unknown",), number=2))
-    assert not markers.is_dead(entry(number=0))
+    assert is_dead(markers, entry(tags=("b",), number=1))
+    assert is_dead(markers, entry(tags=("unknown",), number=1))
+    assert not is_dead(markers, entry(tags=("unknown",), number=2))
+    assert not is_dead(markers, entry(number=0))
     markers.mark_all(5)
-    assert not markers.is_dead(entry(tags=("unknown",), number=5))
+    assert not is_dead(markers, entry(tags=("unknown",), number=5))

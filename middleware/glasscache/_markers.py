@@ -57,7 +57,3 @@ class Markers:
         """The number that an entry under its own tags and these must have to be alive."""
         tagged = (max(self._floor, self._tags.get(tag, 0)) for tag in (*entry.tags, *tags))
         return max(self.everything, *tagged, 0)
-
-    def is_dead(self, entry: Entry, *tags: str) -> bool:
-        """Whether the entry, under its own tags and these, was told invalid after its load began."""
-        return entry.number < self.dead_below(entry, *tags)
