@@ -75,7 +75,11 @@ _notes: ContextVar[AnswerNotes] = ContextVar("glasscache_answer")
 
 
 def answer() -> AnswerNotes:
-    """The notes on the answer that is being produced here. Outside of a cached load they are read by nobody."""
+    """The notes on the answer that is being produced here. Outside of a cached load they are read by nobody.
+
+    Said in a function that is cached itself, they are missing when its value is there already: say them in the handler.
+    The tags of values are not those of the answers made from them either.
+    """
     return _notes.get(None) or AnswerNotes()
 
 
