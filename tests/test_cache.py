@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from glasscache import Cache, Limits, MemoryStore, Policy
+from glasscache._climbing import MOST_TAGS
 from glasscache._null import NullTelemetry
 from glasscache.errors import CodecError, ConfigurationError, RecursiveLoadError
 from glasscache.otel import OtelTelemetry
@@ -352,6 +353,69 @@ def test_where_no_event_loop_of_asyncio_runs_a_load_says_what_it_needs() -> None
     """Under trio, for one: its tasks are driven by something else."""
     with pytest.raises(ConfigurationError, match="event loop of asyncio or uvloop, and none is running"):
         make().get_or_load("k", Loader()).send(None)
+
+
+# --- tags that climb ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_made_of_a_tagged_value_is_removed_with_it_whether_the_value_was_loaded_or_there() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader("passage")
+        outer_loads = 0
+
+        async def inner() -> str:
+            found: str = await cache.get_or_load("inner", loader, tags=("doc:7",))
+            return found
+
+        async def outer() -> str:
+            nonlocal outer_loads
+            outer_loads += 1
+            return f"answer {outer_loads} from {await inner()}"
+
+        for key in ("first", "second"):  # the second finds the inner value
+            await cache.get_or_load(key, outer, tags=("answers",))
+        assert (outer_loads, loader.calls) == (2, 1)
+        assert await cache.invalidate(tag="doc:7") == 3
+        assert await cache.get_or_load("first", outer) == "answer 3 from passage"
+        assert await cache.invalidate(tag="answers") == 0
+        assert await inner() == "passage"
+        assert await cache.invalidate(tag="doc:7") == 2
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_who_waits_for_a_value_or_gets_one_that_is_not_kept_has_its_tags_too() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader("")
+
+        async def outer() -> str:
+            found: str = await cache.get_or_load("inner", loader, tags=("doc:7",), store_if=bool)
+            return f"from {found!r}"
+
+        await asyncio.gather(*(cache.get_or_load(key, outer) for key in "abc"))
+        assert loader.calls == 1
+        assert await cache.invalidate(tag="doc:7") == 3
+        await cache.aclose()
+
+    run(scenario)
+
+
+def test_what_is_made_of_too_much_to_be_told_invalid_is_not_kept() -> None:
+    async def scenario() -> None:
+        cache, loader = make(store=MemoryStore(max_entries=10_000)), Loader(0)
+
+        async def outer(count: int) -> int:
+            for number in range(count):
+                await cache.get_or_load(f"inner {number}", loader, tags=(f"doc:{number}",))
+            return count
+
+        for count, kept in ((MOST_TAGS, 1), (MOST_TAGS + 2, 0)):
+            assert await cache.get_or_load(f"outer {count}", lambda count=count: outer(count)) == count  # type: ignore[misc]
+            assert await cache.invalidate(key=f"outer {count}") == kept
+        await cache.aclose()
+
+    run(scenario)
 
 
 # --- switched off ---------------------------------------------------------------------------------------------------

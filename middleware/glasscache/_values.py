@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from glasscache._ask import Ask, unwanted
+from glasscache._climbing import Climbed, climb, collecting
 from glasscache._flight import Flight
 from glasscache._stream import Head
 from glasscache.errors import CodecError, ConfigurationError
@@ -77,6 +78,8 @@ class Values:
                 if hits >= counters.timed_at:
                     counters.timed_at = hits + engine.tally.every
                     engine.tally.timed(counters, begun)
+                if entry.tags:
+                    climb(entry.tags)
                 return value
         load = functools.partial(self._load, loader, policy, tags, kept)
         ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
@@ -96,10 +99,12 @@ class Values:
         """Whether it was stored, and the value as bytes."""
         answer = await self._engine.answer(ask)
         if answer.entry is not None:
-            body = answer.entry.body
+            body, tags = answer.entry.body, answer.entry.tags
         else:
             assert answer.reader is not None
-            body = await whole(answer.reader)
+            head = answer.reader.stream.head
+            body, tags = await whole(answer.reader), () if head is None or head.terms is None else head.terms.tags
+        climb(tags)
         self._engine.tally.finished(ask, answer, self._now() - begun)
         return answer.entry is not None, body
 
@@ -112,20 +117,18 @@ class Values:
         flight: Flight,
     ) -> None:
         names = names_of(tags)
+        below = Climbed()
+        collecting.set(below.take)
         value = await _called(loader)
         data = self._codec.encode(value)
-        share, terms = Share.WHEN_COMPLETE, None
         ttl = policy.ttl if kept is None else kept.seconds(value, policy.ttl)
-        if ttl is not None:
-            share, terms = (
-                Share.ALL,
-                Terms(
-                    ttl=ttl,
-                    stale_while_revalidate=policy.stale_while_revalidate,
-                    stale_if_error=policy.stale_if_error,
-                    tags=names,
-                ),
-            )
+        terms = Terms(
+            ttl=ttl or 0.0,
+            stale_while_revalidate=policy.stale_while_revalidate,
+            stale_if_error=policy.stale_if_error,
+            tags=tuple(dict.fromkeys((*names, *below))) if below else names,
+        )
+        share = Share.WHEN_COMPLETE if ttl is None or below.is_full else Share.ALL
         flight.begin(Head(status=200, headers=(), share=share, terms=terms))
         await flight.write(data)
         flight.finish()

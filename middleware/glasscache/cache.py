@@ -153,11 +153,12 @@ class Cache:
         """The value under `key`, loaded by `loader` if it is not there; concurrent callers share one load.
 
         `ttl`: seconds, or a function of the loaded value that gives them (default: the policy's). `tags`: names for
-        `invalidate(tag=)`. `type`: what the value is decoded to; by default the loader's annotated return type, else
-        plain JSON-like values. Each call gets a copy of its own. `group`: `cache.key_group` in telemetry (not the key).
-        `store_if`: a function of the loaded value; False: those who wait get it, and it is not kept. `refresh`: load
-        although a value is there (a load that is under way counts: after a change `invalidate`). Raises what the
-        loader raised, CodecError for a value that cannot be encoded, LoadTimeoutError, RecursiveLoadError.
+        `invalidate(tag=)`, which removes what was made of the value as well. `type`: what the value is decoded to; by
+        default the loader's annotated return type, else plain JSON-like values. Each call gets a copy of its own.
+        `group`: `cache.key_group` in telemetry (not the key). `store_if`: a function of the loaded value; False: those
+        who wait get it, and it is not kept. `refresh`: load although a value is there (a load that is under way counts:
+        after a change `invalidate`). Raises what the loader raised, CodecError for a value that cannot be encoded,
+        LoadTimeoutError, RecursiveLoadError.
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from glasscache import Cache
+from glasscache._climbing import MOST_TAGS
 from glasscache.asgi import CacheMiddleware, Rule, answer
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Policy
@@ -441,5 +442,34 @@ def test_tags_are_told_by_the_request() -> None:
         assert await site.cache.invalidate(tag="doc:7") == 1
         assert (await site.get("/docs/8")).body == b"2 /docs/8"
         assert (await site.get("/docs/7")).body == b"3 /docs/7"
+
+    run(scenario)
+
+
+# --- made of values --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (MOST_TAGS, 1), (MOST_TAGS + 1, 0)])
+def test_an_answer_is_removed_with_the_values_that_it_is_made_of_unless_they_are_too_many(
+    count: int, kept: int
+) -> None:
+    async def scenario() -> None:
+        async def passage() -> str:
+            return "a passage"
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            tags = [f"doc:{number}" for number in range(count)]
+            text: str = await site.cache.get_or_load("passages", passage, tags=tags)
+            answer().tag("said")
+            await respond(send, text.encode())
+
+        site = Site(app, Rule("/page", ttl=60, tags=("rule",)), Rule("/other", ttl=60))
+        for path in ("/page", "/other"):  # the second finds the value
+            assert (await site.get(path)).body == b"a passage"
+        assert await site.cache.invalidate(tag="doc:0") == 1 + 2 * kept
+        await site.get("/page")
+        assert await site.cache.invalidate(tag="rule") == kept
+        await site.get("/page")
+        assert await site.cache.invalidate(tag="said") == kept
 
     run(scenario)

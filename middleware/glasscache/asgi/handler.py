@@ -5,9 +5,11 @@ The words are kept per load, in a context variable that the load's task (and eve
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import replace
 
+from glasscache._climbing import Climbed, collecting
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Terms, is_amount
 
@@ -20,6 +22,7 @@ class AnswerNotes:
     _tags: tuple[str, ...] = ()
     _ttl: float | None = None
     _price = 0.0
+    _below: Climbed | None = None
 
     def tag(self, *tags: str) -> AnswerNotes:
         """Let `cache.invalidate(tag=...)` remove this answer."""
@@ -28,6 +31,14 @@ class AnswerNotes:
         self.is_silent = False
         self._tags += tags
         return self
+
+    def carry(self, tags: Iterable[str]) -> None:
+        """A value that carries these was read for this answer."""
+        self.is_silent = False
+        self._below = below = self._below or Climbed()
+        below.take(tags)
+        if below.is_full:
+            self.is_stored = False
 
     def ttl(self, seconds: float) -> AnswerNotes:
         """Keep this answer fresh for `seconds`, whatever its rule says."""
@@ -60,13 +71,13 @@ class AnswerNotes:
 
     def apply(self, terms: Terms, *, is_error: bool = False) -> Terms:
         """The terms with what was said so far. An error is kept for no longer than it would have been."""
-        if self._ttl is None and not self._tags and not self._price:
+        if self._ttl is None and not self._tags and not self._price and not self._below:
             return terms
         ttl = terms.ttl if self._ttl is None else terms.age + self._ttl  # freshness is told from age 0
         return replace(
             terms,
             ttl=min(ttl, terms.ttl) if is_error else ttl,
-            tags=tuple(dict.fromkeys(terms.tags + self._tags)),
+            tags=tuple(dict.fromkeys((*terms.tags, *self._tags, *(self._below or ())))),
             price=self._price,
         )
 
@@ -78,7 +89,7 @@ def answer() -> AnswerNotes:
     """The notes on the answer that is being produced here. Outside of a cached load they are read by nobody.
 
     Said in a function that is cached itself, they are missing when its value is there already: say them in the handler.
-    The tags of values are not those of the answers made from them either.
+    Only its tags are those of every answer that is made from it, too.
     """
     return _notes.get(None) or AnswerNotes()
 
@@ -87,4 +98,5 @@ def open_notes() -> AnswerNotes:
     """New notes, for the load that begins in this context."""
     notes = AnswerNotes()
     _notes.set(notes)
+    collecting.set(notes.carry)
     return notes
