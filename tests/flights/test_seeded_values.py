@@ -126,3 +126,45 @@ def test_refreshed_declined_and_invalidated_values_reach_nobody_whom_they_must_n
         await rest(cache)
 
     prove(scenario)
+
+
+def test_what_was_made_of_a_value_before_it_was_told_invalid_is_never_found_afterwards() -> None:
+    async def scenario(world: World) -> None:
+        cache = cache_in(world)
+        random = world.random
+        version = invalidated = 0
+
+        async def passage() -> int:
+            seen = version
+            await world.sleep(random.random())
+            return seen
+
+        async def made() -> int:
+            await world.sleep(random.random() * 0.5)
+            seen = await cache.get_or_load("passage", passage, tags=("doc",))
+            await world.sleep(random.random() * 0.5)
+            return seen
+
+        async def change() -> None:
+            nonlocal version, invalidated
+            await world.sleep(random.random() * 3)
+            version += 1
+            upto = version
+            await cache.invalidate(tag="doc")
+            invalidated = max(invalidated, upto)
+
+        async def ask() -> None:
+            await world.sleep(random.random() * 4)
+            least = invalidated
+            assert await cache.get_or_load("made", made) >= least
+            if random.random() < 0.3:
+                assert await cache.get_or_load("passage", passage, tags=("doc",)) >= least
+
+        tasks = [world.spawn(ask(), victim=True) for _ in range(12)]
+        tasks += [world.spawn(change()) for _ in range(3)]
+        await asyncio.wait(tasks)
+        for task in tasks:
+            assert task.cancelled() or task.exception() is None, task.exception()
+        await rest(cache)
+
+    prove(scenario)
