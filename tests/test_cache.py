@@ -413,6 +413,9 @@ def test_what_is_made_of_too_much_to_be_told_invalid_is_not_kept() -> None:
         for count, kept in ((MOST_TAGS, 1), (MOST_TAGS + 2, 0)):
             assert await cache.get_or_load(f"outer {count}", lambda count=count: outer(count)) == count  # type: ignore[misc]
             assert await cache.invalidate(key=f"outer {count}") == kept
+        above = functools.partial(cache.get_or_load, "outer", lambda: outer(MOST_TAGS + 2))
+        await cache.get_or_load("above", above)
+        assert await cache.invalidate(key="above") == 0
         await cache.aclose()
 
     run(scenario)

@@ -19,16 +19,17 @@ collecting: ContextVar[Callable[[Iterable[str]], object] | None] = ContextVar("g
 class Climbed(dict[str, None]):
     """The tags of what was read in one load, in order."""
 
-    is_full: bool = False
-    """There were too many to be kept: what was made of so much cannot be told invalid, and so must not be stored."""
+    @property
+    def is_full(self) -> bool:
+        """No more are taken: what was made of so much cannot be told invalid, and must not be stored. Nor must what is
+        made of that: it is full of the same tags.
+        """
+        return len(self) > MOST_TAGS
 
     def take(self, tags: Iterable[str]) -> None:
         """A value that carries these was read."""
         if not self.is_full:
             self.update(dict.fromkeys(tags))
-            if len(self) > MOST_TAGS:
-                self.is_full = True
-                self.clear()
 
 
 def climb(tags: Iterable[str]) -> None:
