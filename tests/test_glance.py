@@ -416,7 +416,7 @@ def test_what_is_of_another_type_is_left_to_a_lookup_which_removes_it(server: Re
 def test_an_answer_that_means_nothing_is_an_error(server: RedisProcess) -> None:
     async def scenario(store: RedisStore, redis: Redis) -> None:
         answers: list[object] = []
-        call = _redis_glance.Glance(store._glances, NAME.encode(), KEY, answers.append)
+        call = _redis_glance.Glance(store._glances, KEY, answers.append)
         call.before = b"no number"
         call.succeed(b"a value")
         call.fail(ValueError("and later another one"))

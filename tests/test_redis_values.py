@@ -61,8 +61,8 @@ def test_whatever_is_replaced_between_a_time_and_its_value_lives_no_longer_than_
 ) -> None:
     """All three of asking for the time, asking for the value and hearing both may take as long as they like."""
     told: list[Entry | StoreError | None] = []
-    glances = Glances(Values(Envelope(), lambda: asked, math.inf), lambda: asked, lambda opening: None)
-    glance = Glance(glances, b"name", KEY, told.append)
+    glances = Glances(b"prefix:{", Values(Envelope(), lambda: asked, math.inf), lambda: asked, lambda opening: None)
+    glance = Glance(glances, KEY, told.append)
     first, then = at_time(writes, asked + delays[0]), at_time(writes, asked + sum(delays[:2]))
     glance.before = -2 if first is None else math.floor((first.ends - asked - delays[0]) * 1000)
     glance.succeed(None if then is None else then.value)

@@ -96,7 +96,7 @@ def _compress_zstd(plain: bytes) -> bytes:
 def _unzstd(data: bytes, most: int) -> bytes:
     try:
         size = zstandard.frame_content_size(data)
-        if 0 < size <= min(_STEP, most):  # all that it could take is little: no steps
+        if 0 < size <= _STEP and size <= most:  # all that it could take is little: no steps
             return _zstd.decompressor.decompress(data, 0, False, False)  # nothing behind it; names would cost a third
         # not `max_output_size`: it is ignored where the frame itself says how large it is
         with _zstd.decompressor.stream_reader(io.BytesIO(data), closefd=False) as reader:

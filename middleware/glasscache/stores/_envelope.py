@@ -43,7 +43,7 @@ class EnvelopeError(StoreError):
         self.reason: Reason = reason
 
 
-class _Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class _Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """Version 2. New fields come at the end, with a default, or with a new version."""
 
     key: bytes
@@ -87,12 +87,12 @@ class Envelope:
         compress_above: int = 1024,
         max_size: int = 8 * 1024**2,
     ) -> None:
-        self._sealer = Sealer(secrets)
+        self._sealer = Sealer(secrets) if secrets else None
         self._compress = compressor(compression)
         self._code = CODES[compression]
         self._compress_above = compress_above
         self._max_size = max_size + _SPARE
-        flag = _SEALED if self._sealer else 0
+        flag = 0 if self._sealer is None else _SEALED
         self._heads = {MAGIC + bytes((VERSION, code | flag)): code for code in range(_SEALED)}
         """What an envelope may begin with, and how it is then compressed."""
 
@@ -129,7 +129,7 @@ class Envelope:
             raise UnstorableError(f"an entry of {len(data)} bytes is larger than this store keeps ({self._max_size})")
         if len(data) > self._compress_above and len(smaller := self._compress(data)) < len(data):
             data, code = smaller, self._code
-        if self._sealer:
+        if self._sealer is not None:
             head = MAGIC + bytes((VERSION, code | _SEALED))
             return head + self._sealer.seal(data, head + key)
         return _with_sum(MAGIC + bytes((VERSION, code)) + data)
@@ -138,7 +138,16 @@ class Envelope:
         """The entry that will be dead, stale or not, `remaining` seconds after `now`. EnvelopeError for anything else
         than what was sealed under this key.
         """
-        code, inside = self._unseal(key, data)
+        head = data[:_HEAD]
+        code = self._heads.get(head)
+        if code is None or len(data) > 2 * self._max_size:
+            raise EnvelopeError(self._why_not(head, len(data)))
+        if self._sealer is not None:
+            inside = _unsealed(self._sealer, key, data)
+        elif crc32(data) == _WHOLE:
+            inside = data[_HEAD:-_SUM]
+        else:
+            raise EnvelopeError("checksum")
         try:
             content = _decode(decompress(code, inside, self._max_size))
         except TooLarge:
@@ -172,21 +181,6 @@ class Envelope:
             content.number,
         )
 
-    def _unseal(self, key: Key, data: bytes) -> tuple[int, bytes]:
-        """The code of the compression, and what is inside."""
-        head = data[:_HEAD]
-        code = self._heads.get(head)
-        if code is None or len(data) > 2 * self._max_size:
-            raise EnvelopeError(self._why_not(head, len(data)))
-        if self._sealer:
-            try:
-                return code, self._sealer.open(data[_HEAD:], head + key)
-            except ValueError:
-                raise EnvelopeError("sealed") from None
-        if crc32(data) != _WHOLE:
-            raise EnvelopeError("checksum")
-        return code, data[_HEAD:-_SUM]
-
     def _why_not(self, head: bytes, size: int) -> Reason:
         if size > 2 * self._max_size:
             return "bomb"
@@ -202,3 +196,10 @@ class Envelope:
 def _with_sum(data: bytes) -> bytes:
     """A guard against what breaks by itself: who means to change something has to be kept out by secrets."""
     return data + crc32(data).to_bytes(_SUM, "little")
+
+
+def _unsealed(sealer: Sealer, key: Key, data: bytes) -> bytes:
+    try:
+        return sealer.open(data[_HEAD:], data[:_HEAD] + key)
+    except ValueError:
+        raise EnvelopeError("sealed") from None

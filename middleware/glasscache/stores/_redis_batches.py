@@ -64,17 +64,18 @@ class Batches:
     def put(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
         """Send it with the next batch."""
         house = self._house
-        try:
-            client = self._clients()
-        except Exception as error:
-            call.fail(error)
-            return
-        if house is None or house.client is not client or house.loop is not loop:
-            # what another loop left behind has nobody who would read it
-            what = loop, self._limit, self._context
-            house = _Cluster(client, *what) if isinstance(client, RedisCluster) else _One(client, *what)
-            self._house = house
+        if house is None or house.loop is not loop:
+            try:  # what another loop left behind has nobody who would read it
+                house = self._house = self._house_of(loop)
+            except Exception as error:
+                call.fail(error)
+                return
         house.put(call)
+
+    def _house_of(self, loop: asyncio.AbstractEventLoop) -> _House[Any]:
+        client = self._clients()
+        what = self._clients, client, loop, self._limit, self._context
+        return _Cluster(*what) if isinstance(client, RedisCluster) else _One(*what)
 
     @property
     def is_near(self) -> bool:
@@ -92,8 +93,14 @@ class _House(ABC, Generic[T]):
     """What one client of one event loop connects to."""
 
     def __init__(
-        self, client: T, loop: asyncio.AbstractEventLoop, limit: int, context: Callable[[], contextvars.Context]
+        self,
+        clients: Callable[[], Client],
+        client: T,
+        loop: asyncio.AbstractEventLoop,
+        limit: int,
+        context: Callable[[], contextvars.Context],
     ) -> None:
+        self.clients = clients
         self.client = client
         self.loop = loop
         self.limit = limit
@@ -121,10 +128,7 @@ class _House(ABC, Generic[T]):
         while self._refused:
             call = self._refused[0]
             try:
-                answer = await call.request.run(self.client, call.keys, call.arguments)
-                if call.request.answers > 1:
-                    call.before, answer = answer
-                call.succeed(answer)
+                call.succeed(await call.run(self.client))
             except Exception as error:
                 call.fail(error)
             self._refused.popleft()
@@ -153,12 +157,13 @@ class _House(ABC, Generic[T]):
 class _One(_House["Redis"]):
     """One server, or whichever one a Sentinel names."""
 
+    def __init__(self, *what: Any) -> None:
+        super().__init__(*what)
+        self._server = self.servers[""] = Server(self, partial(of_pool, self.client))
+
     def put(self, call: Call) -> None:
         """See _House."""
-        server = self.servers.get("")
-        if server is None:
-            server = self.servers[""] = Server(self, partial(of_pool, self.client))
-        server.put(call)
+        self._server.put(call)
 
 
 class _Cluster(_House["RedisCluster"]):
@@ -181,7 +186,7 @@ class _Cluster(_House["RedisCluster"]):
     def _route(self, call: Call) -> None:
         client = self.client
         try:
-            node = client.nodes_manager.get_node_from_slot(client.keyslot(call.keys[0]))
+            node = client.nodes_manager.get_node_from_slot(client.keyslot(call.slot_key))
         except (SlotNotCoveredError, KeyError):
             client._initialize = True  # by itself the client never asks again
             call.fail(SlotNotCoveredError("nobody serves the slot of this key"))
@@ -193,6 +198,7 @@ class _Cluster(_House["RedisCluster"]):
 
     async def _find_nodes(self) -> None:
         try:
+            self.clients()  # which gives it back the addresses that it may have forgotten
             await self.client.initialize()
         except Exception as error:
             fail(self._homeless, error)

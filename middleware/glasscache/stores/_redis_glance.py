@@ -7,6 +7,7 @@ does, and leaves to it what a script has to decide. Must never raise.
 from __future__ import annotations
 
 import asyncio
+from binascii import hexlify
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from glasscache._entry import Key
     from glasscache.interfaces import Told
+    from glasscache.stores._redis_clients import Client
     from glasscache.stores._redis_values import Values
 
 PEEK = Peek()
@@ -33,16 +35,32 @@ _PLAIN = Claim()
 
 
 class Glances:
-    """Those of one store. `soon`: runs what takes a thread."""
+    """Those of one store. `stem`: what the names of entries begin with. `soon`: runs what takes a thread."""
 
     def __init__(
-        self, values: Values, now: Callable[[], float], soon: Callable[[Coroutine[Any, Any, None]], object]
+        self, stem: bytes, values: Values, now: Callable[[], float], soon: Callable[[Coroutine[Any, Any, None]], object]
     ) -> None:
+        self.stem = stem
         self.values = values
         self.now = now
         self.soon = soon
         self.is_likely = True
         """Whether the last lookup found something."""
+        self._packed: dict[int, bytes] = {}
+        """Of keys of so many bytes, as a template."""
+
+    def name(self, key: Key) -> bytes:
+        """Of its entry, on the server."""
+        return b"%b%b}:e" % (self.stem, hexlify(key))
+
+    def packed(self, key: Key) -> bytes:
+        """See Peek."""
+        digits = hexlify(key)
+        template = self._packed.get(len(key))
+        if template is None:
+            template = PEEK.packed((self.name(key),), ()).replace(b"%", b"%%").replace(digits, b"%b")
+            self._packed[len(key)] = template
+        return template % (digits, digits)
 
 
 class Glance(Call):
@@ -50,12 +68,27 @@ class Glance(Call):
 
     __slots__ = ("_asked", "_glances", "_key", "_then")
 
-    def __init__(self, glances: Glances, name: bytes, key: Key, then: Told) -> None:
-        super().__init__(PEEK, (name,), ())
-        self._glances = glances
+    def __init__(self, glances: Glances, key: Key, then: Told) -> None:
+        self.is_over = False
+        self.left = 2
         self._asked = glances.now()
+        self._glances = glances
         self._key = key
         self._then: Told | None = then
+
+    @property
+    def slot_key(self) -> bytes:
+        """See Call."""
+        return self._glances.name(self._key)
+
+    def packed(self) -> bytes:
+        """See Call."""
+        return self._glances.packed(self._key)
+
+    async def run(self, client: Client) -> Any:
+        """See Call."""
+        self.before, value = await PEEK.run(client, (self.slot_key,), ())
+        return value
 
     def succeed(self, answer: Any) -> None:
         """See Call."""

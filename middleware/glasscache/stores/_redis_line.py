@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import hiredis
 from redis.asyncio.connection import DefaultParser
@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
+    from glasscache.stores._redis_clients import Client
     from glasscache.stores._redis_scripts import Request
 
 _MOST = 128
 """Calls that share one connection's fate."""
 _LARGE = 64 * 1024
 """Bytes of an answer that is not whole yet, which others had better not wait for."""
+_BUFFER = 64 * 1024
+"""Bytes that are read at once."""
 _FOR_EVER = 86_400.0
 _REFUSALS = (NoScriptError, MovedError, AskError, TryAgainError)
 """By which a server says that it has not run the script, and that another way may."""
@@ -48,23 +51,31 @@ _PLAIN = frozenset({int, bytes, list, type(None)})
 
 
 class Call(ABC):
-    """One request, and who is told its answer: as soon as it is there, once. `keys` are of one slot."""
+    """One request, and who is told its answer: as soon as it is there, once."""
 
-    __slots__ = ("arguments", "before", "is_over", "keys", "left", "request", "sent")
+    __slots__ = ("before", "is_over", "left", "sent")
 
+    before: Any
+    """The first of two answers, once it is there."""
+    is_over: bool
+    """Whether the server has refused it, or one of its commands has failed."""
+    left: int
+    """Answers that are still to come: one or two."""
     sent: float
-    """When; nobody asks for it before."""
+    """When, once it is."""
 
-    def __init__(self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes]) -> None:
-        self.request = request
-        self.keys = keys
-        self.arguments = arguments
-        self.left = request.answers
-        """Answers that are still to come."""
-        self.before: Any = None
-        """The first one, of two."""
-        self.is_over = False
-        """Whether the server has refused it, or one of its commands has failed."""
+    @property
+    @abstractmethod
+    def slot_key(self) -> bytes:
+        """A key of the slot that it asks."""
+
+    @abstractmethod
+    def packed(self) -> bytes:
+        """As it goes over the wire, in RESP."""
+
+    @abstractmethod
+    async def run(self, client: Client) -> Any:
+        """Let the client ask; what is then to be told as its last answer. Raises what the client raises."""
 
     @abstractmethod
     def succeed(self, answer: Any) -> None:
@@ -82,20 +93,40 @@ class Call(ABC):
 
 
 class Awaited(Call):
-    """A call whose caller awaits `done`, and may have left. Two answers are told as a pair."""
+    """A call whose caller awaits `done`, and may have left. Two answers are told as a pair. `keys` are of one slot."""
 
-    __slots__ = ("done",)
+    __slots__ = ("_arguments", "_keys", "_request", "done")
 
     def __init__(
         self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
     ) -> None:
-        super().__init__(request, keys, arguments)
+        self.is_over = False
+        self.left = request.answers
         self.done = done
+        self._request = request
+        self._keys = keys
+        self._arguments = arguments
+
+    @property
+    def slot_key(self) -> bytes:
+        """See Call."""
+        return self._keys[0]
+
+    def packed(self) -> bytes:
+        """See Call."""
+        return self._request.packed(self._keys, self._arguments)
+
+    async def run(self, client: Client) -> Any:
+        """See Call."""
+        answer = await self._request.run(client, self._keys, self._arguments)
+        if self._request.answers == 2:
+            self.before, answer = answer
+        return answer
 
     def succeed(self, answer: Any) -> None:
         """See Call."""
         if not self.done.done():
-            self.done.set_result(answer if self.request.answers == 1 else (self.before, answer))
+            self.done.set_result(answer if self._request.answers == 1 else (self.before, answer))
 
     def failed(self, error: StoreError) -> None:
         """See Call."""
@@ -123,8 +154,11 @@ class House(Protocol):
         """The server has refused a call for good."""
 
 
-class Line(asyncio.Protocol):
+class Line(asyncio.BufferedProtocol):
     """Takes over what a connection of redis-py that has just connected would read.
+
+    It reads into one buffer: else asyncio makes a new one of 256 KB each time, which takes longer than all that is done
+    for one answer.
 
     `has_room` is called when answers have come; perhaps there is nothing left that is waited for.
     """
@@ -138,6 +172,7 @@ class Line(asyncio.Protocol):
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOTHING
         )
+        self._feed: Callable[..., None] = self._reader.feed  # of any buffer, unlike what its types say
         self._is_full = self._is_over = False
         self._leaves: Exception | bool = False
         self._heard = 0.0
@@ -148,9 +183,10 @@ class Line(asyncio.Protocol):
         """The error that ended it; None: it was left, and the connection is as good as new."""
         writer = writer_of(connection)
         assert writer is not None
-        self._transport = writer.transport
+        self._transport = cast("asyncio.Transport", writer.transport)
         self._streams = self._transport.get_protocol()
-        self._transport.set_protocol(self)
+        self._buffer = memoryview(bytearray(_BUFFER))
+        self._hand_over(self)
 
     @property
     def is_idle(self) -> bool:
@@ -172,7 +208,7 @@ class Line(asyncio.Protocol):
         self._calls.extend(calls)
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._seconds, self._look)
-        self._transport.write(b"".join([call.request.packed(call.keys, call.arguments) for call in calls]))
+        self._transport.write(b"".join([call.packed() for call in calls]))
 
     def leave(self, error: Exception | None = None) -> None:
         """Take no more calls, and be over when those that were sent are answered."""
@@ -180,10 +216,16 @@ class Line(asyncio.Protocol):
         if not self.is_idle:
             return
         if self._is_between_answers():
-            self._transport.set_protocol(self._streams)
+            self._hand_over(self._streams)
             self._end(error)
         else:
             self.close(InvalidResponse("half an answer that nobody asked for"))
+
+    def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
+        """What comes from now on. uvloop asks only when it begins to read whether there is a buffer."""
+        self._transport.pause_reading()
+        self._transport.set_protocol(protocol)
+        self._transport.resume_reading()
 
     def _is_between_answers(self) -> bool:
         """Whether the next line would be read as what it is: who reads after us must not find the rest of something."""
@@ -210,10 +252,14 @@ class Line(asyncio.Protocol):
 
     # --- as a protocol of asyncio -----------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """To be read into."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Give every answer that is whole now to its call."""
         try:
-            self._reader.feed(data)
+            self._feed(self._buffer, 0, nbytes)
             self._give_answers()
         except Exception as error:  # no RESP, or, as an IndexError, an answer to nothing
             self.close(error)
@@ -226,24 +272,23 @@ class Line(asyncio.Protocol):
 
     def _give_answers(self) -> None:
         calls, next_answer = self._calls, self._reader.gets
-        heard = 0.0
+        heard, first = self._loop.time(), calls[0] if calls else None
         while (answer := next_answer(False)) is not _NOTHING and not self._is_over:
             kind = type(answer)
             if kind is hiredis.PushNotification:
                 continue  # told to all, and not asked for by any call
             call = calls[0]
-            if not heard:
-                heard = self._heard = self._loop.time()
-                self._house.trip = min(self._house.trip, heard - call.sent)
-            call.left = left = call.left - 1
-            if not left:
+            is_error = kind not in _PLAIN and isinstance(answer, RedisError)
+            if call.left == 2:
+                call.left, call.before = 1, answer
+            else:
                 calls.popleft()
-            if kind not in _PLAIN and isinstance(answer, RedisError):
+                if not is_error and not call.is_over:
+                    call.succeed(answer)
+            if is_error:
                 self._failed(call, answer)
-            elif left:
-                call.before = answer
-            elif not call.is_over:
-                call.succeed(answer)
+        if first is not None and not (calls and calls[0] is first):
+            self._heard, self._house.trip = heard, min(self._house.trip, heard - first.sent)
 
     def _failed(self, call: Call, error: RedisError) -> None:
         was_over, call.is_over = call.is_over, True

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[AbstractConnection]]
 
 CLOSED = "closed while the operation was under way"
+_TOGETHER = 32
+"""Calls that are sent without waiting for more: the server works on them while the next are made."""
 _KEPT = 60.0
 """Seconds after which a connection goes back to its pool, which may have to sign in anew or to connect elsewhere."""
 
@@ -47,17 +49,23 @@ class Server:
         self._is_plain = False
 
     def put(self, call: Call) -> None:
-        """Send it: at once if nothing else is under way, else with all that comes in this turn of the loop."""
-        self.waiting.append(call)
+        """Send it: at once if nothing else is under way, else with others that come in this turn of the loop."""
+        waiting = self.waiting
+        waiting.append(call)
         if not self._is_flush_due:
             if self._lines and self._lines[0].is_idle:
                 self._flush()
             else:
                 self._is_flush_due = True
-                self._loop.call_soon(self._flush)
+                self._loop.call_soon(self._flush_now)
+        elif not len(waiting) % _TOGETHER:
+            self._flush()
+
+    def _flush_now(self) -> None:
+        self._is_flush_due = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._is_flush_due = False
         waiting = self.waiting
         for line in self._lines:
             if waiting and (room := line.room) > 0:

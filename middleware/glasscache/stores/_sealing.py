@@ -24,7 +24,7 @@ _ID = 4
 
 
 class Sealer:
-    """Seals under the first of `secrets`, opens under any."""
+    """Seals under the first of `secrets`, opens under any. There is at least one."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         if isinstance(secrets, str):
@@ -35,14 +35,10 @@ class Sealer:
                     f"secret {number} of {len(secrets)} has {len(secret)} characters and needs {_LENGTH} or more: "
                     "make one with `glasscache key`"
                 )
-        if secrets and AESGCM is None:
+        if AESGCM is None:
             raise ConfigurationError("encryption needs cryptography: pip install 'glasscache[redis]'")
         self._ciphers = {_name(secret): AESGCM(_key(secret)) for secret in reversed(secrets)}
-        self._first = _name(secrets[0]) if secrets else b""
-
-    def __bool__(self) -> bool:
-        """Whether there are secrets at all."""
-        return bool(self._ciphers)
+        self._first = _name(secrets[0])
 
     def seal(self, plain: bytes, bound: bytes) -> bytes:
         """`plain`, encrypted and bound to `bound`, which must be the same to open it."""

@@ -84,15 +84,15 @@ class RedisStore:
             raise ConfigurationError(f"RedisStore(max_ttl={max_ttl!r}): give 0.001 seconds or more, or None")
         self._clients = client if isinstance(client, Clients) else clients_from(client)
         self._prefix = prefix
-        self._stem = f"{prefix}:{{".encode()
         self._lease = lease_seconds
         envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
         self._now = (clock or SystemClock()).now
         self._values = Values(envelope, self._now, math.inf if max_ttl is None else max_ttl)
         self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
         self._large = Calls()
+        self._stem = f"{prefix}:{{".encode()
         self._glances = Glances(
-            self._values, self._now, lambda opening: self._large.soon(opening, self._context_of_nobody())
+            self._stem, self._values, self._now, lambda opening: self._large.soon(opening, self._context_of_nobody())
         )
         self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
         """Tells this process from all others."""
@@ -175,9 +175,10 @@ class RedisStore:
 
     def glance(self, key: Key, then: Told) -> bool:
         """Ask for the entry alone, if the server is near and the last lookup found something."""
-        if not (self._glances.is_likely and self._batches.is_near):
+        glances = self._glances
+        if not (glances.is_likely and self._batches.is_near):
             return False
-        self._batches.put(Glance(self._glances, self._entry_of(key), key, then), asyncio.get_running_loop())
+        self._batches.put(Glance(glances, key, then), asyncio.get_running_loop())
         return True
 
     async def renew(self, key: Key, lease: Lease) -> bool:
@@ -207,14 +208,11 @@ class RedisStore:
         name = b"%b%b}:" % (self._stem, hexlify(key))
         return self._batches.call(script, (name + b"e", name + b"l", name + b"q", name + b"r"), arguments)
 
-    def _entry_of(self, key: Key) -> bytes:
-        return b"%b%b}:e" % (self._stem, hexlify(key))
-
     async def _get(self, key: Key) -> Entry | None:
         """Without a script: most lookups find what answers them, and a script takes a server much longer."""
         asked = self._now()
         try:
-            left, value = await self._batches.call(PEEK, (self._entry_of(key),), ())
+            left, value = await self._batches.call(PEEK, (self._glances.name(key),), ())
         except StoreError as error:
             if not isinstance(error.__cause__, ResponseError):
                 raise
