@@ -29,6 +29,8 @@ class Breaker:
         self._pause = _FIRST_PAUSE
         self._ask_at = 0.0
         self.is_open = False
+        self.is_calm = False
+        """Whether everything has gone well lately: one more success then changes nothing."""
 
     @property
     def state(self) -> TierState:
@@ -36,11 +38,6 @@ class Breaker:
         if self.is_open:
             return "open"
         return "degraded" if self._in_a_row else "ok"
-
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing has gone wrong lately: one more success then changes nothing that is told."""
-        return not (self.is_open or self._in_a_row)
 
     @property
     def is_due(self) -> bool:
@@ -51,11 +48,13 @@ class Breaker:
         """An operation went well."""
         self._in_a_row = 0
         self._last.append(True)
-        if self._pause > _FIRST_PAUSE and len(self._last) == _WINDOW and all(self._last):
+        self.is_calm = len(self._last) == _WINDOW and all(self._last)
+        if self.is_calm:
             self._pause = _FIRST_PAUSE  # well again, and not only for a moment
 
     def failed(self) -> None:
         """An operation went wrong."""
+        self.is_calm = False
         self._in_a_row += 1
         self._last.append(False)
         many = len(self._last) == _WINDOW and self._last.count(False) >= _WINDOW * _SHARE
@@ -64,7 +63,7 @@ class Breaker:
 
     def open(self) -> None:
         """Ask nobody for a while: each time for longer, and not all machines at once."""
-        self.is_open = True
+        self.is_open, self.is_calm = True, False
         self._ask_at = self._now() + self._pause * (0.5 + self._random.random())
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 

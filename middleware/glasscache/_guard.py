@@ -19,6 +19,7 @@ from glasscache._events import SpanRef, TierState
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache._returns import Returns
 from glasscache._sweep import Sweep
+from glasscache._tasks import Tasks
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore, Told
 
@@ -80,7 +81,7 @@ class Guard:
         self._glance: Callable[[Key, Told], bool] = getattr(store, "glance", never)
         self._sweep = Sweep["asyncio.Future[Any] | _Glance"](budget, self._no_answer)
         self._returns = Returns(self._release, random)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self._behind: asyncio.Task[None] | None = None
         """A probe, or removals that are made up for: one at a time."""
         self._removals: OrderedDict[Key, None] = OrderedDict()
@@ -114,7 +115,7 @@ class Guard:
 
         def too_late(look: Lookup) -> None:
             if look.lease is not None:
-                self._spawn(self._put_back(key, look.lease))
+                self._tasks.start(self._put_back(key, look.lease))
 
         return await self._ask(self.store.look(key, claim), too_late)
 
@@ -195,7 +196,7 @@ class Guard:
     async def _in_time(self, operation: Coroutine[Any, Any, T], too_late: Callable[[T], None] | None = None) -> T:
         """What the operation returns; StoreError after the budget. Whoever left before it came is told too late."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._spawn(self._carry_out(operation, answer, too_late))
+        self._tasks.start(self._carry_out(operation, answer, too_late))
         self._sweep.begin(answer)
         try:
             return await answer
@@ -228,21 +229,9 @@ class Guard:
             error.__cause__ = TimeoutError()
             answer.set_exception(error)
 
-    def _spawn(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(operation)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at: nobody may be left to do so
-
     def _judge(self, error: BaseException | None) -> None:
         breaker = self._breaker
-        if error is None and breaker.is_well:
-            breaker.succeeded()
+        if error is None and breaker.is_calm:
             if self._removals:
                 self._make_up_if_due()
             return
@@ -266,13 +255,13 @@ class Guard:
 
     def _probe_if_due(self) -> None:
         if self._breaker.is_due and self._is_idle:
-            self._behind = self._spawn(self._try_again())
+            self._behind = self._tasks.start(self._try_again())
 
     def _make_up_if_due(self) -> None:
         """Not every removal that fails is part of an outage, after which it would be made up for."""
         if self._removals and not self._breaker.is_open and self._is_idle and self._now() >= self._make_up_at:
             self._make_up_at = self._now() + _MAKE_UP_PAUSE
-            self._behind = self._spawn(self._make_up())
+            self._behind = self._tasks.start(self._make_up())
 
     async def _make_up(self) -> None:
         while self._removals:

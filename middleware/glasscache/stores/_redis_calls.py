@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from glasscache._tasks import Tasks
 from glasscache.errors import GlasscacheError, StoreError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Calls:
     """The operations under way."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself holds tasks weakly
+        self._tasks = Tasks()
 
     async def run(self, operation: Coroutine[Any, Any, T]) -> T:
         """What the operation returns. If the caller is cancelled, the operation goes on to its end.
@@ -31,7 +32,7 @@ class Calls:
         Raises StoreError, chained, for every error that is not a GlasscacheError: the client's, the network's, a
         timeout, and whatever nonsense from a server makes of our own code.
         """
-        task = self._start(operation)
+        task = self._tasks.start(operation)
         await asyncio.wait((task,))
         try:
             return task.result()
@@ -44,18 +45,7 @@ class Calls:
 
     def soon(self, operation: Coroutine[Any, Any, T], context: contextvars.Context) -> asyncio.Task[T]:
         """Run it with nobody waiting, in a copy of `context`. If it fails, it fails unseen."""
-        return self._start(operation, context.copy())
-
-    def _start(self, operation: Coroutine[Any, Any, T], context: contextvars.Context | None = None) -> asyncio.Task[T]:
-        task = asyncio.create_task(operation, context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at: nobody may be left to do so
+        return self._tasks.start(operation, context.copy())
 
     async def aclose(self, timeout: float) -> None:
         """Wait for the operations of this event loop; after `timeout` seconds end those that are left."""
