@@ -251,14 +251,18 @@ def test_a_value_that_another_release_has_kept_in_another_form_is_replaced_on_al
     asyncio.run(scenario())
 
 
-def test_the_largest_answer_that_is_allowed_is_shared_too(server: RedisProcess) -> None:
-    size = 9 * 1024**2  # more than a store takes by default
+@pytest.mark.parametrize("made", ["by settings", "in code"])
+def test_the_largest_answer_that_is_allowed_is_shared_too(server: RedisProcess, made: str) -> None:
+    size, url = 9 * 1024**2, f"redis://127.0.0.1:{server.port}"  # more than a store takes by default
+    limits = Limits(max_entry_bytes=10 * 1024**2, far_timeout=PATIENCE)
     settings = Settings(
-        kind="redis",
-        redis=RedisSettings(url=f"redis://127.0.0.1:{server.port}", prefix="large", **UNHURRIED),
-        limits=Limits(max_entry_bytes=10 * 1024**2, far_timeout=PATIENCE),
-        key=SECRET,
+        kind="redis", redis=RedisSettings(url=url, prefix="large", **UNHURRIED), limits=limits, key=SECRET
     )
+
+    def cache() -> Cache:
+        if made == "by settings":
+            return settings.cache()
+        return Cache(RedisStore.from_url(url, prefix="larger", **UNHURRIED), limits=limits, key_secret=SECRET)
 
     async def scenario() -> None:
         async def load() -> bytes:
@@ -266,9 +270,9 @@ def test_the_largest_answer_that_is_allowed_is_shared_too(server: RedisProcess) 
             return bytes(size)
 
         loads: list[int] = []
-        for cache in (settings.cache(), settings.cache()):
-            assert len(await cache.get_or_load("k", load)) == size
-            await cache.aclose()
+        for one in (cache(), cache()):
+            assert len(await one.get_or_load("k", load)) == size
+            await one.aclose()
         assert len(loads) == 1
 
     asyncio.run(scenario())

@@ -250,6 +250,20 @@ def test_an_entry_without_an_end_or_a_beginning_is_refused(changes: dict[str, An
         Envelope().seal(KEY, entry(**changes))
 
 
+def test_where_no_size_is_given_that_of_the_largest_answer_of_its_caches_is_taken() -> None:
+    envelope, fixed = Envelope(), Envelope(max_size=1000)
+    body = random.Random(1).randbytes(3_000_000)
+    large = envelope.seal(KEY, entry(body))
+    for one in (envelope, fixed):
+        one.fit(1_000_000)
+        assert refused(one, large) == "bomb"
+    for one in (envelope, fixed):
+        one.fit(3_000_000)
+        one.fit(1_000)
+    assert opened(envelope, large).body == body
+    assert refused(fixed, large) == "bomb"
+
+
 def test_an_entry_that_is_too_large_is_refused() -> None:
     with pytest.raises(UnstorableError, match=r"is larger than this store keeps \(66536\)"):
         Envelope(max_size=1000).seal(KEY, entry(bytes(70_000)))

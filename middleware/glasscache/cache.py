@@ -128,12 +128,18 @@ class Cache:
             near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
             detail=self.detail,
         )
-        for one in tiers.stores:
-            if hasattr(one, "told_rejected"):
-                one.told_rejected = self.counters.reject
+        self._settle_in(tiers.stores)
         kind = Values if self.enabled else LoadedAlways
         self._values = kind(self.engine, self.keyring, codec or MsgspecCodec(), self.detail)
         telemetry.observe(self)
+
+    def _settle_in(self, stores: Iterable[Store]) -> None:
+        """Tell stores outside of this process what they cannot know by themselves."""
+        for store in stores:
+            if hasattr(store, "told_rejected"):
+                store.told_rejected = self.counters.reject
+            if hasattr(store, "fit"):
+                store.fit(self.limits.max_entry_bytes)
 
     # --- values -----------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ _HEAD = len(MAGIC) + 2
 _SUM = 4
 _WHOLE = 0x2144DF1C
 """The CRC-32 of whatever its own CRC-32 stands behind, lowest byte first."""
+_MAX_SIZE = 8 * 1024**2
 _SPARE = 64 * 1024
 """Bytes that a plain envelope may have beyond the largest entry: names, tags, lifetimes."""
 
@@ -76,7 +77,7 @@ class Envelope:
 
     `secrets`: each of 32 characters or more; the first one encrypts, all decrypt, and what is not encrypted is then
     refused. `compression`: zstd, zlib or none, for what has `compress_above` bytes and gets smaller. `max_size`: bytes
-    of the largest entry that is believed. Raises ConfigurationError for values that cannot work.
+    of the largest entry that is believed; None: see `fit`. Raises ConfigurationError for values that cannot work.
     """
 
     def __init__(
@@ -85,16 +86,23 @@ class Envelope:
         secrets: Sequence[str] = (),
         compression: str = "zstd",
         compress_above: int = 1024,
-        max_size: int = 8 * 1024**2,
+        max_size: int | None = None,
     ) -> None:
         self._sealer = Sealer(secrets) if secrets else None
         self._compress = compressor(compression)
         self._code = CODES[compression]
         self._compress_above = compress_above
-        self._max_size = max_size + _SPARE
+        self._is_fixed, self._fitted = max_size is not None, 0
+        self._max_size = (_MAX_SIZE if max_size is None else max_size) + _SPARE
         flag = 0 if self._sealer is None else _SEALED
         self._heads = {MAGIC + bytes((VERSION, code | flag)): code for code in range(_SEALED)}
         """What an envelope may begin with, and how it is then compressed."""
+
+    def fit(self, largest: int) -> None:
+        """Believe entries of so many bytes, unless a size was given: of several caches, those of the largest."""
+        self._fitted = max(self._fitted, largest)
+        if not self._is_fixed:
+            self._max_size = self._fitted + _SPARE
 
     def seal(self, key: Key, entry: Entry, *, left: float = math.inf) -> bytes:
         """The bytes of an entry that is kept under `key`, for `left` seconds from now at most.

@@ -231,7 +231,7 @@ class Line(asyncio.BufferedProtocol):
         """Whether the next line would be read as what it is: who reads after us must not find the rest of something."""
         try:
             self._reader.feed(b"+\r\n")
-            return bool(self._reader.gets(False) == b"")
+            return bool(self._reader.gets() == b"")
         except InvalidResponse:
             return False
 
@@ -273,7 +273,7 @@ class Line(asyncio.BufferedProtocol):
     def _give_answers(self) -> None:
         calls, next_answer = self._calls, self._reader.gets
         heard, first = self._loop.time(), calls[0] if calls else None
-        while (answer := next_answer(False)) is not _NOTHING and not self._is_over:
+        while (answer := next_answer()) is not _NOTHING and not self._is_over:
             kind = type(answer)
             if kind is hiredis.PushNotification:
                 continue  # told to all, and not asked for by any call

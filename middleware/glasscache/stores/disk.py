@@ -50,8 +50,8 @@ class DiskStore:
     `path`: a directory, made if there is none; one for each cache. `max_bytes`: of all entries together; whoever was
     not used for the longest goes first. `lease_seconds`: how long the right to load lasts unless it is renewed, and so
     how long a process that dies holds up the others. `secrets`: encrypt what is stored (32 characters or more each; the
-    first writes, all read). `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry. Raises
-    ConfigurationError for values that cannot work.
+    first writes, all read). `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry; None: as
+    its cache has it (`Limits.max_entry_bytes`). Raises ConfigurationError for values that cannot work.
     """
 
     name = "disk"
@@ -66,7 +66,7 @@ class DiskStore:
         lease_seconds: float = 5.0,
         secrets: Sequence[str] = (),
         compression: str = "zstd",
-        max_entry_bytes: int = 8 * 1024**2,
+        max_entry_bytes: int | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not path:
@@ -77,6 +77,8 @@ class DiskStore:
             raise ConfigurationError(f"DiskStore(lease_seconds={lease_seconds!r}): give 0.05 seconds or more")
         clock = clock or SystemClock()
         envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
+        self.fit: Callable[[int], None] = envelope.fit
+        """A cache says how many bytes its largest entry may have."""
         self.path: Path = Path(os.path.abspath(path))
         """The directory."""
         self._name = socket.gethostname(), random.token_hex(4)

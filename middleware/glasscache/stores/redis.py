@@ -57,8 +57,9 @@ class RedisStore:
     for all machines of one application. `lease_seconds`: how long the right to load lasts unless it is renewed, and so
     how long a machine that dies holds up the others. `max_ttl`: seconds that anything is kept, stale or not; None: as
     long as it lives. `secrets`: encrypt what is stored (32 characters or more each; the first writes, all read).
-    `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry. `max_connections`: at once, of this
-    process. Raises ConfigurationError for values that cannot work.
+    `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry; None: as its cache has it
+    (`Limits.max_entry_bytes`). `max_connections`: at once, of this process. Raises ConfigurationError for values that
+    cannot work.
     """
 
     name = "redis"
@@ -72,7 +73,7 @@ class RedisStore:
         max_ttl: float | None = None,
         secrets: Sequence[str] = (),
         compression: str = "zstd",
-        max_entry_bytes: int = 8 * 1024**2,
+        max_entry_bytes: int | None = None,
         max_connections: int = 16,
         clock: Clock | None = None,
     ) -> None:
@@ -86,6 +87,8 @@ class RedisStore:
         self._prefix = prefix
         self._lease = lease_seconds
         envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
+        self.fit: Callable[[int], None] = envelope.fit
+        """A cache says how many bytes its largest entry may have."""
         self._now = (clock or SystemClock()).now
         self._values = Values(envelope, self._now, math.inf if max_ttl is None else max_ttl)
         self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
