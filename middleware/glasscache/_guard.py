@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -80,7 +82,7 @@ class Guard:
         self._breaker = Breaker(clock.now, random)
         self._glance: Callable[[Key, Told], bool] = getattr(store, "glance", never)
         self._sweep = Sweep["asyncio.Future[Any] | _Glance"](budget, self._no_answer)
-        self._returns = Returns(self._release, random)
+        self._returns = Returns(self._release, self._recall, random)
         self._tasks = Tasks()
         self._behind: asyncio.Task[None] | None = None
         """A probe, or removals that are made up for: one at a time."""
@@ -111,13 +113,27 @@ class Guard:
         self._removals.pop(key, None)
 
     async def look(self, key: Key, claim: Claim) -> Lookup:
-        """The entry, or the lease, or who holds it. A lease that comes too late is given back."""
+        """The entry, or the lease, or who holds it. A lease that comes too late, or not at all, is given back."""
+        return await self._ask(self._look(key, claim), partial(self._too_late, key))
 
-        def too_late(look: Lookup) -> None:
-            if look.lease is not None:
-                self._tasks.start(self._put_back(key, look.lease))
+    async def _look(self, key: Key, claim: Claim) -> Lookup:
+        self._returns.claimed(key)
+        try:
+            return await self.store.look(key, claim)
+        except StoreError:
+            if claim.reclaims:  # else this machine holds one already
+                self._returns.lost(key, claim)
+            raise
 
-        return await self._ask(self.store.look(key, claim), too_late)
+    def _too_late(self, key: Key, look: Lookup) -> None:
+        if look.lease is not None:
+            self._tasks.start(self._put_back(key, look.lease))
+
+    async def _recall(self, key: Key, claim: Claim) -> None:
+        """Claim once more, and give back what is then had."""
+        again = self.store.look(key, replace(claim, waits=False))
+        if (lease := (await self._ask(again, partial(self._too_late, key))).lease) is not None:
+            await self._put_back(key, lease)
 
     async def _put_back(self, key: Key, lease: Lease) -> None:
         try:

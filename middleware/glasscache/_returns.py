@@ -1,50 +1,77 @@
-"""Leases whose commit or release got lost: given back again and again, until they have run out by themselves.
+"""Leases of which something got lost: given back again and again, until they have run out by themselves.
 
-Decides how often, and for how many at once. Other machines would otherwise wait for what nobody loads any more. Each is
-given back by its token: who holds the key by then, under another one, is not disturbed.
+Decides how often, and for how many at once. Other machines would otherwise wait for what nobody loads any more. Each
+is given back by its token: who holds the key by then, under another one, is not disturbed. Where the answer to a claim
+got lost, nobody knows the token of what it was granted, if anything: the claim is made once more, which gets hold of a
+lease in the name of this machine, unless a later claim of this machine has done so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from random import Random
 
 from glasscache._entry import Key
-from glasscache._lease import Lease
+from glasscache._lease import Claim, Lease
 from glasscache.errors import StoreError
 
 _FIRST_PAUSE = 0.1
 _MOST = 1000
 """That are given back at once: where a server has failed so often, time is as good."""
+_LASTS = 30.0
+"""Seconds that a lease of which nobody knows anything may last."""
 
 
 class Returns:
-    """`release`: gives a lease back; StoreError: it could not be told."""
+    """`release` gives a lease back, `recall` what a claim may have been granted; StoreError: it could not be told."""
 
-    def __init__(self, release: Callable[[Key, Lease, float], Awaitable[object]], random: Random) -> None:
+    def __init__(
+        self,
+        release: Callable[[Key, Lease, float], Awaitable[object]],
+        recall: Callable[[Key, Claim], Awaitable[object]],
+        random: Random,
+    ) -> None:
         self._release = release
+        self._recall = recall
         self._random = random
         self._tasks: set[asyncio.Task[None]] = set()
+        self._claims: dict[Key, asyncio.Task[None]] = {}
 
     def add(self, key: Key, lease: Lease, refuse_for: float) -> None:
         """Give this one back; `refuse_for`: see `LeaseStore.release`."""
         if lease.seconds < math.inf and len(self._tasks) < _MOST:
-            again = self._give_back(key, lease, refuse_for)
-            task = asyncio.get_running_loop().create_task(again, context=Context())  # no request's
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._try(partial(self._release, key, lease, refuse_for), lease.seconds))
 
-    async def _give_back(self, key: Key, lease: Lease, refuse_for: float) -> None:
+    def claimed(self, key: Key) -> None:
+        """This machine claims the key: whatever a lost claim was granted is that claim's, or ended."""
+        if (task := self._claims.pop(key, None)) is not None:
+            task.cancel()
+
+    def lost(self, key: Key, claim: Claim) -> None:
+        """Give back what this claim may have been granted."""
+        if len(self._tasks) < _MOST:
+            self.claimed(key)
+            self._claims[key] = task = self._begin(self._try(partial(self._recall, key, claim), _LASTS))
+            task.add_done_callback(lambda _: self._claims.get(key) is task and self._claims.pop(key))
+
+    def _begin(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, context=Context())  # no request's
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _try(self, give_back: Callable[[], Awaitable[object]], seconds: float) -> None:
         pause, waited = _FIRST_PAUSE * (0.5 + self._random.random()), 0.0
-        while waited < lease.seconds:
+        while waited < seconds:
             await asyncio.sleep(pause)
             waited += pause
             pause *= 2
             try:
-                await self._release(key, lease, refuse_for)
+                await give_back()
             except StoreError:
                 continue
             return

@@ -258,6 +258,19 @@ class LeaseStoreContract(StoreContract):
 
         self.run_machines(2, scenario)
 
+    def test_a_lease_that_its_machine_knows_nothing_of_is_given_back_by_claiming_it_once_more(self) -> None:
+        async def scenario(one: LeaseStore, two: LeaseStore) -> None:
+            await lease_of(one)
+            bell = two.listen(_KEY)
+            await holder_of(two)
+            await self.ready(two, bell)
+            await one.release(_KEY, await lease_of(one, Claim(reclaims=True, waits=False)))
+            assert await bell.rung(_PATIENCE)
+            bell.close()
+            await lease_of(two)
+
+        self.run_machines(2, scenario)
+
     def test_a_caller_that_is_cancelled_disturbs_nobody(self) -> None:
         async def scenario(one: LeaseStore, two: LeaseStore) -> None:
             await one.set(_KEY, self.entry(b"there"))
