@@ -185,6 +185,10 @@ def test_nobody_waits_behind_a_large_value_that_a_server_does_not_take() -> None
             assert await batches.call(SET, [b"small"], [b"end"]) == b"2"
             takes.set()
             assert await large == b"1"
+            (line,) = server._lines
+            line.close(StoreError("for the test"))
+            line.resume_writing()  # says a transport that had something left to write
+            assert line.room == 0
 
     asyncio.run(scenario())
 

@@ -211,10 +211,8 @@ class Line(asyncio.BufferedProtocol):
         self._transport.write(b"".join([call.packed() for call in calls]))
 
     def leave(self, error: Exception | None = None) -> None:
-        """Take no more calls, and be over when those that were sent are answered."""
+        """Take no more calls, and be over: nothing is waited for."""
         self._leaves = error or True
-        if not self.is_idle:
-            return
         if self._is_between_answers():
             self._hand_over(self._streams)
             self._end(error)
