@@ -131,7 +131,10 @@ class Ask:
 
 
 class Answer(Struct, kw_only=True, eq=False):
-    """How a request is answered: from `entry`, or by reading `reader` (which the caller must leave)."""
+    """How a request is answered: from `entry`, or by reading `reader` (which the caller must leave).
+
+    A miss with an entry led the load that has just stored it.
+    """
 
     result: Result
     tier: str

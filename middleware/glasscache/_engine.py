@@ -17,7 +17,7 @@ from glasscache._far_run import FarRun
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
 from glasscache._run import Run, forbid_recursion, loading
-from glasscache._stream import Chain, Onlooker, Reader, ReaderGone, Sight, copy_of, one_turn
+from glasscache._stream import ARRIVING, Chain, Onlooker, Reader, ReaderGone, Sight, copy_of, one_turn
 from glasscache._upkeep import Upkeep
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.policy import Verdict
@@ -56,25 +56,28 @@ class Engine(Upkeep):
 
     async def _lead_at_once(self, ask: Ask, loop: asyncio.AbstractEventLoop) -> Answer:
         """The short way of a miss, where there is nothing to decide. What its load does without waiting it has done
-        after one turn of the loop; what comes later is the long way's.
+        after one turn of the loop: if that is all of it, it needs no reader; what comes later is the long way's.
         """
         run = Run(self._state, ask, "miss", loop)
+        run.readers[ARRIVING] = None
         if run.start():
             self.telemetry.emit(_IMMEDIATE)
-        reader = run.join(leader=True, group=ask.counters.name)
-        ask.joined(reader)
         try:
             await one_turn()
         except BaseException:
-            reader.leave()
+            run.left(ARRIVING)
             raise
         finally:
             if not run.ended:
                 run.grow_up()
-        if reader.look() is not _PLAY:
+        entry, head = run.entry, run.head
+        if entry is None or head is None or head.own_headers is not head.headers:
+            reader = run.seat()
+            ask.joined(reader)
             return await self._answer(ask, run.begun, reader)
+        run.left(ARRIVING)
         ask.counters.others[_MISS] += 1
-        return Answer(result="miss", tier="origin", reader=reader)
+        return Answer(result="miss", tier="origin", entry=entry)
 
     async def _answer(self, ask: Ask, begun: float, reader: Reader | None = None) -> Answer:
         """Look, and load or join a load, until there is an answer. `reader`: of a load that is led already."""

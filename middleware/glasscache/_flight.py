@@ -16,7 +16,7 @@ from abc import abstractmethod
 
 from glasscache._entry import Entry, Key
 from glasscache._events import Load
-from glasscache._stream import Head, Reader, Stream
+from glasscache._stream import ARRIVING, Head, Reader, Stream
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError
 from glasscache.policy import Share
@@ -206,6 +206,12 @@ class Flight(Stream):
             reader.waiting = waiting = self._commons.begin_wait(self.work, group, self.key, self.waits)
             if waiting.work.ref is not None and len(self.work.waiters) < _LINKED_WAITS:
                 self.work.waiters.append(waiting.work.ref)
+        return reader
+
+    def seat(self) -> Reader:
+        """The leader's reader, in the place that was kept for it; it must `leave()`."""
+        reader = Reader(self, leader=True)
+        self.readers[reader] = self.readers.pop(ARRIVING)
         return reader
 
     def _deserted(self) -> None:

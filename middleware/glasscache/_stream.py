@@ -13,6 +13,7 @@ from copy import copy
 from enum import Enum
 from itertools import islice
 from types import coroutine
+from typing import cast
 
 from msgspec import Struct
 
@@ -353,3 +354,7 @@ class Reader:
             if waiting is not None and not waiting.is_over:
                 waiting.over("cancelled")
             self.stream.left(self)
+
+
+ARRIVING: Reader = Reader(cast("Stream", None), leader=True)
+"""In the place of a leader that may turn out to need no reader. It does not read, so it needs no stream."""

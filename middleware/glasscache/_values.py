@@ -96,7 +96,7 @@ class Values:
         return self._codec.decode(body, wanted)
 
     async def _ask(self, ask: Ask, begun: float) -> tuple[bool, bytes]:
-        """Whether it was stored, and the value as bytes."""
+        """Whether it was stored already, and the value as bytes."""
         answer = await self._engine.answer(ask)
         if answer.entry is not None:
             body, tags = answer.entry.body, answer.entry.tags
@@ -106,7 +106,7 @@ class Values:
             body, tags = await whole(answer.reader), () if head is None or head.terms is None else head.terms.tags
         climb(tags)
         self._engine.tally.finished(ask, answer, self._now() - begun)
-        return answer.entry is not None, body
+        return answer.entry is not None and answer.result != "miss", body
 
     async def _load(
         self,

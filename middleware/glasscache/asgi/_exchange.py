@@ -20,7 +20,7 @@ from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._parts import PartKeeper
 from glasscache.asgi._recorder import AppLoad, run_app
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
-from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, show, status_of
+from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, send_new, show, status_of
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import make_entry
@@ -169,8 +169,10 @@ class Exchange(Ask):
     # --- its answer -------------------------------------------------------------------------------------------------
 
     def _pass_on(self, answer: Answer) -> Awaitable[None]:
-        route, entry = self._route, answer.entry
-        now = route._now()
+        entry = answer.entry
+        if entry is not None and answer.result == "miss":
+            return send_new(entry, self._send)
+        now = self._route._now()
         if entry is not None and self._is_plain and answer.result == "hit":  # as the short way does
             if now >= entry.shown[0]:
                 show(entry, now)
@@ -213,7 +215,7 @@ class Exchange(Ask):
 
     def _annotate(self, answer: Answer) -> None:
         route = self._route
-        now, entry = route._now(), answer.entry
+        now, entry = route._now(), None if answer.result == "miss" else answer.entry
         route._telemetry.annotate(
             Outcome(
                 result=answer.result,

@@ -93,6 +93,16 @@ async def send_hit(entry: Entry, send: Send) -> None:
     await send_chunks(entry.chunks, send)
 
 
+async def send_new(entry: Entry, send: Send) -> None:
+    """Send an answer that has just been stored to the request that led its load: it has no age."""
+    headers = [*entry.headers, (_STATUS, _STORED_MISS)]
+    await send({"type": "http.response.start", "status": entry.status, "headers": headers})
+    if type(content := entry.content) is bytes:
+        await send({"type": "http.response.body", "body": content, "more_body": False})
+    else:
+        await send_chunks(entry.chunks, send)
+
+
 async def send_chunks(chunks: Sequence[bytes], send: Send) -> None:
     """Send a stored body, message by message as the origin sent it."""
     last = len(chunks) - 1
