@@ -104,6 +104,24 @@ def test_who_would_take_a_stale_answer_soon_waits_as_for_a_load() -> None:
     glancing(scenario, policy=Policy(ttl=1000.0, soft_timeout=5.0))
 
 
+def test_no_more_may_look_on_than_may_wait_and_who_leaves_makes_room() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        asked = held(two)
+        leader, leaving = (machines.world.spawn(two.request(who=who)) for who in ("leader", "leaving"))
+        await asyncio.sleep(0)
+        assert (await two.request(who="too many")).bypass == "overload"
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        last = machines.world.spawn(two.request(who="last"))
+        await asyncio.sleep(0)
+        asked[0]()
+        answers = await asyncio.gather(leader, last)
+        assert [(answer.result, answer.tier) for answer in answers] == [("hit", "shared")] * 2
+        assert two.loads.total() == 1
+
+    glancing(scenario, limits=Limits(max_waiters=2))
+
+
 def test_who_looks_on_finds_the_variant_that_is_its_own() -> None:
     async def by_language(load: Load) -> None:
         await answer(load, vary=(b"accept-language",))

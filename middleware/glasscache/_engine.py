@@ -214,7 +214,10 @@ class Engine(Upkeep):
         """Wait for what a far tier has: nobody loads yet, so that is no wait for another's load. None: look again."""
         onlooker = Onlooker(flight.loop)
         flight.paused[onlooker] = None
-        await onlooker.news
+        try:
+            await onlooker.news
+        finally:
+            flight.paused.pop(onlooker, None)
         entry = flight.entry
         if entry is None or flight.tier == "origin":
             return None

@@ -116,7 +116,8 @@ class State:
         limits = self.commons.limits
         if flight is None:
             return len(self.running) < limits.max_flights
-        return len(flight.readers) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
+        there = flight.paused if flight.task is None else flight.readers  # while a far tier is glanced at, all look on
+        return len(there) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
 
     def spawn(self, work: Coroutine[object, object, None], context: Context | None = None) -> asyncio.Task[None]:
         """Run something behind; `drain` waits for it."""
