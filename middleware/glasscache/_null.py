@@ -14,7 +14,7 @@ from glasscache.interfaces import Listener, Observable
 class NullTelemetry:
     """Tells nobody."""
 
-    annotates = hears = False
+    annotates = False
     on_hit = None
     _NOTHING: AbstractContextManager[object] = nullcontext()
 
@@ -24,6 +24,10 @@ class NullTelemetry:
     def span(self, work: Work) -> AbstractContextManager[object]:
         """Do nothing."""
         return self._NOTHING
+
+    def hears(self) -> bool:
+        """Nobody does."""
+        return False
 
     def emit(self, event: Event) -> None:
         """Do nothing."""

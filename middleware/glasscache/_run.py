@@ -75,7 +75,7 @@ class Run(Flight):
         once.
         """
         telemetry = self._commons.telemetry
-        if not telemetry.hears:
+        if not telemetry.hears():
             self._begin_task(None)
             return False
         context = copy_context()

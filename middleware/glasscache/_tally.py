@@ -71,7 +71,7 @@ class Tally:
         self.counters.durations.note((result, answer.tier), seconds)
         if result == "hit" and not self._is_sample(counters.others["hit", answer.tier]):
             return
-        if self._telemetry.hears:
+        if self._telemetry.hears():
             self._telemetry.emit(Answered(result=result, duration=seconds))
 
     def _is_sample(self, number: int) -> bool:

@@ -294,7 +294,6 @@ class Telemetry(Protocol):
         """Something happened."""
         ...
 
-    @property
     def hears(self) -> bool:
         """Whether anybody gets spans and measurements: if not, a load that leads to no other tier makes neither."""
         ...

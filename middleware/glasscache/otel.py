@@ -107,6 +107,8 @@ class OtelTelemetry:
             quiet=quiet,
             by_default=tracer_provider is None and meter_provider is None and IS_KNOWN,
         )
+        self.hears: Callable[[], bool] = self._out.hears
+        """Whether anybody gets spans and measurements: with OpenTelemetry's API alone nobody does."""
 
     def observe(self, source: Observable) -> None:
         """Read this cache's integers at every collection. Held weakly."""
@@ -116,11 +118,6 @@ class OtelTelemetry:
     def span(self, work: Work) -> AbstractContextManager[object]:
         """Around the work; reads its record when the work is over. See `interfaces.Telemetry`."""
         return _SECTIONS[type(work)](self._out, work, self._out.hears())
-
-    @property
-    def hears(self) -> bool:
-        """Whether anybody does: with OpenTelemetry's API alone nobody."""
-        return self._out.hears()
 
     def emit(self, event: Event) -> None:
         """Measure or count what happened, in the current context (where an exemplar leads to); log some of it."""

@@ -270,6 +270,7 @@ class TelemetryContract:
         )
         for event in events:
             telemetry.emit(event)
+        assert isinstance(telemetry.hears(), bool)
 
     def test_an_outcome_may_be_told_without_a_span(self) -> None:
         telemetry = self.make_telemetry()
