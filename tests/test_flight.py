@@ -10,7 +10,8 @@ import pytest
 from glasscache._entry import Entry
 from glasscache._events import Load
 from glasscache._flight import Flight
-from glasscache._stream import Chain, Head, Reader, ReaderGone, Sight
+from glasscache._inside import Chain
+from glasscache._stream import Head, Reader, ReaderGone, Sight
 from glasscache._wait import Commons
 from glasscache.errors import LoadTimeoutError, ReaderCutError
 from glasscache.policy import Limits, Share

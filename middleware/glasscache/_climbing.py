@@ -1,19 +1,13 @@
-"""Tags that climb: what is made of a tagged value is invalid as soon as the value is.
+"""Tags that climb: those of what is read in a load become those of its answer (`_inside.py`).
 
-Decides where the tags of a value that is read inside of a load go: to that load's own answer. Must cost a read outside
-of all loads, or of a value without tags, next to nothing; and never grow without bound: a task that a load has started
-may read on for ever.
+Must never grow without bound: a task that a load has started may read on for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextvars import ContextVar
+from collections.abc import Iterable
 
 MOST_TAGS = 1024
-
-collecting: ContextVar[Callable[[Iterable[str]], object] | None] = ContextVar("glasscache_collecting", default=None)
-"""What takes the tags of values that are read in the load that we are inside of; None: we are inside of none."""
 
 
 class Climbed(dict[str, None]):
@@ -26,14 +20,7 @@ class Climbed(dict[str, None]):
         """
         return len(self) > MOST_TAGS
 
-    def take(self, tags: Iterable[str]) -> None:
+    def carry(self, tags: Iterable[str]) -> None:
         """A value that carries these was read."""
         if not self.is_full:
             self.update(dict.fromkeys(tags))
-
-
-def climb(tags: Iterable[str]) -> None:
-    """A value that carries these was read."""
-    collect = collecting.get()
-    if collect is not None:
-        collect(tags)

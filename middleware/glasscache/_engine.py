@@ -11,16 +11,14 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 
 from glasscache._ask import Answer, Ask
-from glasscache._entry import Entry
-from glasscache._events import Acquired, Result, ServedStale, StaleReason, Trigger
-from glasscache._far_run import FarRun
+from glasscache._events import Acquired, Result, StaleReason, Trigger
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
-from glasscache._run import Run, forbid_recursion, loading
-from glasscache._stream import ARRIVING, Chain, Onlooker, Reader, ReaderGone, Sight, copy_of, one_turn
-from glasscache._upkeep import Upkeep
+from glasscache._inside import Chain, forbid_recursion, loading
+from glasscache._looking import Looking
+from glasscache._run import Run
+from glasscache._stream import ARRIVING, Onlooker, Reader, ReaderGone, Sight, copy_of, one_turn
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
-from glasscache.policy import Verdict
 
 __all__ = ["Answer", "Engine"]
 
@@ -32,15 +30,13 @@ _IMMEDIATE, _CONTENDED, _LATE = (
 
 _MISS: tuple[Result, str] = ("miss", "origin")
 
-_PLAY, _TIMEOUT, _FRESH = Sight.PLAY, Sight.TIMEOUT, Verdict.FRESH  # until Python 3.12 a name of an Enum costs a call
+_PLAY, _TIMEOUT = Sight.PLAY, Sight.TIMEOUT  # until Python 3.12 a name of an Enum costs a call
 
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 
 
-class Engine(Upkeep):
+class Engine(Looking):
     """One cache's requests."""
-
-    # --- a request --------------------------------------------------------------------------------------------------
 
     def answer(self, ask: Ask) -> Coroutine[object, object, Answer]:
         """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
@@ -108,76 +104,17 @@ class Engine(Upkeep):
             return self._alone(ask, None)
         flight, inside = self.flights.get(ask.at), loading.get()
         if inside:
-            forbid_recursion(ask.at, flight, inside)
+            forbid_recursion(ask.at, None if flight is None else flight.chain, inside)
         if self._state.uncacheable and ask.at in self._state.uncacheable:
             return self._alone(ask, "uncacheable")
         if not self._state.has_room(flight):
             return self._alone(ask, "overload")
         return self._share(ask, flight)
 
-    def _look(self, ask: Ask) -> Answer | None:
-        """What the near tier has."""
-        ask.stand_in = ask.stale = None
-        entry = self.near.peek(ask.at)
-        if entry is not None and entry.vary:
-            if self.clock.now() >= entry.dead_from:
-                return None
-            if entry.doubted is None:
-                ask.select(entry)
-                entry = self.near.peek(ask.at)
-        if entry is None or entry.doubted is not None:
-            return None
-        return self._judge(ask, entry, self.near.name)
-
-    def peek(self, ask: Ask) -> Answer | None:
-        """A fresh answer from the near tier, if there is one; nothing is loaded or refreshed."""
-        begun = self.clock.now()
-        entry = self.near.peek(ask.at)
-        if entry is not None and entry.vary:
-            ask.select(entry)
-            entry = self.near.peek(ask.at)
-        if entry is None or entry.doubted is not None:
-            return None
-        if ask.judge(entry, self.clock.now(), beta=0.0, chance=1.0) is not _FRESH:
-            return None
-        answer = Answer(result="hit", tier=self.near.name, entry=entry)
-        self.tally.answered(ask, answer, begun)
-        return answer
-
-    def _judge(self, ask: Ask, entry: Entry, tier: str) -> Answer | None:
-        now = self.clock.now()
-        verdict = ask.judge(entry, now, beta=ask.policy.early_refresh, chance=1.0 - self._random.random())
-        if verdict is _FRESH:
-            return Answer(result="hit", tier=tier, entry=entry)
-        ask.stale = entry
-        ask.stand_in = None if verdict is Verdict.UNWANTED else entry
-        if verdict is Verdict.EARLY:
-            self._refresh(ask, entry.fresh_until - now)
-            return Answer(result="hit", tier=tier, entry=entry)
-        if verdict is Verdict.STALE:
-            self._refresh(ask, 0.0)
-            return self._stale(entry, tier, "revalidating")
-        if verdict is Verdict.UNWANTED:
-            return None
-        if verdict is Verdict.STAND_IN:
-            paused = ask.gate.paused_until > now and ask.can_stand_in(now)
-            return self._stale(entry, tier, "error") if paused else None
-        if tier == self.near.name:
-            self.near.drop(ask.at, "expired")
-        return None
-
     def _lead(self, ask: Ask) -> Run:
         self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
         ask.end_wait("promoted")
         return self._launch(ask, "miss" if ask.confirmable() is None else "revalidate")
-
-    def _launch(self, ask: Ask, trigger: Trigger, fresh_for: float = 0.0) -> Run:
-        state = self._state
-        loop = state.settle()
-        run = FarRun(state, ask, trigger, loop, fresh_for) if state.has_far else Run(state, ask, trigger, loop)
-        run.grow_up()
-        run.start()
-        return run
 
     def _join(self, ask: Ask, flight: Flight, *, leader: bool) -> Reader:
         reader = flight.join(leader=leader, group=ask.counters.name)
@@ -324,10 +261,6 @@ class Engine(Upkeep):
         tier = self.near.name if ask.stand_in is not reader.stream.stand_in else self._state.far.name
         return self._stale(ask.stand_in, tier, reason)
 
-    def _stale(self, entry: Entry, tier: str, reason: StaleReason) -> Answer:
-        self.telemetry.emit(ServedStale(reason=reason, age=self.clock.now() - entry.fresh_until))
-        return Answer(result="stale", tier=tier, entry=entry, detail=reason)
-
     async def _alone(self, ask: Ask, bypass: str | None) -> Answer:
         """Load for this request alone; if it queues, at most `max_parallel_loads` at once for its key."""
         try:
@@ -362,9 +295,3 @@ class Engine(Upkeep):
             return self._stale(ask.stand_in, self.near.name, "wait_timeout")
         ask.end_wait("timeout")
         raise LoadTimeoutError(f"no turn for this key within {self.commons.limits.load_timeout:g} s (load_timeout)")
-
-    def _refresh(self, ask: Ask, fresh_for: float) -> None:
-        """Load anew behind the answer that is being served for `fresh_for` seconds more, unless somebody does."""
-        state = self._state
-        if ask.at not in self.flights and state.has_room(None) and ask.gate.paused_until <= self.clock.now():
-            self._launch(ask, "refresh", fresh_for)

@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from dataclasses import replace
 
 from glasscache._ask import Ask
@@ -19,25 +19,13 @@ from glasscache._backplane import variant_tag
 from glasscache._entry import Entry, Key
 from glasscache._events import Load, Revalidation, Trigger
 from glasscache._flight import Flight
+from glasscache._inside import loading
 from glasscache._state import State
-from glasscache._stream import Chain, Head
-from glasscache.errors import LoadStoppedError, RecursiveLoadError
+from glasscache._stream import Head
+from glasscache.errors import LoadStoppedError
 from glasscache.policy import Share, make_entry, make_marker
 
 log = logging.getLogger("glasscache")
-
-loading: ContextVar[tuple[Chain, ...]] = ContextVar("glasscache_loading", default=())
-"""The loads that we are inside of, outermost first."""
-
-
-def forbid_recursion(key: Key, flight: Flight | None, inside: tuple[Chain, ...]) -> None:
-    """RecursiveLoadError if a load that we are inside of would wait for itself."""
-    if any(chain.key == key for chain in inside) or (flight and flight.chain.leads_to(inside)):
-        raise RecursiveLoadError(
-            "a load asked for the key that it is itself loading: it would wait for ever "
-            "(of a request: is the middleware there twice, with one cache?)"
-        )
-
 
 _ALL = Share.ALL  # until Python 3.12 a name of an Enum costs a call
 

@@ -20,6 +20,7 @@ from msgspec import Struct
 from glasscache._buffer import Buffer
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import WaitOutcome
+from glasscache._inside import Chain
 from glasscache._wait import Commons, Waiting
 from glasscache.errors import LoadStoppedError, ReaderCutError
 from glasscache.policy import Share, Terms
@@ -84,27 +85,6 @@ def copy_of(error: BaseException) -> BaseException:
         copied = kind.__new__(kind, *error.args)
         copied.__dict__.update(error.__dict__)
     return copied if type(copied) is kind else LoadStoppedError(f"the load failed: {error!r}")
-
-
-class Chain(Struct, eq=False):
-    """A load's place in the graph of who waits for whom (kept apart from the flight: contexts of tasks outlive it)."""
-
-    key: Key | None
-    """What is being loaded; None once the load is over."""
-    awaits: list[Chain] = []
-
-    def leads_to(self, chains: tuple[Chain, ...]) -> bool:
-        """Whether this load is, or waits directly or through others for, one of `chains`."""
-        seen: set[Chain] = set()
-        todo = [self]
-        while todo:
-            chain = todo.pop()
-            if chain in chains:
-                return True
-            if chain not in seen:
-                seen.add(chain)
-                todo.extend(chain.awaits)
-        return False
 
 
 class Stream(ABC):

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from glasscache._ask import Ask, unwanted
-from glasscache._climbing import Climbed, climb, collecting
+from glasscache._climbing import Climbed
 from glasscache._flight import Flight
+from glasscache._inside import climb
 from glasscache._stream import Head
 from glasscache.errors import CodecError, ConfigurationError
 from glasscache.policy import Share, Terms, is_amount
@@ -117,8 +118,7 @@ class Values:
         flight: Flight,
     ) -> None:
         names = names_of(tags)
-        below = Climbed()
-        collecting.set(below.take)
+        flight.chain.collector = below = Climbed()
         value = await _called(loader)
         data = self._codec.encode(value)
         ttl = policy.ttl if kept is None else kept.seconds(value, policy.ttl)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glasscache._inside import Chain, loading
 from glasscache.asgi import answer
 from glasscache.asgi.handler import AnswerNotes, open_notes
 from glasscache.errors import ConfigurationError
@@ -62,9 +63,16 @@ def test_a_tag_is_a_string(tag: Any) -> None:
         AnswerNotes().tag(tag)
 
 
+def opened() -> AnswerNotes:
+    """As a load begins."""
+    chain = Chain(b"k")
+    loading.set((*loading.get(), chain))
+    return open_notes(chain)
+
+
 def test_inside_a_load_everybody_finds_the_same_notes() -> None:
     def load() -> None:
-        notes = open_notes()
+        notes = opened()
         assert answer() is notes
         answer().tag("a")
         assert notes.apply(TERMS).tags == ("rule", "a")
@@ -80,8 +88,8 @@ def test_outside_of_a_load_notes_are_taken_and_go_nowhere() -> None:
 
 def test_a_load_inside_of_a_load_has_notes_of_its_own() -> None:
     def outer() -> None:
-        mine = open_notes().tag("outer")
-        copy_context().run(lambda: open_notes().tag("inner"))
+        mine = opened().tag("outer")
+        copy_context().run(lambda: opened().tag("inner"))
         assert answer() is mine
         assert mine.apply(TERMS).tags == ("rule", "outer")
 

@@ -175,7 +175,7 @@ def run_app(load: AppLoad, messages: Sequence[Message], flight: Flight, *, is_pl
     else:
         conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
         scope = load.origin.scope_of(asked, conditions)
-    recorder = Recorder(flight, load, scope, iter(messages or _NO_BODY), open_notes())
+    recorder = Recorder(flight, load, scope, iter(messages or _NO_BODY), open_notes(flight.chain))
     return load.origin.app(scope, recorder.receive, recorder.send)
 
 

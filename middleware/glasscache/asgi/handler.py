@@ -1,15 +1,15 @@
 """What an app's handler may say about the answer it is producing: tags, lifetime, price, or that it must not be stored.
 
-The words are kept per load, in a context variable that the load's task (and every thread or task it starts) sees.
+The words are kept with the load, which its task (and every thread or task that it starts) finds in its context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextvars import ContextVar
 from dataclasses import replace
 
-from glasscache._climbing import Climbed, collecting
+from glasscache._climbing import Climbed
+from glasscache._inside import Chain, loading
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Terms, is_amount
 
@@ -36,7 +36,7 @@ class AnswerNotes:
         """A value that carries these was read for this answer."""
         self.is_silent = False
         self._below = below = self._below or Climbed()
-        below.take(tags)
+        below.carry(tags)
         if below.is_full:
             self.is_stored = False
 
@@ -82,21 +82,19 @@ class AnswerNotes:
         )
 
 
-_notes: ContextVar[AnswerNotes] = ContextVar("glasscache_answer")
-
-
 def answer() -> AnswerNotes:
     """The notes on the answer that is being produced here. Outside of a cached load they are read by nobody.
 
     Said in a function that is cached itself, they are missing when its value is there already: say them in the handler.
     Only its tags are those of every answer that is made from it, too.
     """
-    return _notes.get(None) or AnswerNotes()
+    for chain in reversed(loading.get()):
+        if isinstance(chain.collector, AnswerNotes):
+            return chain.collector
+    return AnswerNotes()
 
 
-def open_notes() -> AnswerNotes:
-    """New notes, for the load that begins in this context."""
-    notes = AnswerNotes()
-    _notes.set(notes)
-    collecting.set(notes.carry)
+def open_notes(chain: Chain) -> AnswerNotes:
+    """New notes, for this load."""
+    notes = chain.collector = AnswerNotes()
     return notes
