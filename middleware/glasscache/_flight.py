@@ -227,7 +227,8 @@ class Flight(Stream):
     def _pace(self) -> None:
         if self.share is Share.WHEN_COMPLETE:
             self.share = Share.LEADER  # nobody can wait for the end of what is not retained
-        self._close()
+        self.is_closed = True
+        self._closed()
         self.buffer.pace(reader.position for reader in self.readers)
         if not self.readers:
             self.stop(ReaderCutError(_NOBODY))
@@ -268,10 +269,6 @@ class Flight(Stream):
         else:
             self._timer = self.loop.call_at(due, self._tick)
 
-    def _close(self) -> None:
-        self.is_closed = True
-        self._closed()
-
     def _end(self) -> None:
         self.ended = True
         self.chain.key = None
@@ -280,7 +277,8 @@ class Flight(Stream):
         elif self._progress is not None:
             self._commons.youth.end(self)
         if not self.is_closed:
-            self._close()
+            self.is_closed = True
+            self._closed()
         self._landed()
 
     def _land(self) -> None:
