@@ -193,22 +193,35 @@ def crowds() -> list[Line]:
 
 
 def in_code(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
-    """`get_or_load`: a hit is a value of the caller's own, decoded anew."""
-    cache = make_cache()
+    """`get_or_load`: a hit is a value of one's own, decoded anew; a miss is a key that nobody has asked for before."""
+    cache, numbers = make_cache(), itertools.count()
 
     async def load() -> list[str]:
         return ["a passage of some hundred characters " * 5] * 4
 
-    def prepare(count: int) -> Work:
-        keys = [f"question:{number % 10}" for number in range(count)]
+    def asking(make: Callable[[int], list[str]]) -> Callable[[int], Work]:
+        def prepare(count: int) -> Work:
+            keys = make(count)
 
-        async def work() -> None:
-            for key in keys:
-                await cache.get_or_load(key, load)
+            async def work() -> None:
+                for key in keys:
+                    await cache.get_or_load(key, load)
 
-        return work
+            return work
 
-    return [Line(case=Case(name="get_or_load hit, about 750 B", prepare=prepare))]
+        return prepare
+
+    def known(count: int) -> list[str]:
+        return [f"question:{number % 10}" for number in range(count)]
+
+    def new(count: int) -> list[str]:
+        cache.engine.near.clear()
+        return [f"new:{next(numbers)}" for _ in range(count)]
+
+    return [
+        Line(case=Case(name="get_or_load hit, about 750 B", prepare=asking(known))),
+        Line(case=Case(name="get_or_load miss", prepare=asking(new))),
+    ]
 
 
 def framework() -> Line:
