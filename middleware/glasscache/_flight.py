@@ -182,7 +182,8 @@ class Flight(Stream):
     def bury(self) -> None:
         """Its event loop was closed under it: give back what it holds. There is nobody left to tell."""
         self.error = LoadStoppedError("the event loop was closed under the load")
-        self._end()
+        self._over, self.paused = None, {}
+        self._land()
         for reader in self.readers:
             reader.wait_over("cancelled")
         self.buffer.release()
@@ -269,7 +270,7 @@ class Flight(Stream):
         else:
             self._timer = self.loop.call_at(due, self._tick)
 
-    def _end(self) -> None:
+    def _land(self) -> None:
         self.ended = True
         self.chain.key = None
         if self._timer is not None:
@@ -280,9 +281,6 @@ class Flight(Stream):
             self.is_closed = True
             self._closed()
         self._landed()
-
-    def _land(self) -> None:
-        self._end()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
         if self.paused:
