@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glasscache._climbing import Climbed
 from glasscache._inside import Chain, loading
 from glasscache.asgi import answer
 from glasscache.asgi.handler import AnswerNotes, open_notes
@@ -92,5 +93,15 @@ def test_a_load_inside_of_a_load_has_notes_of_its_own() -> None:
         copy_context().run(lambda: opened().tag("inner"))
         assert answer() is mine
         assert mine.apply(TERMS).tags == ("rule", "outer")
+
+    copy_context().run(outer)
+
+
+def test_in_the_load_of_a_value_the_notes_are_those_of_the_answer_that_it_is_read_for() -> None:
+    def outer() -> None:
+        mine, value = opened(), Chain(b"v")
+        value.collector = Climbed()
+        loading.set((*loading.get(), value))
+        assert answer() is mine
 
     copy_context().run(outer)

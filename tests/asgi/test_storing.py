@@ -21,6 +21,22 @@ PAGE = Rule("/page", ttl=60)
 # --- what is stored -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("body", [b"", b"all of it"])
+def test_who_led_a_load_that_was_over_at_once_gets_it_whole_and_without_an_age(body: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"1")]})
+        await send({"type": "http.response.body", "body": body})
+
+    async def scenario() -> None:
+        site = Site(app, PAGE)
+        first, second = await site.get(), await site.get()
+        assert (first.body, first.cache_status) == (body, "glasscache; fwd=uri-miss; stored")
+        assert [name for name, _ in first.headers] == [b"x", b"cache-status"]
+        assert (second.body, second.header("age")) == (body, "0")
+
+    run(scenario)
+
+
 def test_store_if_is_asked_with_status_and_headers_and_has_the_last_word() -> None:
     asked: list[Any] = []
 
