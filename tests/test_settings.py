@@ -11,7 +11,10 @@ import pytest
 
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Detail, Limits, Policy
-from glasscache.settings import VARIABLES, Kind, RedisSettings, Settings
+from glasscache.settings import VARIABLES, DiskSettings, Kind, RedisSettings, Settings
+from glasscache.stores._redis_backplane import RedisBackplane
+from glasscache.stores.disk import DiskStore
+from glasscache.stores.redis import RedisStore
 
 KEY = "a secret that is for tests only, 0123456789"
 
@@ -117,7 +120,7 @@ def test_sizes_are_bytes_or_carry_a_unit(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "remedy"),
     [
-        ("CACHE_TYPE", "memcached", "choose memory (the default), redis, or hybrid"),
+        ("CACHE_TYPE", "memcached", "choose memory (the default), disk (memory before a file), redis, or hybrid"),
         ("GLASSCACHE_COMPRESSION", "lzma", "choose zstd (the default), zlib or none"),
         ("REDIS_CACHE_TTL", "0", "give a number of seconds above 0"),
         ("CACHE_MAX_SIZE", "0", "give a whole number, 1 or more"),
@@ -215,11 +218,68 @@ def test_a_url_that_cannot_be_used_is_refused_by_the_name_of_its_variable() -> N
     assert "s3cret" not in str(caught.value)
 
 
-def test_one_switch_chooses_between_memory_redis_and_both() -> None:
+def test_a_disk_needs_its_directory_and_a_secret() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({"CACHE_TYPE": "disk"})
+    _, place, secret = str(caught.value).split("\n")
+    assert place == (
+        "GLASSCACHE_DISK_PATH: CACHE_TYPE=disk needs it, a directory on a local disk, such as /var/cache/my-app"
+    )
+    assert secret.startswith("GLASSCACHE_KEY: CACHE_TYPE=disk needs it, the same on every machine: make one with")
+    with pytest.raises(
+        ConfigurationError, match=r"GLASSCACHE_DISK_PATH='x': CACHE_TYPE=memory uses no disk: choose disk"
+    ):
+        Settings.from_env({"GLASSCACHE_DISK_PATH": "x"})
+    with pytest.raises(ConfigurationError, match=r"DiskSettings\(path=None\): give a directory"):
+        Settings(kind="disk", key=KEY).shared()
+    small = DiskSettings(path="x", max_bytes=1)
+    with pytest.raises(
+        ConfigurationError, match=r"GLASSCACHE_DISK_PATH and what goes with it: DiskStore\(max_bytes=1\)"
+    ):
+        Settings(kind="disk", disk=small, key=KEY).cache()
+
+
+def test_each_cache_has_a_directory_of_its_own_on_the_disk(tmp_path: Path) -> None:
+    read = Settings.from_env(
+        {
+            "CACHE_TYPE": "disk",
+            "GLASSCACHE_DISK_PATH": str(tmp_path),
+            "GLASSCACHE_DISK_MAX_BYTES": "5GiB",
+            "GLASSCACHE_KEY": KEY,
+            "GLASSCACHE_LEASE_SECONDS": "3",
+        }
+    )
+    assert read.disk == DiskSettings(path=str(tmp_path), max_bytes=5 * 1024**3)
+    store = read.shared()
+    assert isinstance(store, DiskStore)
+    assert store.path == tmp_path / "default"
+    for name in (".", "..", "a/b", "a.b"):
+        assert read.disk.directory(name).parent == tmp_path
+    assert len({read.disk.directory(name) for name in (".", "..", "a/b", "a.b", "a", "A b")}) == 6
+
+
+def test_with_redis_a_disk_stands_between_it_and_memory(tmp_path: Path) -> None:
+    settings = Settings(
+        kind="hybrid", redis=RedisSettings(url="redis://localhost:1"), disk=DiskSettings(path=str(tmp_path)), key=KEY
+    )
+    engine = settings.cache().engine
+    assert (engine.near.name, engine._state.far.name) == ("memory", "redis")
+    assert isinstance(engine._state.coherence.backplane, RedisBackplane)
+    assert isinstance(engine._state.coherence.backplane.memory, DiskStore)
+    assert isinstance(settings.shared(), RedisStore)
+    assert Settings().shared() is None
+
+
+def test_one_switch_chooses_between_memory_disk_redis_and_both(tmp_path: Path) -> None:
     redis = RedisSettings(url="redis://:s3cret@localhost:1")
-    engines = {kind: Settings(kind=kind, redis=redis, key=KEY).cache().engine for kind in get_args(Kind)}
+    disks = {"disk": DiskSettings(path=str(tmp_path))}
+    engines = {
+        kind: Settings(kind=kind, redis=redis, disk=disks.get(kind, DiskSettings()), key=KEY).cache().engine
+        for kind in get_args(Kind)
+    }
     assert {kind: (engine.near.name, engine._state.far.name) for kind, engine in engines.items()} == {
         "memory": ("memory", "none"),
+        "disk": ("memory", "disk"),
         "redis": ("none", "redis"),
         "hybrid": ("memory", "redis"),
         "tiered": ("memory", "redis"),
@@ -268,6 +328,7 @@ def test_every_setting_is_on_its_page_with_its_default() -> None:
     assert [name for name in VARIABLES if f"`{name}`" not in page] == []
     made = Settings()
     parts = {"settings": made, "policy": made.policy, "limits": made.limits, "detail": made.detail}
+    parts["disk"] = made.disk
     rows = re.findall(r"^\| `([A-Z_]+)` \| `(.+?)` \|", page, re.MULTILINE)
     assert len(rows) > 15
     for name, default in rows:

@@ -94,7 +94,7 @@ class FarRun(Run):
         if verdict in (Verdict.STAND_IN, Verdict.UNWANTED, Verdict.DEAD):
             self.stand_in = entry
             return False
-        if not self.void and right.tier == state.far.name:
+        if not self.void and right.tier != state.near.name:
             state.keep_near(self.key, entry)
         self.found(entry, right.tier)
         return True

@@ -81,6 +81,8 @@ class Guard:
         self._now = clock.now
         self._breaker = Breaker(clock.now, random)
         self._glance: Callable[[Key, Told], bool] = getattr(store, "glance", never)
+        self.drop_copy: Callable[[Key], Coroutine[Any, Any, None]] | None = getattr(store, "drop_copy", None)
+        """Where the store keeps copies on this machine: removes one of them."""
         self._sweep = Sweep["asyncio.Future[Any] | _Glance"](budget, self._no_answer)
         self._returns = Returns(self._release, self._recall, random)
         self._tasks = Tasks()

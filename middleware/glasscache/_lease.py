@@ -72,6 +72,8 @@ class Lookup:
     """Another machine loads already."""
     refused: bool = False
     """A load has shown lately that nothing will be stored: each request loads for itself."""
+    tier: str = ""
+    """Which tier had an entry that answers, if not the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

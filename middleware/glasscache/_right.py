@@ -205,7 +205,7 @@ class Right:
             self._hold(look.lease)
         elif look.entry is not None and look.holder is None and not look.refused:
             waiting.over("served")
-            self.tier = self._state.far.name
+            self.tier = look.tier or self._state.far.name
             return look.entry
         else:  # nothing will be stored, or a refresh is under way elsewhere
             waiting.over("holder_failed")

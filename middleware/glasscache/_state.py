@@ -57,6 +57,7 @@ class State:
         self.near = near
         self.far = far
         self.glance: Callable[[Key, Told], bool] = getattr(far, "glance", never)
+        self._drop_copy: Callable[[Key], Coroutine[object, object, None]] | None = getattr(far, "drop_copy", None)
         self.commons = commons
         self.has_far = has_far
         self.random = random
@@ -217,6 +218,8 @@ class State:
     def forget_replaced(self, key: Key) -> None:
         """Another machine has a newer answer."""
         self.near.drop(key, "replaced")
+        if self._drop_copy is not None:
+            self.spawn(self._drop_copy(key))
 
     def doubt(self) -> None:
         """Everything in the near tier may have been told invalid."""

@@ -15,7 +15,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError
-from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, NearStore, Store
+from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, Memory, NearStore, Store
 from glasscache.policy import answers, shorten
 from glasscache.stores._null import NullBell, NullStore
 
@@ -94,6 +94,7 @@ class TieredStore:
             raise ConfigurationError(f"TieredStore({names}): each tier needs a name of its own")
         if any(isinstance(store, NearStore) for store in self.stores[1:]):
             raise ConfigurationError(f"TieredStore({names}): a store in memory can only be the first")
+        _introduce(self.stores)
         for name, ttl in self._max_ttl.items():
             if name not in names:
                 raise ConfigurationError(f"TieredStore(max_ttl={{{name!r}: ...}}): there are {', '.join(names)}")
@@ -189,6 +190,22 @@ def _checked(stores: Any) -> tuple[Store, ...]:
     return found
 
 
+def _introduce(stores: tuple[Store, ...]) -> None:
+    """To the tier that machines share what outlives a process before it. ConfigurationError for a machine's own tier
+    behind one that machines share: others would not hear of what is told invalid.
+    """
+    *nearer, last = stores
+    if getattr(last, "is_local", False) and any(hasattr(store, "backplane") for store in nearer):
+        raise ConfigurationError(
+            f"TieredStore({[store.name for store in stores]}): {last.name} is this machine's alone: put it before "
+            "the tier that machines share"
+        )
+    backplane: Any = getattr(last, "backplane", None)
+    for store in nearer:
+        if isinstance(store, Memory) and hasattr(backplane, "memory"):
+            backplane.memory = store
+
+
 def _raise(errors: list[StoreError]) -> None:
     if errors:
         raise errors[0]
@@ -234,12 +251,17 @@ class FarTiers:
         """The entry of the nearest tier whose entry answers, or what the last one says."""
         entry = await self._found(key)
         if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
-            return Lookup(entry=entry)
+            return Lookup(entry=entry, tier=self._nearer.name)
         look = await self._last.look(key, claim)
         if look.entry is not None and look.lease is None and look.holder is None and not look.refused:
             with suppress(StoreError):
                 await self._nearer.set(key, look.entry)
         return look
+
+    async def drop_copy(self, key: Key) -> None:
+        """Another machine has put a newer answer into the last tier."""
+        with suppress(StoreError):
+            await self._nearer.delete(key)
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for longer."""

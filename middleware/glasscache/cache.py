@@ -108,8 +108,7 @@ class Cache:
         if backplane is not None and self.enabled and key_secret is None and not os.environ.get("GLASSCACHE_KEY"):
             raise ConfigurationError(
                 f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
-                "(or key_secret=), the same on all of them: make one with "
-                "`glasscache key`"
+                "(or key_secret=), the same on all of them, and after a restart: make one with `glasscache key`"
             )
         self._guard: Guard | None = None
         if far is not None:

@@ -208,6 +208,27 @@ class Backplane(Protocol):
         ...
 
 
+@runtime_checkable
+class Memory(Protocol):
+    """What a Store between memory and a tier that machines share may have beside, if its entries outlive the process.
+
+    They carry the numbers of that tier's namespace. Should the numbers have begun anew meanwhile, nobody could tell by
+    them what is dead: so it remembers whose they are. Raises StoreError where it cannot answer.
+    """
+
+    async def recall(self) -> tuple[str, int]:
+        """Which life of a namespace the entries belong to ("": there are none), and the highest number among them."""
+        ...
+
+    async def belong(self, life: str) -> None:
+        """From now on they belong to this one: what is older was told invalid there. It is trusted."""
+        ...
+
+    def distrust(self) -> bool:
+        """Answer nothing until it is clear whom they belong to; whether it was trusted so far."""
+        ...
+
+
 class Codec(Protocol):
     """Values to bytes and back (`get_or_load` keeps values encoded, so that no caller can change another's copy)."""
 

@@ -16,57 +16,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from glasscache._switch import ENABLED, flag
+from glasscache._tier_settings import DiskSettings, RedisSettings
 from glasscache._tiers import TieredStore
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
 from glasscache.interfaces import Store
 from glasscache.keys import Keyring
 from glasscache.policy import Detail, Limits, Policy
-from glasscache.stores import open_redis
 from glasscache.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from glasscache.stores.disk import DiskStore
     from glasscache.stores.redis import RedisStore
 
-Kind: TypeAlias = Literal["memory", "redis", "hybrid", "tiered"]
+__all__ = ["DiskSettings", "Kind", "RedisSettings", "Settings"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisSettings:
-    """What the tier that machines share needs. Times in seconds; secrets stay out of `repr`."""
-
-    url: str | None = field(default=None, repr=False)
-    """`REDIS_URL`"""
-    max_ttl: float | None = None
-    """`REDIS_CACHE_TTL`: nothing lives longer there; None: as long as it is meant to"""
-    max_connections: int = 16
-    """`REDIS_MAX_CONNECTIONS`, also called `REDIS_POOL_SIZE`: of each process"""
-    timeout: float = 0.25
-    """`GLASSCACHE_REDIS_TIMEOUT`: of one command"""
-    connect_timeout: float = 0.25
-    """`GLASSCACHE_REDIS_CONNECT_TIMEOUT`"""
-    prefix: str | None = None
-    """`GLASSCACHE_PREFIX` of all keys and channels there; by default glasscache: and the name of the cache"""
-    lease_seconds: float = 5.0
-    """`GLASSCACHE_LEASE_SECONDS`: how long a machine that has died can hold up the others"""
-    compression: str = "zstd"
-    """`GLASSCACHE_COMPRESSION`: zstd, zlib or none"""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    """`GLASSCACHE_SECRETS`: encrypts what is stored there; the first one writes, all read"""
-
-    def store(self, name: str, *, max_entry_bytes: int = 8 * 1024**2) -> RedisStore:
-        """A new store for the cache of this name, for entries of up to that size.
-
-        ConfigurationError if there is no URL, or if the redis extra is not installed.
-        """
-        if self.url is None:
-            raise ConfigurationError("RedisSettings(url=None): give a URL, such as redis://localhost:6379/0")
-        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "url"}
-        options |= {"prefix": self.prefix or f"glasscache:{name}", "max_entry_bytes": max_entry_bytes}
-        try:
-            return open_redis(self.url, **options)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"REDIS_URL and what goes with it: {error}") from None
+Kind: TypeAlias = Literal["memory", "disk", "redis", "hybrid", "tiered"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +39,12 @@ class Settings:
     """What a cache and its stats page need. Times in seconds, sizes in bytes; secrets stay out of `repr`."""
 
     kind: Kind = "memory"
-    """`CACHE_TYPE`: memory; redis (nothing is kept in the process); hybrid (memory before Redis), also called tiered"""
+    """`CACHE_TYPE`: memory; disk (memory before a file); redis (nothing is kept in the process); hybrid (memory before
+    Redis), also called tiered"""
     redis: RedisSettings = field(default_factory=RedisSettings)
-    """Where `kind` is not memory"""
+    """Where `kind` is not memory; of a disk, too, what does not name Redis"""
+    disk: DiskSettings = field(default_factory=DiskSettings)
+    """Where `kind` is disk; with hybrid, a disk between memory and Redis"""
     max_entries: int = 100
     """`CACHE_MAX_SIZE`"""
     max_bytes: int = 64 * 1024**2
@@ -115,20 +83,26 @@ class Settings:
             except ValueError as error:
                 problems.append(f"{name}: {error}" if variable.secret else f"{name}={text!r}: {error}")
         problems += _disagreeing(found["redis"], found["pool"]) + _missing(found["settings"], environ)
+        problems += _misplaced_disk(found["settings"], found["disk"])
         if problems:
             raise ConfigurationError("\n".join(["the environment cannot work:", *problems]))
         policy, limits, detail = Policy(**found["policy"]), Limits(**found["limits"]), Detail(**found["detail"])
         redis = RedisSettings(**found["pool"] | found["redis"])
-        return cls(policy=policy, limits=limits, detail=detail, redis=redis, **found["settings"])
+        disk = DiskSettings(**found["disk"])
+        return cls(policy=policy, limits=limits, detail=detail, redis=redis, disk=disk, **found["settings"])
 
     def cache(self) -> Cache:
         """A new cache with the stores of its kind."""
-        store: Store = MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes)
-        if self.kind != "memory" and self.enabled:
-            shared = self.redis.store(self.name, max_entry_bytes=self.limits.max_entry_bytes)
-            store = shared if self.kind == "redis" else TieredStore([store, shared])
+        kind = self.kind if self.enabled else "memory"
+        stores: list[Store] = []
+        if kind != "redis":
+            stores.append(MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes))
+        if kind == "disk" or (kind != "memory" and self.disk.path is not None):
+            stores.append(self._disk())
+        if kind not in ("memory", "disk"):
+            stores.append(self._redis())
         return Cache(
-            store,
+            TieredStore(stores),
             policy=self.policy,
             limits=self.limits,
             detail=self.detail,
@@ -136,6 +110,18 @@ class Settings:
             key_secret=self.key,
             enabled=self.enabled,
         )
+
+    def shared(self) -> DiskStore | RedisStore | None:
+        """A new store for what processes share; None: there is nothing."""
+        if self.kind == "memory":
+            return None
+        return self._disk() if self.kind == "disk" else self._redis()
+
+    def _disk(self) -> DiskStore:
+        return self.disk.store(self.name, self.redis, max_entry_bytes=self.limits.max_entry_bytes)
+
+    def _redis(self) -> RedisStore:
+        return self.redis.store(self.name, max_entry_bytes=self.limits.max_entry_bytes)
 
 
 # --- values: each parser returns what the text says, or raises ValueError with the remedy ------------------
@@ -204,7 +190,10 @@ def _secret(text: str) -> str:
 def _kind(text: str) -> str:
     kind = text.strip().lower()
     if kind not in get_args(Kind):
-        raise ValueError("choose memory (the default), redis, or hybrid (memory before Redis; tiered is the same)")
+        raise ValueError(
+            "choose memory (the default), disk (memory before a file), redis, "
+            "or hybrid (memory before Redis; tiered is the same)"
+        )
     return kind
 
 
@@ -228,7 +217,7 @@ def _compression(text: str) -> str:
 
 # --- variables ----------------------------------------------------------------------------------------------
 
-Part = Literal["settings", "policy", "limits", "redis", "pool", "detail"]
+Part = Literal["settings", "policy", "limits", "redis", "pool", "disk", "detail"]
 
 
 class Variable(NamedTuple):
@@ -264,6 +253,8 @@ VARIABLES: Mapping[str, Variable] = {
     "GLASSCACHE_LEASE_SECONDS": Variable(_some_seconds, "redis", "lease_seconds"),
     "GLASSCACHE_COMPRESSION": Variable(_compression, "redis", "compression"),
     "GLASSCACHE_SECRETS": Variable(_secrets, "redis", "secrets", secret=True),
+    "GLASSCACHE_DISK_PATH": Variable(str, "disk", "path"),
+    "GLASSCACHE_DISK_MAX_BYTES": Variable(_size, "disk", "max_bytes"),
     "GLASSCACHE_NAME": Variable(str, "settings", "name"),
     "GLASSCACHE_MAX_BYTES": Variable(_size, "settings", "max_bytes"),
     "GLASSCACHE_KEY": Variable(_secret, "settings", "key", secret=True),
@@ -302,14 +293,26 @@ def _disagreeing(redis: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]
 
 
 def _missing(settings: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
-    """A tier that machines share needs to be found, and keys that mean the same on all of them."""
+    """A tier that is shared needs to be found, and keys that mean the same to everybody, and after a restart."""
     if not settings.get("enabled", True):
         return []  # nothing is shared where nothing is cached
-    kind, problems = settings.get("kind", "memory"), []
-    if kind != "memory" and not environ.get("REDIS_URL"):
-        problems.append(f"REDIS_URL: CACHE_TYPE={kind} needs it, such as redis://localhost:6379/0")
-    if kind != "memory" and not environ.get("GLASSCACHE_KEY"):
-        problems.append(
-            f"GLASSCACHE_KEY: CACHE_TYPE={kind} needs it, the same on every machine: make one with `glasscache key`"
-        )
-    return problems
+    kind = settings.get("kind", "memory")
+    needed = {
+        "REDIS_URL": (kind not in ("memory", "disk"), "such as redis://localhost:6379/0"),
+        "GLASSCACHE_DISK_PATH": (kind == "disk", "a directory on a local disk, such as /var/cache/my-app"),
+        "GLASSCACHE_KEY": (kind != "memory", "the same on every machine: make one with `glasscache key`"),
+    }
+    return [
+        f"{name}: CACHE_TYPE={kind} needs it, {remedy}"
+        for name, (is_needed, remedy) in needed.items()
+        if is_needed and not environ.get(name)
+    ]
+
+
+def _misplaced_disk(settings: Mapping[str, Any], disk: Mapping[str, Any]) -> list[str]:
+    """A disk that would not be used."""
+    kind, path = settings.get("kind", "memory"), disk.get("path")
+    if path is None or kind in ("disk", "hybrid", "tiered"):
+        return []
+    remedy = "choose disk, or hybrid for a disk between memory and Redis, or drop it"
+    return [f"GLASSCACHE_DISK_PATH={path!r}: CACHE_TYPE={kind} uses no disk: {remedy}"]

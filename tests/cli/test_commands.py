@@ -86,6 +86,24 @@ def test_check_asks_redis_and_shows_no_secret(
     assert "secret" not in said
 
 
+def test_check_asks_the_disk(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CACHE_TYPE", "disk")
+    monkeypatch.setenv("GLASSCACHE_DISK_PATH", str(tmp_path))
+    monkeypatch.setenv("GLASSCACHE_KEY", SECRET)
+    assert main(["check", "--connect"]) == 0
+    said = capsys.readouterr().out
+    assert f"answers are kept in memory (100 entries, 64 MiB) before {tmp_path}/default (1 GiB)" in said
+    assert "the disk answers" in said
+    assert main(["invalidate", "--tag", "doc"]) == 0
+    assert "tag 'doc' is invalid on every machine from now on (number 1)" in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GLASSCACHE_DISK_PATH", str(tmp_path / "file"))
+    assert main(["check", "--connect"]) == 1
+    assert f"{tmp_path}/file/default does not answer: " in capsys.readouterr().err
+
+
 def test_check_tells_every_mistake_at_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHE_MAX_SIZE", "many")
     monkeypatch.setenv("CACHE_TTL", "long")

@@ -19,6 +19,7 @@ import glasscache
 from glasscache._entry import Entry
 from glasscache._lease import Claim, Lease
 from glasscache.errors import ConfigurationError, MissingExtraError, StoreError, UnstorableError
+from glasscache.stores import _compression
 from glasscache.stores.disk import DiskStore
 from glasscache.testing import ManualClock, entry
 from glasscache.testing._lease_contract import _KEY as KEY
@@ -486,6 +487,20 @@ def test_it_is_imported_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "glasscache.stores.disk", None)
     with pytest.raises(MissingExtraError, match="this Python was built without"):
         _ = glasscache.DiskStore
+
+
+def test_it_needs_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        with monkeypatch.context() as patch:
+            patch.setattr(_compression, "zstandard", None)
+            store = DiskStore(tmp_path, clock=clock)
+            await store.set(KEY, fresh(clock, b"an answer " * 500))
+            assert await store.get(KEY) is not None
+            assert sql(tmp_path, "SELECT substr(value, 4, 1) FROM bodies") == [(bytes((_compression.CODES["zlib"],)),)]
+            await store.aclose()
+
+    run(scenario)
 
 
 def test_it_says_where_it_is(tmp_path: Path) -> None:

@@ -82,6 +82,12 @@ class Machine:
         """SIGSTOP, SIGCONT, SIGKILL."""
         self._process.send_signal(number)
 
+    def leave(self) -> None:
+        """Let it end by itself: there is nothing more to do."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(PATIENCE)
+
     def end(self) -> None:
         """Whatever state it is in."""
         self._process.kill()

@@ -25,6 +25,7 @@ from glasscache.errors import ConfigurationError, StoreError
 from glasscache.settings import Settings
 
 if TYPE_CHECKING:
+    from glasscache.stores.disk import DiskStore
     from glasscache.stores.redis import RedisStore
 
 T = TypeVar("T")
@@ -68,15 +69,23 @@ def _told(settings: Settings) -> Iterator[tuple[str, object]]:
     yield "stale if error", f"{policy.stale_if_error:g} s"
     page = settings.stats_path or "none (GLASSCACHE_STATS_PATH)"
     yield "stats page", page + (", totals only" if settings.stats_path and not settings.stats_token else "")
-    if settings.kind != "memory":
-        redis = settings.redis
+    yield from _told_of_tiers(settings)
+
+
+def _told_of_tiers(settings: Settings) -> Iterator[tuple[str, object]]:
+    redis = settings.redis
+    if settings.disk.path is not None:
+        yield "disk", settings.disk.directory(settings.name)
+        yield "room there", size(settings.disk.max_bytes)
+    if settings.kind not in ("memory", "disk"):
         yield "Redis", without_password(redis.url or "")
         yield "prefix there", redis.prefix or f"glasscache:{settings.name}"
+        yield "a command may take", f"{redis.timeout:g} s"
+    elif redis.url:
+        yield "Redis", f"not used: CACHE_TYPE is {settings.kind} (redis and hybrid use REDIS_URL)"
+    if settings.kind != "memory":
         yield "encrypted there", "yes" if redis.secrets else "no (GLASSCACHE_SECRETS)"
         yield "compressed there", redis.compression
-        yield "a command may take", f"{redis.timeout:g} s"
-    elif settings.redis.url:
-        yield "Redis", "not used: CACHE_TYPE is memory (redis and hybrid use REDIS_URL)"
 
 
 def _tell_proxy(config: ProxyConfig) -> None:
@@ -93,17 +102,19 @@ def _connect(settings: Settings) -> None:
         print("no Redis: CACHE_TYPE is memory")
         return
     asyncio.run(_with_store(settings, lambda store: store.get(bytes(16))))
-    print("Redis answers")
+    print("the disk answers" if settings.kind == "disk" else "Redis answers")
 
 
-async def _with_store(settings: Settings, action: Callable[[RedisStore], Awaitable[T]]) -> T:
+async def _with_store(settings: Settings, action: Callable[[DiskStore | RedisStore], Awaitable[T]]) -> T:
     """What comes of an action on the shared tier; a person has more time than a request. StoreError."""
-    redis = settings.redis
-    store = replace(redis, timeout=_PATIENCE, connect_timeout=_PATIENCE).store(settings.name)
+    patient = replace(settings.redis, timeout=_PATIENCE, connect_timeout=_PATIENCE)
+    store = replace(settings, redis=patient).shared()
+    assert store is not None
     try:
         return await action(store)
     except StoreError as error:
-        raise StoreError(f"{without_password(redis.url or '')} does not answer: {error}") from error
+        where = settings.disk.directory(settings.name) if settings.kind == "disk" else patient.url or ""
+        raise StoreError(f"{without_password(str(where))} does not answer: {error}") from error
     finally:
         await store.backplane.aclose()
         await store.aclose()
@@ -140,7 +151,7 @@ def _invalidate_at(options: argparse.Namespace) -> int:
         raise StoreError(f"{options.at} removes nothing: ask for the path of GLASSCACHE_STATS_PATH")
     print(f"{_named(options)} is invalid from now on: {said['removed']} removed from memory (worker {said['worker']})")
     if said["of"] not in (None, 1):
-        others = "the others know of it if they share Redis, and only then"
+        others = "the others know of it if they share Redis or a disk, and only then"
         print(f"glasscache invalidate: one worker of {said['of']} was asked: {others}", file=sys.stderr)
     return 0
 
@@ -169,7 +180,7 @@ def _key_of_url(options: argparse.Namespace, settings: Settings) -> Key:
     return middleware.key_for("GET", url.path or "/", query=url.query, host=url.netloc, scheme=url.scheme)
 
 
-async def _invalidate(store: RedisStore, keys: tuple[Key, ...], tag: str | None) -> int:
+async def _invalidate(store: DiskStore | RedisStore, keys: tuple[Key, ...], tag: str | None) -> int:
     tags = [variant_tag(key) for key in keys] if tag is None else [tag]
     number = await store.backplane.mark(tags, everything=not tags, seen=0, source=None)
     for key in keys:

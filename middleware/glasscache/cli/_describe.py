@@ -13,10 +13,14 @@ def describe(settings: Settings) -> str:
     """Where answers are kept, on one line."""
     if not settings.enabled:
         return "the cache is switched off (GLASSCACHE_ENABLED): nothing is kept"
-    room = f"{settings.max_entries} entries, {size(settings.max_bytes)}"
-    memory, redis = f"memory ({room})", f"Redis at {without_password(settings.redis.url or '')}"
-    where = {"memory": memory, "redis": redis}.get(settings.kind, f"{memory} before {redis}")
-    return f"answers are kept in {where}"
+    places = []
+    if settings.kind != "redis":
+        places.append(f"memory ({settings.max_entries} entries, {size(settings.max_bytes)})")
+    if settings.disk.path is not None:
+        places.append(f"{settings.disk.directory(settings.name)} ({size(settings.disk.max_bytes)})")
+    if settings.redis.url is not None and settings.kind not in ("memory", "disk"):
+        places.append(f"Redis at {without_password(settings.redis.url)}")
+    return f"answers are kept in {' before '.join(places)}"
 
 
 def size(number: float) -> str:

@@ -32,6 +32,11 @@ class TooLarge(Exception):
     """More bytes than allowed."""
 
 
+def best() -> str:
+    """The kind that is worth most, of those that are installed."""
+    return "zstd" if hasattr(zstandard, "ZstdCompressor") else "zlib"
+
+
 def compressor(kind: str) -> Callable[[bytes], bytes]:
     """What makes bytes smaller. ConfigurationError for a kind that there is not, or that is not installed."""
     if kind == "none":

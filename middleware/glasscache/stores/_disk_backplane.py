@@ -186,3 +186,15 @@ def _marks(db: Connection, state: _State, since: int) -> tuple[str, Marks]:
     rows = db.execute("SELECT tag, number FROM marks WHERE number > ?", (since,))
     tags = {bytes(tag).decode(errors="replace"): number for tag, number in rows}
     return state.birth, Marks(number=state.number, everything=state.everything, floor=state.floor, tags=tags)
+
+
+def recall(db: Connection) -> tuple[str, int]:
+    """See Memory. Entries that nobody has named yet belong to somebody else."""
+    state = _State.of(db)
+    (has_entries,) = db.execute("SELECT EXISTS (SELECT 1 FROM entries)").fetchone()
+    return state.life or ("unknown" if has_entries else ""), state.highest
+
+
+def belong(life: str, db: Connection) -> None:
+    """See Memory."""
+    db.execute("UPDATE state SET life = ?", (life,))

@@ -2,7 +2,7 @@
 
 Decides when it is opened, which file is ours, what becomes of one that is not, and what is one transaction. A file that
 is damaged, or of another version, is set aside (renamed) and begun anew; one that was taken away from under us is left.
-Never touched outside of the store's thread. Must never wait for a lock for longer than a request may take.
+Never touched outside of the store's thread. Must never wait for a lock for longer than a request may, but to open it.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Rows:
         lives = int((entry.dead_from - self._now()) * 1e6)
         if lives < 1:
             return None
-        value = self._envelope.seal(key, entry)
+        value = self._envelope.seal(key, entry, left=lives / 1e6)
         if len(value) + _ROW > self._max_bytes:
             raise UnstorableError(f"an entry of {len(value)} bytes is larger than the whole store ({self._max_bytes})")
         return Packed(value, entry.number, lives)

@@ -60,6 +60,21 @@ class NullLeases(NullStore):
         return NullBell()
 
 
+class NullMemory:
+    """Of where nothing outlives the process."""
+
+    async def recall(self) -> tuple[str, int]:
+        """There are no entries."""
+        return "", 0
+
+    async def belong(self, life: str) -> None:
+        """There are none."""
+
+    def distrust(self) -> bool:
+        """There is nothing to distrust."""
+        return False
+
+
 class NullBell:
     """Never rings."""
 

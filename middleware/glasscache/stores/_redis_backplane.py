@@ -20,9 +20,11 @@ from glasscache._clock import SystemClock
 from glasscache._entry import Key
 from glasscache._events import SpanRef
 from glasscache._lease import Marks
-from glasscache.interfaces import Clock, Listener
+from glasscache.errors import StoreError
+from glasscache.interfaces import Clock, Listener, Memory
 from glasscache.stores._hearing import Hearing, ServerTime
 from glasscache.stores._messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
+from glasscache.stores._null import NullMemory
 from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_channel import PING_EVERY, Subscription
@@ -147,6 +149,9 @@ class RedisBackplane:
         self._calls = Calls()
         # What is told goes over one connection, in batches: a flood of it must leave the others to lookups.
         self._telling = Batches(client, 1, self._context_of_nobody)
+        self.memory: Memory = NullMemory()
+        """What outlives this process, and carries our numbers."""
+        self._belongs = ""
         self._birth = ""
         self._given = 0
         self._hearing: Hearing | None = None
@@ -201,6 +206,8 @@ class RedisBackplane:
         """All markers above `since`."""
         told = Marked((), True, self._machine, "")  # if the server turns out to have lost them
         answer = await self._calls.run(self._ask("read", since, told))
+        if answer.birth != self._belongs:
+            answer = await self._reconcile(answer, since, told)
         if self._hearing is not None:
             self._hearing.has_read(answer.birth, answer.number)
         return answer.marks
@@ -212,6 +219,21 @@ class RedisBackplane:
             await subscription.aclose()
         await self._calls.aclose(_CLOSE_TIMEOUT)
         await self._telling.aclose(_CLOSE_TIMEOUT)
+
+    async def _reconcile(self, answer: _Answer, since: int, told: Marked) -> _Answer:
+        """What outlives us may belong to data that the server has lost: then it remembers more than the server does."""
+        try:
+            life, highest = await self.memory.recall()
+            if life not in ("", answer.birth):
+                self._birth, self._given = life, max(self._given, highest)
+                answer = await self._calls.run(self._ask("read", since, told))
+            await self.memory.belong(answer.birth)
+        except StoreError:
+            if self.memory.distrust():  # what it has answered meanwhile must not count
+                raise
+        else:
+            self._belongs = answer.birth
+        return answer
 
     async def _ask(self, mode: _Mode, seen: int, told: Marked) -> _Answer:
         client = self._client()

@@ -25,7 +25,8 @@ from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, UnstorableError
 from glasscache.interfaces import Clock
 from glasscache.stores._bells import Bells, KeyBell
-from glasscache.stores._disk_backplane import DiskBackplane
+from glasscache.stores._compression import best
+from glasscache.stores._disk_backplane import DiskBackplane, belong, recall
 from glasscache.stores._disk_bus import Ear, Position, position
 from glasscache.stores._disk_file import DiskFile
 from glasscache.stores._disk_leases import Leases
@@ -50,8 +51,9 @@ class DiskStore:
     `path`: a directory, made if there is none; one for each cache. `max_bytes`: of all entries together; whoever was
     not used for the longest goes first. `lease_seconds`: how long the right to load lasts unless it is renewed, and so
     how long a process that dies holds up the others. `secrets`: encrypt what is stored (32 characters or more each; the
-    first writes, all read). `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry; None: as
-    its cache has it (`Limits.max_entry_bytes`). Raises ConfigurationError for values that cannot work.
+    first writes, all read). `compression`: zstd, zlib or none; None: zstd if it is installed, else zlib.
+    `max_entry_bytes`: of the largest entry; None: as its cache has it (`Limits.max_entry_bytes`). Raises
+    ConfigurationError for values that cannot work.
     """
 
     name = "disk"
@@ -65,7 +67,7 @@ class DiskStore:
         max_bytes: int = 1024**3,
         lease_seconds: float = 5.0,
         secrets: Sequence[str] = (),
-        compression: str = "zstd",
+        compression: str | None = None,
         max_entry_bytes: int | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -76,7 +78,7 @@ class DiskStore:
         if not 0.05 <= lease_seconds < math.inf:
             raise ConfigurationError(f"DiskStore(lease_seconds={lease_seconds!r}): give 0.05 seconds or more")
         clock = clock or SystemClock()
-        envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
+        envelope = Envelope(secrets=secrets, compression=compression or best(), max_size=max_entry_bytes)
         self.fit: Callable[[int], None] = envelope.fit
         """A cache says how many bytes its largest entry may have."""
         self.path: Path = Path(os.path.abspath(path))
@@ -84,6 +86,7 @@ class DiskStore:
         self._name = socket.gethostname(), random.token_hex(4)
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever stored bytes were no entry."""
+        self._is_trusted = True
         self._rows = Rows(envelope, clock, max_bytes)
         self._leases = Leases(self._rows, lambda: self.machine, lease_seconds, clock.now)
         file = DiskFile(self.path, self._rows)
@@ -118,6 +121,8 @@ class DiskStore:
 
     async def get(self, key: Key) -> Entry | None:
         """The entry under `key`, or None."""
+        if not self._is_trusted:
+            return None
         return await self._thread.call(lambda db: self._rows.find(db, key))
 
     async def set(self, key: Key, entry: Entry) -> None:
@@ -166,6 +171,22 @@ class DiskStore:
     def listen(self, key: Key) -> KeyBell:
         """A bell that rings when another process lets go of `key`."""
         return self._bells.bell(key)
+
+    # --- between memory and a tier that machines share (`Memory`) ---------------------------------------------------
+
+    async def recall(self) -> tuple[str, int]:
+        """Which life of a namespace the entries belong to ("": there are none), and the highest number among them."""
+        return await self._thread.call(recall)
+
+    async def belong(self, life: str) -> None:
+        """From now on they belong to this one. It is trusted."""
+        await self._thread.write(partial(belong, life))
+        self._is_trusted = True
+
+    def distrust(self) -> bool:
+        """Answer nothing until it is clear whom they belong to; whether it was trusted so far."""
+        was_trusted, self._is_trusted = self._is_trusted, False
+        return was_trusted
 
     # --- in the thread ----------------------------------------------------------------------------------------------
 

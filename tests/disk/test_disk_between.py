@@ -1,0 +1,267 @@
+"""A disk between memory and Redis: what it kept while it was away obeys what was told invalid meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
+from glasscache._clock import SystemClock
+from glasscache._guard import Guard
+from glasscache._tiers import FarTiers
+from glasscache.codecs import MsgspecCodec
+from glasscache.errors import ConfigurationError, StoreError
+from glasscache.interfaces import Memory
+from glasscache.stores._null import NullMemory
+from glasscache.stores.disk import DiskStore
+from glasscache.testing import entry
+from tests.support.patience import PATIENCE
+from tests.support.redis_process import UNHURRIED, RedisProcess
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SECRET = "a secret that all machines of this test share"
+_numbers = itertools.count()
+
+
+class Place:
+    """Machines with disks of their own, before one Redis."""
+
+    def __init__(self, server: RedisProcess, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.prefix = f"glasscache-{next(_numbers)}"
+        self.version = "first"
+        self.loads = 0
+
+    def machine(self, name: str, *, alone: bool = False) -> Cache:
+        """One process of the machine of this name; `alone`: it knows of no Redis."""
+        disk = DiskStore(self.folder / name)
+        url = f"redis://127.0.0.1:{self.server.port}"
+        shared = [] if alone else [RedisStore.from_url(url, prefix=self.prefix, **UNHURRIED)]
+        tiers = TieredStore([MemoryStore(), disk, *shared])
+        return Cache(tiers, limits=Limits(far_timeout=10.0), key_secret=SECRET)
+
+    async def ask(self, cache: Cache, question: str = "q") -> str:
+        async def load() -> str:
+            self.loads += 1
+            return self.version
+
+        return await cache.get_or_load(question, load, tags=("tag",), group="ask")
+
+    async def flush(self) -> None:
+        """The server loses what it had."""
+        await asyncio.to_thread(self.server.do, "FLUSHALL")
+
+
+def run(server: RedisProcess, folder: Path, scenario: Callable[[Place], Awaitable[None]]) -> None:
+    asyncio.run(scenario(Place(server, folder)))  # type: ignore[arg-type]
+
+
+def results(cache: Cache) -> dict[str, int]:
+    """How often an answer came from where."""
+    counts = cache.counters.group("ask").requests()
+    return {f"{result} {tier}": count for (result, tier), count in counts.items()}
+
+
+async def in_step(cache: Cache) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not cache.engine._state.coherence.in_step:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)
+
+
+async def drained(cache: Cache) -> None:
+    """What is stored behind, is."""
+    await asyncio.gather(*cache.engine._state.tasks)
+
+
+def test_what_a_machine_has_on_its_disk_answers_after_a_restart_and_it_is_told_where_it_was(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    async def scenario(place: Place) -> None:
+        one = place.machine("one")
+        assert await place.ask(one) == "first"
+        await one.aclose()
+        one = place.machine("one")
+        assert await asyncio.gather(*(place.ask(one) for _ in range(20))) == ["first"] * 20
+        assert (results(one), place.loads) == ({"hit disk": 20}, 1)
+        two = place.machine("two")
+        assert await place.ask(two) == "first"
+        assert (results(two), place.loads) == ({"hit redis": 1}, 1)
+        await drained(two)
+        await two.aclose()
+        await place.flush()  # which the disk of two has not forgotten; but nobody can vouch for it
+        place.version = "second"
+        assert await place.ask(one) == "first"
+        await one.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["key", "tag", "all"])
+def test_what_was_told_invalid_while_a_machine_was_away_is_not_on_its_disk(
+    server: RedisProcess, tmp_path: Path, how: str
+) -> None:
+    async def scenario(place: Place) -> None:
+        one, two = place.machine("one"), place.machine("two")
+        assert await place.ask(one) == "first"
+        await one.aclose()
+        wanted: dict[str, Any] = {"key": {"key": "q"}, "tag": {"tag": "tag"}, "all": {"all": True}}
+        await two.invalidate(**wanted[how])
+        place.version = "second"
+        one = place.machine("one")
+        assert await place.ask(one) == "second"
+        assert await place.ask(two) == "second"
+        for cache in (one, two):
+            await cache.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_what_was_told_invalid_is_not_back_when_redis_has_lost_its_data_and_nobody_remembers(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    async def scenario(place: Place) -> None:
+        one, two = place.machine("one"), place.machine("two")
+        assert await place.ask(one) == "first"
+        await one.aclose()
+        for _ in range(3):
+            await two.invalidate(tag="tag")
+        await two.aclose()
+        await place.flush()
+        two = place.machine("two")  # which gives out numbers of a new life
+        await two.invalidate(tag="another")
+        place.version = "second"
+        one = place.machine("one")
+        assert await place.ask(one) == "second"
+        assert await place.ask(two) == "second"
+        assert place.loads == 2
+        for cache in (one, two):
+            await cache.aclose()
+        one = place.machine("one")
+        assert await place.ask(one) == "second"
+        assert results(one) == {"hit disk": 1}
+        await one.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_a_disk_that_was_a_machines_only_tier_is_trusted_no_more_behind_another_counter_nor_back(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    async def scenario(place: Place) -> None:
+        for version, alone in (("first", True), ("second", False), ("third", True)):
+            place.version = version
+            cache = place.machine("one", alone=alone)
+            assert await place.ask(cache) == version
+            await cache.aclose()
+            cache = place.machine("one", alone=alone)
+            assert await place.ask(cache) == version
+            assert results(cache) == {"hit disk": 1}
+            await cache.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_entries_that_nobody_has_named_belong_to_somebody_else(server: RedisProcess, tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        store = DiskStore(place.folder / "one")
+        assert await store.recall() == ("", 0)
+        now = SystemClock().now()
+        await store.set(b"key", entry(born=now, fresh_until=now + 300.0, settled_until=now + 290.0, number=7))
+        assert await store.recall() == ("unknown", 7)
+        await store.aclose()
+        one = place.machine("one")
+        await place.ask(one)
+        await in_step(one)
+        assert one.engine.epoch == 8
+        await one.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_a_disk_that_cannot_say_whom_it_belongs_to_does_not_answer_and_holds_nobody_up(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    class Forgetful(DiskStore):
+        """Cannot recall."""
+
+        fails = True
+
+        async def recall(self) -> tuple[str, int]:
+            if self.fails:
+                raise StoreError("cannot be read")
+            return await super().recall()
+
+    async def scenario(place: Place) -> None:
+        one = place.machine("one")
+        assert await place.ask(one) == "first"
+        await one.aclose()
+        disk = Forgetful(place.folder / "one")
+        redis = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix=place.prefix, **UNHURRIED)
+        TieredStore([disk, redis])
+        assert redis.backplane.memory is disk
+        with pytest.raises(StoreError, match="cannot be read"):
+            await redis.backplane.read(0)
+        assert (await redis.backplane.read(0)).number == 0
+        key = one.keyring.digest(b"value", b"q")
+        assert await disk.get(key) is None
+        assert await redis.get(key) is not None
+        disk.fails = False
+        await redis.backplane.read(0)
+        assert await disk.get(key) is not None
+        for store in (disk, redis):
+            await store.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_a_newer_answer_of_another_machine_takes_the_place_of_a_copy_on_the_disk(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    async def scenario(place: Place) -> None:
+        one, two = place.machine("one"), place.machine("two")
+        key = one.keyring.digest(b"value", b"q")
+        assert await place.ask(one) == await place.ask(two) == "first"
+        await in_step(one)
+        far = two.engine._state.far
+        assert isinstance(far, Guard)
+        assert isinstance(far.store, FarTiers)
+        newer = two.engine.near.peek(key)
+        assert newer is not None
+        await far.set(key, newer.but(chunks=(MsgspecCodec().encode("second"),)))
+        await two.engine._state.tell_replaced(key)
+        async with asyncio.timeout(PATIENCE):
+            while await place.ask(one) == "first":  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.005)
+        assert place.loads == 1
+        for cache in (one, two):
+            await cache.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_a_machines_own_tier_behind_one_that_machines_share_is_refused(tmp_path: Path) -> None:
+    redis = RedisStore.from_url("redis://localhost:1")
+    with pytest.raises(ConfigurationError, match="disk is this machine's alone: put it before"):
+        TieredStore([MemoryStore(), redis, DiskStore(tmp_path)])
+    between = TieredStore([MemoryStore(), DiskStore(tmp_path), redis])
+    assert between.backplane is redis.backplane
+
+
+def test_where_nothing_outlives_the_process_there_is_nothing_to_remember(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        nothing = NullMemory()
+        assert await nothing.recall() == ("", 0)
+        await nothing.belong("life")
+        assert not nothing.distrust()
+
+    asyncio.run(scenario())
+    assert isinstance(NullMemory(), Memory)
+    assert isinstance(DiskStore(tmp_path), Memory)
+    assert not isinstance(MemoryStore(), Memory)
