@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis, RedisCluster
 
+from glasscache._clock import SystemClock
 from glasscache._entry import Entry
 from glasscache._lease import Claim
 from glasscache.errors import StoreError
+from glasscache.stores.disk import DiskStore
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import entry
 from tests.bench.measure import Case, Timings, Work
@@ -28,7 +30,7 @@ from tests.bench.traffic import ANSWER, HEADERS
 from tests.support.redis_process import RedisProcess, cluster_options
 
 AT_ONCE = 64
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 GET, LOOK = "bare GET, one at a time", "lookup that finds 2 KB, one at a time"
 GETS, LOOKS = f"bare GETs, {AT_ONCE} at once", f"lookups that find 2 KB, {AT_ONCE} at once"
 MISS, LEASED = "bare GET and SET", "lookup that misses, lease, commit"
@@ -66,58 +68,37 @@ def places(redis_binary: str | None, env: dict[str, str] | None = None) -> Itera
                 yield [*found, Place("Redis, TCP", f"redis://127.0.0.1:{other.port}")]
 
 
-class Tier:
-    """What is measured at one place. Belongs to one event loop."""
+def store_of(place: Place, prefix: str) -> RedisStore:
+    """A store there."""
+    return RedisStore.from_url(place.url, prefix=prefix, timeout=_PATIENCE, connect_timeout=_PATIENCE)
 
-    def __init__(self, place: Place) -> None:
-        prefix = f"bench-{os.urandom(4).hex()}"  # one server may be reached in two ways
-        self.store = RedisStore.from_url(place.url, prefix=prefix, timeout=_PATIENCE, connect_timeout=_PATIENCE)
-        kind = RedisCluster if "cluster" in place.url else Redis
-        self.client: Any = kind.from_url(place.url.replace("redis+cluster", "redis"), driver_info=None)
+
+class Lookups:
+    """What a tier is asked in these figures. Belongs to one event loop."""
+
+    def __init__(self, store: RedisStore | DiskStore) -> None:
+        self.store = store
         self.keys = [os.urandom(16) for _ in range(AT_ONCE)]
         self._numbers = itertools.count()
         self.entry = entry(ANSWER, born=0.0, fresh_until=0.0, settled_until=0.0)
 
     async def fill(self) -> None:
         """Put in what is found later."""
-        now = self.store._now()
+        now = SystemClock().now()
         self.entry = entry(ANSWER, headers=HEADERS, born=now, fresh_until=now + 3600.0, settled_until=now + 3000.0)
         for key in self.keys:
             await self.store.set(key, self.entry)
-            await self.client.set(b"bare:" + key, ANSWER)
 
     async def close(self) -> None:
-        """Leave the server."""
+        """Leave it."""
         await self.store.aclose()
-        await self.client.aclose()
 
-    async def get(self, key: bytes) -> None:
-        """As bare as redis-py has it."""
-        if await self.client.get(b"bare:" + key) is None:
-            raise RuntimeError("nothing was found")
-
-    def look(self, key: bytes) -> asyncio.Future[Entry]:
-        """What a hit of this tier takes: the entry is told, as to the engine, but for the first one after a miss."""
-        answer: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
-
-        def told(found: Entry | StoreError | None) -> None:
-            if isinstance(found, Entry):
-                answer.set_result(found)
-            else:
-                answer.set_exception(found or RuntimeError("nothing was found"))
-
-        return answer if self.store.glance(key, told) else asyncio.ensure_future(self._look(key))
-
-    async def _look(self, key: bytes) -> Entry:
+    async def look(self, key: bytes) -> Entry:
+        """What a hit of this tier takes."""
         found = (await self.store.look(key, Claim())).entry
         if found is None:
             raise RuntimeError("nothing was found")
         return found
-
-    async def get_and_set(self, key: bytes) -> None:
-        """What a miss takes where nobody waits for anybody."""
-        await self.client.get(b"none:" + key)
-        await self.client.set(b"none:" + key, ANSWER, px=60_000)
 
     async def lease(self, key: bytes) -> None:
         """A miss: the lease is had by the lookup, and given back by the write."""
@@ -125,23 +106,14 @@ class Tier:
         if lease is None or await self.store.commit(key, lease, self.entry) is None:
             raise RuntimeError("there was no lease")
 
-    def cases(self) -> Sequence[Case]:
-        """All of them."""
-        return [
-            Case(name=GET, prepare=self._one_by_one(self.get)),
-            Case(name=LOOK, prepare=self._one_by_one(self.look)),
-            Case(name=GETS, prepare=self._together(self.get), count=AT_ONCE),
-            Case(name=LOOKS, prepare=self._together(self.look), count=AT_ONCE),
-            Case(name=MISS, prepare=self._one_by_one(self.get_and_set, self._new)),
-            Case(name=LEASED, prepare=self._one_by_one(self.lease, self._new)),
-        ]
-
-    def _new(self) -> bytes:
+    def new(self) -> bytes:
+        """A key that nobody has asked for."""
         return b"new %d" % next(self._numbers)
 
-    def _one_by_one(
+    def one_by_one(
         self, do: Callable[[bytes], Awaitable[object]], key: Callable[[], bytes] | None = None
     ) -> Callable[[int], Work]:
+        """One after the other."""
         known = itertools.cycle(self.keys).__next__
 
         def prepare(count: int) -> Work:
@@ -155,8 +127,72 @@ class Tier:
 
         return prepare
 
-    def _together(self, do: Callable[[bytes], Awaitable[object]]) -> Callable[[int], Work]:
-        return lambda count: lambda: asyncio.gather(*[do(key) for key in self.keys[:count]])
+    def together(
+        self, do: Callable[[bytes], Awaitable[object]], key: Callable[[], bytes] | None = None
+    ) -> Callable[[int], Work]:
+        """All at once."""
+
+        def prepare(count: int) -> Work:
+            keys = self.keys[:count] if key is None else [key() for _ in range(count)]
+            return lambda: asyncio.gather(*[do(one) for one in keys])
+
+        return prepare
+
+
+class Tier(Lookups):
+    """What is measured at one place."""
+
+    store: RedisStore
+
+    def __init__(self, place: Place) -> None:
+        prefix = f"bench-{os.urandom(4).hex()}"  # one server may be reached in two ways
+        super().__init__(store_of(place, prefix))
+        kind = RedisCluster if "cluster" in place.url else Redis
+        self.client: Any = kind.from_url(place.url.replace("redis+cluster", "redis"), driver_info=None)
+
+    async def fill(self) -> None:
+        """Put in what is found later."""
+        await super().fill()
+        for key in self.keys:
+            await self.client.set(b"bare:" + key, ANSWER)
+
+    async def close(self) -> None:
+        """Leave the server."""
+        await super().close()
+        await self.client.aclose()
+
+    async def get(self, key: bytes) -> None:
+        """As bare as redis-py has it."""
+        if await self.client.get(b"bare:" + key) is None:
+            raise RuntimeError("nothing was found")
+
+    def told(self, key: bytes) -> asyncio.Future[Entry]:
+        """A hit is told, as to the engine, but for the first one after a miss."""
+        answer: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+
+        def told(found: Entry | StoreError | None) -> None:
+            if isinstance(found, Entry):
+                answer.set_result(found)
+            else:
+                answer.set_exception(found or RuntimeError("nothing was found"))
+
+        return answer if self.store.glance(key, told) else asyncio.ensure_future(self.look(key))
+
+    async def get_and_set(self, key: bytes) -> None:
+        """What a miss takes where nobody waits for anybody."""
+        await self.client.get(b"none:" + key)
+        await self.client.set(b"none:" + key, ANSWER, px=60_000)
+
+    def cases(self) -> Sequence[Case]:
+        """All of them."""
+        return [
+            Case(name=GET, prepare=self.one_by_one(self.get)),
+            Case(name=LOOK, prepare=self.one_by_one(self.told)),
+            Case(name=GETS, prepare=self.together(self.get), count=AT_ONCE),
+            Case(name=LOOKS, prepare=self.together(self.told), count=AT_ONCE),
+            Case(name=MISS, prepare=self.one_by_one(self.get_and_set, self.new)),
+            Case(name=LEASED, prepare=self.one_by_one(self.lease, self.new)),
+        ]
 
 
 def rows(found: Timings) -> list[Row]:

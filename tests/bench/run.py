@@ -24,7 +24,9 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench import debian, imports, peers, redis_tier, report, sizes, wire
+from glasscache.interfaces import Store
+from glasscache.stores.disk import DiskStore
+from tests.bench import debian, disk_tier, imports, peers, redis_tier, report, sizes, wire
 from tests.bench.cases import Line, crowds, one_at_a_time
 from tests.bench.measure import Timings, measure
 from tests.bench.report import Row
@@ -127,6 +129,11 @@ class Bench:
 
         return asyncio.run(run())
 
+    def tiers(self) -> None:
+        """All that are outside of the process."""
+        self.disk()
+        self.shared_tier()
+
     def shared_tier(self) -> None:
         """Redis and Valkey, wherever there is a server."""
         effort = self._effort
@@ -135,8 +142,7 @@ class Bench:
             with servers as found:
                 for place in found if effort.all_places else found[:1]:
                     asyncio.run(self._tier(place))
-                row = asyncio.run(sizes.stalls(found[0].url, effort.stall_requests))
-                self._add("The event loop", [row], {}, "ms")
+                self._stalls("a shared tier", [redis_tier.store_of(found[0], "stalls") for _ in range(2)])
         except OSError as error:
             self._console.print(f"The shared tier is left out: {error}\n", markup=False)
 
@@ -149,6 +155,27 @@ class Bench:
             await tier.close()
         kept = {"processor": found.rounds, "elapsed": found.elapsed}
         self._add(f"Shared tier: {place.name} (us: elapsed)", redis_tier.rows(found), kept)
+
+    def disk(self) -> None:
+        """On the disk that the sources are on."""
+
+        async def run(path: Path) -> Timings:
+            tier = disk_tier.DiskTier(path)
+            await tier.fill()
+            try:
+                return await measure(tier.cases(), rounds=self._effort.tier_rounds, seed=self._seed)
+            finally:
+                await tier.close()
+
+        with disk_tier.folder() as folder:
+            found = asyncio.run(run(folder / "lookups"))
+            kept = {"processor": found.rounds, "elapsed": found.elapsed}
+            self._add("Disk tier (us: elapsed)", disk_tier.rows(found), kept)
+            self._stalls("a disk tier", [DiskStore(folder / "stalls") for _ in range(2)])
+
+    def _stalls(self, where: str, stores: Sequence[Store]) -> None:
+        row = asyncio.run(sizes.stalls(where, stores, self._effort.stall_requests))
+        self._add(f"The event loop, {where}", [row], {}, "ms")
 
     def importing(self) -> None:
         """The time that an import takes."""
@@ -251,7 +278,7 @@ def main(given: Sequence[str] | None = None, effort: Effort | None = None) -> in
         "process": bench.in_process,
         "sizes": bench.sizes,
         "import": bench.importing,
-        "tier": bench.shared_tier,
+        "tier": bench.tiers,
         "peers": lambda: bench.peers(may_install=may_install),
         "http": lambda: bench.over_http(may_install=may_install),
     }

@@ -16,10 +16,11 @@ from typing import Any
 
 import cachetools
 
-from glasscache import Cache, MemoryStore, RedisStore
+from glasscache import Cache, MemoryStore
 from glasscache._entry import Entry
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
+from glasscache.interfaces import Store
 from glasscache.stores.memory import MemoryStore as Near
 from glasscache.testing import entry
 from tests.bench.cases import HIT, Goal, Line, rules
@@ -248,15 +249,12 @@ async def longest_turn(load: Callable[[], Any]) -> float:
     return longest * 1e3
 
 
-async def stalls(url: str, requests: int) -> Row:
+async def stalls(where: str, stores: Sequence[Store], requests: int) -> Row:
     """Hits, misses of small and of large bodies, compressed into a shared tier and read from it by another machine."""
     large = os.urandom(512 * 1024).hex().encode()  # 1 MB, of which half can be saved
     answer = _answering(large)
     secret = "a secret that is for benchmarks only, 0123"
-    one, two = (
-        CacheMiddleware(answer, cache=Cache(store, key_secret=secret), rules=_ALL)
-        for store in (RedisStore.from_url(url, prefix="stalls", timeout=30.0) for _ in range(2))
-    )
+    one, two = (CacheMiddleware(answer, cache=Cache(store, key_secret=secret), rules=_ALL) for store in stores)
     small = CacheMiddleware(_answering(ANSWER), cache=Cache(MemoryStore()), rules=_ALL)
 
     numbers = itertools.count()
@@ -275,7 +273,7 @@ async def stalls(url: str, requests: int) -> Row:
         await app.cache.aclose()
     longest = sorted(found)[1]
     return Row(
-        name="longest turn of the event loop, 1 MB bodies into and out of a shared tier",
+        name=f"longest turn of the event loop, 1 MB bodies into and out of {where}",
         us=longest,
         goal=f"{STALL:g} ms",
         found=f"{longest:.1f} ms",
