@@ -6,6 +6,8 @@ import asyncio
 import gc
 import itertools
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -507,3 +509,45 @@ def test_a_child_of_a_fork_talks_over_connections_of_its_own(server: RedisProces
                 os._exit(code)
         parent.run(look_and_close())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+FORKS = """
+import asyncio, os, sys
+from glasscache import RedisStore
+from glasscache._lease import Claim
+from glasscache.testing._backplane_contract import Ear
+from tests.support.redis_process import UNHURRIED
+
+store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], **UNHURRIED)  # as gunicorn --preload does
+taken, heard = os.pipe(), os.pipe()
+
+async def child():
+    ear = Ear()
+    await store.backplane.start(ear)
+    await ear.until(lambda: ear.hears)
+    assert (await store.look(bytes(16), Claim(reclaims=True))).lease is not None
+    os.write(taken[1], b"x")
+    await ear.until_marked("told by the parent")
+    await store.backplane.aclose()
+    await store.aclose()
+    os.write(heard[1], b"x")
+
+async def parent():
+    await asyncio.to_thread(os.read, taken[0], 1)
+    look = await store.look(bytes(16), Claim(reclaims=True))
+    assert look.holder is not None and look.holder.machine != store.machine, look
+    await store.backplane.mark(["told by the parent"], everything=False, seen=0, source=None)
+    await asyncio.to_thread(os.read, heard[0], 1)
+    await store.backplane.aclose()
+    await store.aclose()
+
+number = os.fork()
+asyncio.run(child() if number == 0 else parent())
+if number:
+    assert os.waitpid(number, 0)[1] == 0
+"""
+
+
+def test_the_children_of_a_fork_are_machines_of_their_own(server: RedisProcess) -> None:
+    url = f"redis://127.0.0.1:{server.port}"
+    subprocess.run([sys.executable, "-c", FORKS, url, prefix()], check=True, timeout=PATIENCE)

@@ -139,7 +139,8 @@ class RedisBackplane:
         max_tags: int = MAX_TAGS,
     ) -> None:
         self._client = client
-        self._machine = machine
+        self.machine = machine
+        """Names this process among all others."""
         self._keys = (f"{prefix}:{{ns}}:n".encode(), f"{prefix}:{{ns}}:m".encode())
         self._bus = f"{prefix}:bus".encode()
         self._max_tags = max_tags
@@ -170,7 +171,7 @@ class RedisBackplane:
         if self._subscription is not None:
             await self._subscription.aclose()
         self.context = contextvars.copy_context()
-        self._hearing = hearing = Hearing(listener, self._machine, self._time)
+        self._hearing = hearing = Hearing(listener, self.machine, self._time)
 
         def hear(_channel: bytes, data: bytes) -> None:
             self._keep_time()
@@ -193,18 +194,18 @@ class RedisBackplane:
 
     async def mark(self, tags: Sequence[str], *, everything: bool, seen: int, source: SpanRef | None) -> int:
         """Keep markers under the next number above `seen`, and tell all others."""
-        told = Marked(tuple(tags), everything, self._machine, to_traceparent(source))
+        told = Marked(tuple(tags), everything, self.machine, to_traceparent(source))
         mode: _Mode = "everything" if everything else "tags"
         return (await self._calls.run(self._ask(mode, seen, told))).number
 
     async def tell_replaced(self, key: Key) -> None:
         """Tell all others that there is a new answer."""
-        message = Message(VERSION, 0, 0, "", 0, Replaced(key, self._machine))
+        message = Message(VERSION, 0, 0, "", 0, Replaced(key, self.machine))
         await self._calls.run(self._publish(message))
 
     async def read(self, since: int) -> Marks:
         """All markers above `since`."""
-        told = Marked((), True, self._machine, "")  # if the server turns out to have lost them
+        told = Marked((), True, self.machine, "")  # if the server turns out to have lost them
         answer = await self._calls.run(self._ask("read", since, told))
         if answer.birth != self._belongs:
             answer = await self._reconcile(answer, since, told)

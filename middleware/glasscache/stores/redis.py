@@ -18,6 +18,7 @@ from binascii import hexlify
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from redis.exceptions import ResponseError
 
@@ -97,17 +98,15 @@ class RedisStore:
         self._glances = Glances(
             self._stem, self._values, self._now, lambda opening: self._large.soon(opening, self._context_of_nobody())
         )
-        self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
-        """Tells this process from all others."""
         self.rejected: Counter[str] = Counter()
         """Stored bytes that were not an entry under their key, by reason; they were deleted."""
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever there were some."""
-        self._name = self.machine.encode()
         self._wake = f"{prefix}:wake:".encode()
-        self._bells = RedisBells(self._clients, f"{prefix}:wake:{self.machine}")
+        self._take_name()
         self.backplane: RedisBackplane = RedisBackplane(self._clients, machine=self.machine, prefix=prefix, clock=clock)
         """Invalidations between the machines that use this prefix."""
+        _all.add(self)
 
     @classmethod
     def from_url(
@@ -129,6 +128,17 @@ class RedisStore:
             connect_timeout=connect_timeout, timeout=timeout, max_connections=max_connections, protocol=protocol
         )
         return cls(clients_of(url, choices), max_connections=max_connections, **options)
+
+    def _take_name(self) -> None:
+        self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
+        """Tells this process from all others."""
+        self._name = self.machine.encode()
+        self._bells = RedisBells(self._clients, f"{self._prefix}:wake:{self.machine}")
+
+    def forked(self) -> None:
+        """In the child of a fork: it is a machine of its own, which hears its parent and its siblings."""
+        self._take_name()
+        self.backplane.machine = self.machine
 
     def _context_of_nobody(self) -> contextvars.Context:
         return self.backplane.context.copy()
@@ -319,3 +329,15 @@ def _holder(lease: bytes, remaining: int, position: int, now: int) -> Holder:
         remaining=max(0.0, remaining / 1000),
         position=position,
     )
+
+
+_all: WeakSet[RedisStore] = WeakSet()
+
+
+def _forked() -> None:
+    for store in _all:
+        store.forked()
+
+
+# gunicorn --preload makes the store before it forks its workers. (Windows does not fork.)
+getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_forked)
