@@ -69,7 +69,7 @@ _OURS = Band(
     panels.lines(
         Words(
             "Answers by tier",
-            "Where hits and stale answers came from. redis far above memory: memory is too small (Capacity), "
+            "Where hits and stale answers came from. redis or disk far above memory: memory is too small (Capacity), "
             "or requests of one question go to many machines (send them to the same one).",
             "reqps",
         ),
@@ -112,7 +112,8 @@ _FAULTS = Band(
             "What failed operations met. TimeoutError: slow server or network, or GLASSCACHE_FAR_TIMEOUT is "
             "too short. ConnectionError: not there. MaxConnectionsError: allow more (REDIS_MAX_CONNECTIONS). "
             "NoPermissionError, ReadOnlyError, OutOfMemoryError: the server refuses (docs/redis-acl.md; is it "
-            "a replica; is it full?). StoreError: left alone, or nonsense.",
+            "a replica; is it full?). OperationalError: a disk that is full, locked or read-only (docs/disk.md). "
+            "StoreError: left alone, or nonsense.",
             "ops",
         ),
         Query(
