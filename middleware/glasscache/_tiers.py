@@ -204,6 +204,7 @@ def _introduce(stores: tuple[Store, ...]) -> None:
     for store in nearer:
         if isinstance(store, Memory) and hasattr(backplane, "memory"):
             backplane.memory = store
+            store.stand_between()
 
 
 def _raise(errors: list[StoreError]) -> None:

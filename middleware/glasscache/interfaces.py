@@ -216,6 +216,10 @@ class Memory(Protocol):
     them what is dead: so it remembers whose they are. Raises StoreError where it cannot answer.
     """
 
+    def stand_between(self) -> None:
+        """From now on keep nothing until `belong` was called."""
+        ...
+
     async def recall(self) -> tuple[str, int]:
         """Which life of a namespace the entries belong to ("": there are none), and the highest number among them."""
         ...

@@ -12,6 +12,7 @@ import pytest
 
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache._clock import SystemClock
+from glasscache._entry import Entry
 from glasscache._guard import Guard
 from glasscache._tiers import FarTiers
 from glasscache.codecs import MsgspecCodec
@@ -61,6 +62,11 @@ class Place:
 
 def run(server: RedisProcess, folder: Path, scenario: Callable[[Place], Awaitable[None]]) -> None:
     asyncio.run(scenario(Place(server, folder)))  # type: ignore[arg-type]
+
+
+def fresh(**changes: Any) -> Entry:
+    now = SystemClock().now()
+    return entry(born=now, fresh_until=now + 300.0, settled_until=now + 290.0, **changes)
 
 
 def results(cache: Cache) -> dict[str, int]:
@@ -172,8 +178,7 @@ def test_entries_that_nobody_has_named_belong_to_somebody_else(server: RedisProc
     async def scenario(place: Place) -> None:
         store = DiskStore(place.folder / "one")
         assert await store.recall() == ("", 0)
-        now = SystemClock().now()
-        await store.set(b"key", entry(born=now, fresh_until=now + 300.0, settled_until=now + 290.0, number=7))
+        await store.set(b"key", fresh(number=7))
         assert await store.recall() == ("unknown", 7)
         await store.aclose()
         one = place.machine("one")
@@ -206,14 +211,17 @@ def test_a_disk_that_cannot_say_whom_it_belongs_to_does_not_answer_and_holds_nob
         redis = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix=place.prefix, **UNHURRIED)
         TieredStore([disk, redis])
         assert redis.backplane.memory is disk
+        await disk.set(b"too early", fresh())
         with pytest.raises(StoreError, match="cannot be read"):
             await redis.backplane.read(0)
         assert (await redis.backplane.read(0)).number == 0
         key = one.keyring.digest(b"value", b"q")
         assert await disk.get(key) is None
         assert await redis.get(key) is not None
+        assert await disk.get(b"too early") is None
         disk.fails = False
         await redis.backplane.read(0)
+        assert await disk.get(b"too early") is None
         assert await disk.get(key) is not None
         for store in (disk, redis):
             await store.aclose()
@@ -257,6 +265,7 @@ def test_a_machines_own_tier_behind_one_that_machines_share_is_refused(tmp_path:
 def test_where_nothing_outlives_the_process_there_is_nothing_to_remember(tmp_path: Path) -> None:
     async def scenario() -> None:
         nothing = NullMemory()
+        nothing.stand_between()
         assert await nothing.recall() == ("", 0)
         await nothing.belong("life")
         assert not nothing.distrust()

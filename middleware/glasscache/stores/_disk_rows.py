@@ -145,18 +145,18 @@ class Rows:
         return bool(self._bad) or len(self._used) >= _MOST_USES
 
     def do(self, db: Connection) -> None:
-        """See Chores."""
+        """See Chores. Once only: what cannot be written now is found, or used, again."""
         now = self.now()
-        db.executemany("DELETE FROM entries WHERE id = ? AND written = ?", self._bad.items())
-        db.executemany("UPDATE entries SET used = ? WHERE id = ?", [(now, number) for number in self._used])
+        bad, self._bad = self._bad, {}
+        used, self._used = self._used, set()
+        db.executemany("DELETE FROM entries WHERE id = ? AND written = ?", bad.items())
+        db.executemany("UPDATE entries SET used = ? WHERE id = ?", [(now, number) for number in used])
         if not 0 <= now - self._swept < _SWEEP_EVERY:
             for sweep in _SWEEPS:
                 db.execute(sweep, {"now": now, "most": _MOST_SWEPT})
 
     def done(self, db: Connection) -> None:
         """See Chores."""
-        self._bad.clear()
-        self._used.clear()
         now = self.now()
         if not 0 <= now - self._swept < _SWEEP_EVERY:
             self._swept = now

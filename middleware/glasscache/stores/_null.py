@@ -63,6 +63,9 @@ class NullLeases(NullStore):
 class NullMemory:
     """Of where nothing outlives the process."""
 
+    def stand_between(self) -> None:
+        """Nothing is kept anyway."""
+
     async def recall(self) -> tuple[str, int]:
         """There are no entries."""
         return "", 0

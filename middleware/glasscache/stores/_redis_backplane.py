@@ -226,8 +226,7 @@ class RedisBackplane:
         try:
             life, highest = await self.memory.recall()
             if life not in ("", answer.birth):
-                self._birth, self._given = life, max(self._given, highest)
-                answer = await self._calls.run(self._ask("read", since, told))
+                answer = await self._calls.run(self._ask("read", max(since, highest), told, known=life))
             await self.memory.belong(answer.birth)
         except StoreError:
             if self.memory.distrust():  # what it has answered meanwhile must not count
@@ -236,11 +235,11 @@ class RedisBackplane:
             self._belongs = answer.birth
         return answer
 
-    async def _ask(self, mode: _Mode, seen: int, told: Marked) -> _Answer:
+    async def _ask(self, mode: _Mode, seen: int, told: Marked, *, known: str | None = None) -> _Answer:
         client = self._client()
         bus = b"" if isinstance(client, RedisCluster) else self._bus  # a script cannot SPUBLISH to another slot
-        given = max(self._given, seen if mode == "read" else 0)
-        options = (mode, seen, given, self._birth, secrets.token_hex(8), self._max_tags, bus, encode(told))
+        given = seen if known else max(self._given, seen if mode == "read" else 0)
+        options = (mode, seen, given, known or self._birth, secrets.token_hex(8), self._max_tags, bus, encode(told))
         asked = self._now()
         answer = _read_answer(await _NUMBERS.run(client, self._keys, (*options, *told.tags)))
         self._time.learn(asked, answer.time)

@@ -86,7 +86,7 @@ class DiskStore:
         self._name = socket.gethostname(), random.token_hex(4)
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever stored bytes were no entry."""
-        self._is_trusted = True
+        self._is_trusted = self._keeps = True
         self._rows = Rows(envelope, clock, max_bytes)
         self._leases = Leases(self._rows, lambda: self.machine, lease_seconds, clock.now)
         file = DiskFile(self.path, self._rows)
@@ -127,7 +127,8 @@ class DiskStore:
 
     async def set(self, key: Key, entry: Entry) -> None:
         """Keep the entry, in place of any other under `key`."""
-        await self._thread.call(partial(self._set, key, entry))
+        if self._keeps:
+            await self._thread.call(partial(self._set, key, entry))
 
     async def delete(self, key: Key) -> None:
         """Remove the entry and end its lease: what is being loaded is not kept."""
@@ -174,6 +175,10 @@ class DiskStore:
 
     # --- between memory and a tier that machines share (`Memory`) ---------------------------------------------------
 
+    def stand_between(self) -> None:
+        """From now on keep nothing until `belong` was called: of what is kept before, nobody could say whose it is."""
+        self._keeps = False
+
     async def recall(self) -> tuple[str, int]:
         """Which life of a namespace the entries belong to ("": there are none), and the highest number among them."""
         return await self._thread.call(recall)
@@ -181,7 +186,7 @@ class DiskStore:
     async def belong(self, life: str) -> None:
         """From now on they belong to this one. It is trusted."""
         await self._thread.write(partial(belong, life))
-        self._is_trusted = True
+        self._is_trusted = self._keeps = True
 
     def distrust(self) -> bool:
         """Answer nothing until it is clear whom they belong to; whether it was trusted so far."""
