@@ -83,6 +83,7 @@ class Worker:
             leases=self._cache.abroad[1],
             tiers=dict(self._cache.tier_states()),
             in_step=self._cache.engine._state.coherence.in_step,
+            number=self._cache.engine.number,
             near=next(iter(self._cache.gauges())).entries,
             requests={f"{result} {tier}": count for (result, tier), count in results.items()},
         )
