@@ -396,6 +396,21 @@ def test_it_tells_an_entry_of_any_size(server: RedisProcess, size: int) -> None:
     at(server, scenario)
 
 
+@pytest.mark.parametrize("prefix", ["100%", "%b", "6b6b"])
+def test_a_prefix_may_look_like_anything(server: RedisProcess, prefix: str) -> None:
+    async def scenario(_: RedisStore, redis: Redis) -> None:
+        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix=prefix, **UNHURRIED)
+        for key in (KEY, b"k", b"", b"%b"):
+            await store.set(key, live(store, body=b"of " + key))
+        for key in (KEY, b"k", b"", b"%b"):
+            found = await glance(store, key)
+            assert isinstance(found, Entry)
+            assert found.body == b"of " + key
+        await store.aclose()
+
+    at(server, scenario)
+
+
 def test_what_is_not_there_or_no_answer_is_left_to_a_lookup_and_the_next_one_begins_with_that(
     server: RedisProcess,
 ) -> None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _NEAR = 0.005
 """Seconds there and back, below which a server is near: in the same region. Any load takes longer."""
 
+_AGAIN = 0.1
+"""Seconds after which a task is cancelled anew: `wait_for` of Python 3.11, by which redis-py sends, may lose it."""
+
 T = TypeVar("T", bound="Redis | RedisCluster")
 
 
@@ -149,7 +152,7 @@ class _House(ABC, Generic[T]):
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tuple(self._tasks))
+            await asyncio.wait(tuple(self._tasks), timeout=_AGAIN)
         for calls in (self._refused, *[server.waiting for server in self.servers.values()]):
             fail(calls, StoreError(CLOSED))
 

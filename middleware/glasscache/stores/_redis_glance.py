@@ -18,7 +18,7 @@ from glasscache.errors import StoreError
 from glasscache.policy import answers
 from glasscache.stores._envelope import EnvelopeError
 from glasscache.stores._redis_line import Call
-from glasscache.stores._redis_scripts import Peek
+from glasscache.stores._redis_scripts import Peek, peek
 from glasscache.stores._redis_server import CLOSED
 from glasscache.stores._redis_values import LARGE
 
@@ -55,11 +55,11 @@ class Glances:
 
     def packed(self, key: Key) -> bytes:
         """See Peek."""
-        digits = hexlify(key)
         template = self._packed.get(len(key))
         if template is None:
-            template = PEEK.packed((self.name(key),), ()).replace(b"%", b"%%").replace(digits, b"%b")
-            self._packed[len(key)] = template
+            name = self.stem.replace(b"%", b"%%") + b"%b}:e"
+            template = self._packed[len(key)] = peek(len(self.name(key)), name)
+        digits = hexlify(key)
         return template % (digits, digits)
 
 

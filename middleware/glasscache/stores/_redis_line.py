@@ -202,13 +202,13 @@ class Line(asyncio.BufferedProtocol):
 
     def send(self, calls: Sequence[Call]) -> None:
         """All in one write."""
-        now = self._loop.time()
+        packed, now = b"".join([call.packed() for call in calls]), self._loop.time()
         for call in calls:
             call.sent = now
         self._calls.extend(calls)
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._seconds, self._look)
-        self._transport.write(b"".join([call.packed() for call in calls]))
+        self._transport.write(packed)
 
     def leave(self, error: Exception | None = None) -> None:
         """Take no more calls, and be over: nothing is waited for."""

@@ -96,6 +96,11 @@ class Command:
         return await send(client, self._word, *keys, *arguments)
 
 
+def peek(size: int, key: bytes) -> bytes:
+    """See Peek: of a key that has so many bytes, or of what stands for one in a template."""
+    return b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (size, key, size, key)
+
+
 class Peek:
     """How many milliseconds a value lives, and the value: a server runs such plain commands faster than a script.
 
@@ -108,9 +113,7 @@ class Peek:
 
     def packed(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
         """The commands in RESP."""
-        key = keys[0]
-        size = len(key)
-        return b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (size, key, size, key)
+        return peek(len(keys[0]), keys[0])
 
     async def run(
         self, client: Redis | RedisCluster, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
