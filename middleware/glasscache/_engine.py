@@ -1,8 +1,8 @@
 """The way of a request: lookup -> judge -> join or lead a load -> answer.
 
-Knows neither ASGI, Redis nor OpenTelemetry: its stores, clock and telemetry are handed in. `answer` is the slow
-path; a fresh hit in the near tier can be found by a front without it (`near.peek`), at the cost of a dictionary
-lookup.
+Knows neither ASGI, Redis nor OpenTelemetry: its stores, clock and telemetry are handed in. A fresh hit in the near
+tier can be found by a front without it (`near.peek`), at the cost of a dictionary lookup. A miss with nothing to decide
+takes a short way (`_lead_at_once`); `_answer` decides all the rest, and could decide that, too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Engine(Looking):
         loop = state.settle()
         if (
             ask.is_missing
-            and not (state.has_far or state.uncacheable or ask.at in state.flights or loading.get())
+            and not (state.has_far or ask.at in state.flights or loading.get())
+            and not (state.uncacheable and ask.at in state.uncacheable)
             and len(state.running) < self.commons.limits.max_flights
         ):
             return self._lead_at_once(ask, loop)
