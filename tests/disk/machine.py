@@ -7,36 +7,24 @@ directory that all workers share, and go on when a file is put there.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from glasscache import Cache
 from glasscache.settings import Settings
+from tests.machines.machine import Commands, say, standard_input
 
 FOLDER = Path(os.environ.get("MACHINE_FOLDER", "."))
 
 
-def say(**told: Any) -> None:
-    """One line for who runs this."""
-    print(json.dumps(told), flush=True)
-
-
-class Worker:
+class Worker(Commands):
     """Carries out one command after the other; crowds wait for their answers meanwhile."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._crowds: set[asyncio.Task[None]] = set()
-
-    async def run(self, lines: asyncio.StreamReader) -> None:
-        """Until there is nothing more to read."""
-        while line := await lines.readline():
-            command = json.loads(line)
-            await getattr(self, command.pop("do"))(**command)
 
     async def _load(self, name: str, size: int) -> str:
         (FOLDER / f"load-{name}-{os.getpid()}").touch()
@@ -91,9 +79,7 @@ class Worker:
 
 async def main() -> None:
     """Until standard input ends."""
-    loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    lines = await standard_input()
     cache = Settings.from_env().cache()
     say(kind="ready")
     await Worker(cache).run(lines)

@@ -47,19 +47,30 @@ def _part(text: str, *, more_body: bool = True) -> Message:
     return {"type": "http.response.body", "body": text.encode(), "more_body": more_body}
 
 
-class Machine:
-    """Carries out one command after the other; crowds wait for their answers meanwhile."""
+async def standard_input() -> asyncio.StreamReader:
+    """The lines that this process is given."""
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    return lines
 
-    def __init__(self, cache: Cache, client: Client) -> None:
-        self._cache = cache
-        self._client = client
-        self._crowds: set[asyncio.Task[None]] = set()
+
+class Commands:
+    """Carries out one command after the other: a method of the name, with what else the line says."""
 
     async def run(self, lines: asyncio.StreamReader) -> None:
         """Until there is nothing more to read."""
         while line := await lines.readline():
             command = json.loads(line)
             await getattr(self, command.pop("do"))(**command)
+
+
+class Machine(Commands):
+    """Crowds wait for their answers while more is commanded."""
+
+    def __init__(self, cache: Cache, client: Client) -> None:
+        self._cache = cache
+        self._client = client
+        self._crowds: set[asyncio.Task[None]] = set()
 
     async def ask(self, name: str, count: int) -> None:
         """Ask `count` times at once; told when the last answer is complete."""
@@ -100,9 +111,7 @@ def say(**told: Any) -> None:
 
 async def main() -> None:
     """Until standard input ends."""
-    loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    lines = await standard_input()
     server = Redis.from_url(os.environ["REDIS_URL"], **WAITS_FOR_EVER)
     cache = Settings.from_env().cache()
     middleware = CacheMiddleware(Origin(server), cache=cache, rules=[Rule("/ask/{name}", ttl=300)])
