@@ -523,6 +523,36 @@ def test_whoever_looks_while_the_answer_is_stored_finds_it(tmp_path: Path) -> No
     run(scenario)
 
 
+async def glanced(store: DiskStore, key: bytes) -> Entry | StoreError | None:
+    """What is told of a key."""
+    answer: asyncio.Future[Entry | StoreError | None] = asyncio.get_running_loop().create_future()
+    assert store.glance(key, answer.set_result)
+    return await answer
+
+
+def test_a_glance_is_told_an_entry_that_answers_and_is_not_worth_it_after_a_miss(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        store = DiskStore(tmp_path, clock=clock)
+        await store.set(KEY, fresh(clock, seconds=10.0, stale_while_revalidate=10.0, stale_if_error=60.0))
+        for seconds in (5.0, 10.0):
+            clock.advance(seconds)
+            assert isinstance(await glanced(store, KEY), Entry)
+        clock.advance(10.0)
+        assert await glanced(store, KEY) is None, "it may only stand in"
+        assert not store.glance(KEY, lambda found: None)
+        look = await store.look(KEY, Claim())
+        assert (look.entry is not None, look.lease is not None) == (True, True)
+        (tmp_path / "glasscache.db").unlink()
+        (tmp_path / "glasscache.db").mkdir()
+        assert isinstance(await glanced(store, KEY), StoreError)
+        assert store.distrust()
+        assert not store.glance(KEY, lambda found: None)
+        await store.aclose()
+
+    run(scenario)
+
+
 def test_a_lease_that_was_never_given_out_is_nobodys(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = ManualClock()

@@ -7,6 +7,7 @@ StoreError for what goes wrong there.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import secrets as random
@@ -22,8 +23,8 @@ from glasscache._clock import SystemClock
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Lease, Lookup
-from glasscache.errors import ConfigurationError, UnstorableError
-from glasscache.interfaces import Clock
+from glasscache.errors import ConfigurationError, StoreError, UnstorableError
+from glasscache.interfaces import Clock, Told
 from glasscache.stores._bells import Bells, KeyBell
 from glasscache.stores._compression import best
 from glasscache.stores._disk_backplane import DiskBackplane, belong, recall
@@ -35,6 +36,7 @@ from glasscache.stores._disk_thread import DiskThread, Write
 from glasscache.stores._envelope import Envelope
 
 _LEAST_BYTES = 64 * 1024
+_PLAIN = Claim()
 
 _Look: TypeAlias = tuple[Lookup, Position | None]
 """What was found, and up to where there was nothing to hear of its holder."""
@@ -86,7 +88,7 @@ class DiskStore:
         self._name = socket.gethostname(), random.token_hex(4)
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever stored bytes were no entry."""
-        self._is_trusted = self._keeps = True
+        self._is_trusted = self._keeps = self._is_likely = True
         self._rows = Rows(envelope, clock, max_bytes)
         self._leases = Leases(self._rows, lambda: self.machine, lease_seconds, clock.now)
         file = DiskFile(self.path, self._rows)
@@ -145,9 +147,27 @@ class DiskStore:
     async def look(self, key: Key, claim: Claim) -> Lookup:
         """The entry, or the lease, or who holds it."""
         look, at = await self._thread.call(partial(self._look, key, claim))
+        self._is_likely = look.entry is not None
         if at is not None:
             self._ear.wait(at)
         return look
+
+    def glance(self, key: Key, then: Told) -> bool:
+        """Ask for the entry alone, if the last lookup found something."""
+        if not (self._is_likely and self._is_trusted):
+            return False
+        found = self._thread.call(partial(self._leases.find, key=key, claim=_PLAIN))
+        found.add_done_callback(partial(self._glanced, then))
+        return True
+
+    def _glanced(self, then: Told, found: asyncio.Future[Lookup | None]) -> None:
+        try:
+            look = found.result()
+        except StoreError as error:
+            then(error)
+            return
+        self._is_likely = look is not None
+        then(None if look is None else look.entry)
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for `lease.seconds` from now; False: it is lost."""
