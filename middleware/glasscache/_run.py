@@ -185,17 +185,17 @@ class Run(Flight):
         terms = head.terms
         if ask.marker is not None or self.marker is not None:
             terms = replace(terms, tags=tuple(dict.fromkeys((*terms.tags, variant_tag(ask.key)))))
-        entry = make_entry(
-            chunks=self.buffer.chunks,
-            status=head.status,
-            headers=head.headers,
-            terms=terms,
-            policy=ask.policy,
-            begun=self._origin_begun,
-            now=now,
-            chance=state.random.random(),
-            number=self.number,
-            saves=self.stale.cost if self.stale is not None and self.confirmed else None,
+        entry = make_entry(  # in order: with names it takes twice as long
+            self.buffer.chunks,
+            head.status,
+            head.headers,
+            terms,
+            ask.policy,
+            self._origin_begun,
+            now,
+            state.random.random(),
+            self.number,
+            self.stale.cost if self.stale is not None and self.confirmed else None,
         )
         coherence = state.coherence
         if entry.number < coherence.markers.number and entry.number < coherence.dead_below(entry, ask.key):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, NoOpTracerProvider, get_current_span
@@ -72,6 +72,9 @@ _SECTIONS: dict[type[Work], Callable[[Outlet, Any, bool], AbstractContextManager
 }
 _CURRENT_SPAN = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))
 """The name under which a context has its span: the API does not tell it."""
+_runtime = getattr(context, "_RUNTIME_CONTEXT", None)
+_current_context: Callable[[], Context] = get_current if _runtime is None else _runtime.get_current
+"""What `get_current` calls: a hit asks for nothing else."""
 
 
 class OtelTelemetry:
@@ -188,7 +191,7 @@ class OtelTelemetry:
     def annotates(self) -> bool:
         """Whether the current (server) span is recording."""
         try:  # as in `on_hit`
-            span: Any = get_current().get(_CURRENT_SPAN)
+            span: Any = _current_context().get(_CURRENT_SPAN)
             return span is not None and bool(span.is_recording())
         except Exception as error:
             with self._quiet:
@@ -198,7 +201,7 @@ class OtelTelemetry:
     def on_hit(self, group: str, key: bytes) -> None:
         """Set the four attributes of a hit on the current span, if it is recording."""
         try:  # an untouched `try` is free, `with` is not; to ask the API for the span takes twice as long
-            span: Any = get_current().get(_CURRENT_SPAN)
+            span: Any = _current_context().get(_CURRENT_SPAN)
             if span is not None and type(span) is not NonRecordingSpan and span.is_recording():
                 span.set_attributes(
                     {names.RESULT: "hit", names.TIER: "memory", names.GROUP: group, names.KEY_HASH: self._label(key)}

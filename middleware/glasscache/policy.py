@@ -202,7 +202,6 @@ def may_stand_in(entry: Entry | None, now: float, *, unreachable: bool = False) 
 
 
 def make_entry(
-    *,
     chunks: Sequence[bytes],
     status: int,
     headers: Headers,

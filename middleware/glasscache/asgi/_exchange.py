@@ -136,7 +136,8 @@ class Exchange(Ask):
 
     def load(self, flight: Flight) -> Awaitable[None]:
         """Run the app."""
-        return run_app(self._app_load(), self._body.messages, flight, is_plain=self._is_plain)
+        messages = self._body.messages
+        return run_app(self._route._origin, self._scope, messages, flight, self._app_load, self._is_plain)
 
     def _app_load(self) -> AppLoad:
         route, scope = self._route, self._scope

@@ -153,7 +153,10 @@ class Places:
         else:
             key = self._identify_json(place, self._body, scope, asked)
         if len(asked) <= _MEMO_BYTES:
-            self._make_room()
+            if self._room:  # as `_make_room` does it, but for a call: this is on the way of all that is new
+                self._room -= 1
+            else:
+                self._make_room()
             place.keys[asked] = key
         return key
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -164,26 +164,35 @@ class AppLoad(Struct, eq=False):
         return (*found, *url, *http.tags(headers), *http.groups(self.asked, headers, b"cache-groups"))
 
 
-def run_app(load: AppLoad, messages: Sequence[Message], flight: Flight, *, is_plain: bool) -> Awaitable[None]:
-    """Run the app to its end, for a flight to feed; its background tasks may outlast the answer. `messages`: what it
-    receives of the request; `is_plain`: the request has nothing to hide.
+def run_app(
+    origin: Origin,
+    asked: Scope,
+    messages: Sequence[Message],
+    flight: Flight,
+    load: Callable[[], AppLoad],
+    is_plain: bool,
+) -> Awaitable[None]:
+    """Run the app to its end, for a flight to feed; its background tasks may outlast the answer. `asked`, `messages`:
+    the request; `load`: how it bears on what may be done with its answer; `is_plain`: it has nothing to hide.
     """
-    asked = load.asked
     # a scope and messages of its own: what one load does to them, the next must not see
     if is_plain and flight.stale is None and not asked.get("extensions"):
         scope: Scope = {**asked, "headers": [*asked["headers"]]}
     else:
         conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
-        scope = load.origin.scope_of(asked, conditions)
-    recorder = Recorder(flight, load, scope, iter(messages or _NO_BODY), open_notes(flight.chain))
-    return load.origin.app(scope, recorder.receive, recorder.send)
+        scope = origin.scope_of(asked, conditions)
+    notes = open_notes(flight.chain)
+    recorder = Recorder(flight, origin, asked, load, scope, iter(messages or _NO_BODY), notes)
+    return origin.app(scope, recorder.receive, recorder.send)
 
 
 class Recorder(Struct, eq=False):
     """The app's `receive` and `send`: feeds the flight."""
 
     _flight: Flight
-    _load: AppLoad
+    _origin: Origin
+    _asked: Scope
+    _load: Callable[[], AppLoad]
     _scope: Scope
     _messages: Iterator[Message]
     _notes: AnswerNotes
@@ -237,10 +246,10 @@ class Recorder(Struct, eq=False):
         if flight.head is not None:
             raise RuntimeError("unexpected ASGI message 'http.response.start': the response has started")
         if "endpoint" in scope or "route" in scope or "path_params" in scope:
-            self._load.asked.update({name: scope[name] for name in _ROUTED if name in scope})
+            self._asked.update({name: scope[name] for name in _ROUTED if name in scope})
         raw, plain = tuple(message.get("headers", ())), None
         if message["status"] == 200 and self._notes.is_silent and not message.get("trailers", False):
-            self._plain = plain = self._load.origin.plain(raw)
+            self._plain = plain = self._origin.plain(raw)
         if plain is not None:
             flight.begin(plain.head)
         else:
@@ -257,7 +266,7 @@ class Recorder(Struct, eq=False):
     def _begin(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
         """With a head that has to be looked at."""
         notes = self._notes
-        found = self._load.assess(status, headers, notes.lifetime)
+        found = self._load().assess(status, headers, notes.lifetime)
         share, terms, reason = found.share, found.terms, found.reason
         if has_trailers or not notes.is_stored:
             share, terms, reason = Share.NONE, None, reason or ("trailers" if has_trailers else "no_store")
@@ -328,7 +337,7 @@ class Recorder(Struct, eq=False):
             if not self._notes.is_silent:  # the handler may have said more after the head
                 terms = self._notes.apply(self._terms, is_error=head.status >= 400)
                 flight.head = head = structs.replace(head, terms=terms)
-            if self._load.origin.rule.etag and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
+            if self._origin.rule.etag and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
                 etag = b"etag", http.made_tag(flight.buffer.chunks)
                 flight.head = structs.replace(head, headers=(*head.headers, etag))
         flight.finish()

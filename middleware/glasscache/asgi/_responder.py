@@ -195,7 +195,8 @@ async def play(reader: Reader, status_field: bytes, scope: Scope | None, send: S
         await send(start)
         entry = reader.stream.entry
         if entry is not None and type(content := entry.content) is bytes and not reader.cut:  # whole, in one piece
-            reader.wait_over("served")
+            if reader.waiting is not None:
+                reader.waiting.over("served")
             await send({"type": "http.response.body", "body": content, "more_body": False})
             return
         while not reader.at_end and (chunk := reader.take() or await reader.next()) is not None:
