@@ -1153,7 +1153,14 @@ def test_a_stale_query_is_confirmed_and_its_freshness_never_guessed() -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [SEARCH, Rule("/search", methods=("QUERY",)), Rule("/search", headers=("x-a",)), Rule("/search", shared=True)],
+    [
+        SEARCH,
+        Rule("/search", methods=("QUERY",)),
+        Rule("/search", methods=("GET", "QUERY"), ttl=60),
+        Rule("/search", methods=("QUERY",), ttl=60),
+        Rule("/search", headers=("x-a",)),
+        Rule("/search", shared=True),
+    ],
 )
 def test_a_change_takes_all_that_is_stored_for_its_url(rule: Rule) -> None:
     async def scenario() -> None:

@@ -160,7 +160,8 @@ class AppLoad(Struct, eq=False):
     def _tags(self, headers: Headers) -> tuple[str, ...]:
         tags = self.origin.rule.tags
         found: Iterable[str] = tags(self.asked) if callable(tags) else tags
-        url = (http.url_tag(self.asked),) if self.origin.rule.keys_by_more else ()
+        is_one_of_many = self.origin.rule.keys_by_more or self.asked["method"] == "QUERY"
+        url = (http.url_tag(self.asked),) if is_one_of_many else ()
         return (*found, *url, *http.tags(headers), *http.groups(self.asked, headers, b"cache-groups"))
 
 
@@ -248,7 +249,8 @@ class Recorder(Struct, eq=False):
         if "endpoint" in scope or "route" in scope or "path_params" in scope:
             self._asked.update({name: scope[name] for name in _ROUTED if name in scope})
         raw, plain = tuple(message.get("headers", ())), None
-        if message["status"] == 200 and self._notes.is_silent and not message.get("trailers", False):
+        may_be_plain = self._notes.is_silent and self._asked["method"] != "QUERY"  # whose answers have a tag each
+        if may_be_plain and message["status"] == 200 and not message.get("trailers", False):
             self._plain = plain = self._origin.plain(raw)
         if plain is not None:
             flight.begin(plain.head)

@@ -197,8 +197,8 @@ class Rule:
 
     @property
     def keys_by_more(self) -> bool:
-        """Whether a URL has more answers than those whose keys its unsafe requests know: they are found by a tag."""
-        return bool(self.headers or self.tenant or (self.ttl is None and "QUERY" in self.methods))
+        """Whether a URL has more answers to GET than the one whose key its unsafe requests know: a tag finds them."""
+        return bool(self.headers or self.tenant)
 
     def matches(self) -> re.Pattern[str] | None:
         """What a path must look like; None: exactly like `path`."""
