@@ -207,11 +207,7 @@ class TestTheCommand:
         out = tmp_path / "made" / "bench.json"
         assert run.main(["--quick", "--no-peers", "--no-wire", "--out", str(out)], TINY) == 0
         kept = json.loads(out.read_text())
-        alone, together = asyncio.run(names())
-        for title, lines in (
-            ("In process, 2 KB answer", alone),
-            ("In process, 1,000 equal requests at once", together),
-        ):
+        for title, lines in asyncio.run(names()).items():
             assert [row["name"] for row in kept["rows"][title]] == lines
             assert {name: len(samples) for name, samples in kept["timings"][title].items()} == dict.fromkeys(lines, 1)
         assert kept["timings"]["Import"]["above_ms"] > 0
@@ -310,12 +306,18 @@ def test_the_time_of_an_import_is_read_from_an_interpreter_of_its_own() -> None:
     assert all(milliseconds > 0 for milliseconds in imports.milliseconds(1))
 
 
-async def names() -> tuple[list[str], list[str]]:
-    with traced() as under_sdk:
-        alone = [line.case.name for line in one_at_a_time(under_sdk)]
-        for line in under_sdk:
-            assert line.case.verify is not None
-            await line.case.verify()
+async def names() -> dict[str, list[str]]:
+    with traced() as (alone, together):
+        for line in alone:
+            if line.case.verify is not None:
+                await line.case.verify()
             await line.case.prepare(1)()
             line.case.prepare(0)
-    return alone, [line.case.name for line in crowds()]
+        await together[1].case.prepare(2)()
+    sections = {
+        "In process, 2 KB answer": one_at_a_time(),
+        "In process, 1,000 equal requests at once": crowds(),
+        "In process, the OpenTelemetry SDK exporting": alone,
+        "In process, crowds, the OpenTelemetry SDK exporting": together,
+    }
+    return {title: [line.case.name for line in lines] for title, lines in sections.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,7 +92,7 @@ def served(name: str, app: App, make: MakeRequest, status: bytes, *, first: bool
     return Case(name=name, prepare=prepare, verify=expect(app, make, status, first=first))
 
 
-HIT = b"glasscache; hit"
+HIT, MISS = b"glasscache; hit", b"glasscache; fwd=uri-miss; stored"
 
 
 def hits(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
@@ -141,7 +141,7 @@ def missing(name: str, cache: Cache, *, full: bool = False) -> Case:
 
         return until_rest
 
-    return Case(name=name, prepare=emptied, verify=expect(app, make, b"glasscache; fwd=uri-miss; stored"))
+    return Case(name=name, prepare=emptied, verify=expect(app, make, MISS))
 
 
 def misses() -> list[Line]:
@@ -174,32 +174,39 @@ def crowd(name: str, app: App, check: Callable[[int], None] = lambda size: None)
     return Case(name=name, prepare=prepare, count=1000, verify=verify)
 
 
+def following(name: str, cache: Cache, goal: Goal | None = None) -> Line:
+    """A crowd of which one loads, and all others follow."""
+
+    def one_load(size: int) -> None:
+        found = cache.counters.group("/answer").requests()
+        if (found["miss", "origin"], found["collapsed", "origin"]) != (1, size - 1):
+            raise RuntimeError(f"the case is not what it claims: {dict(found)}")
+
+    return Line(case=crowd(name, CacheMiddleware(raw, cache=cache, rules=rules()), one_load), base=GATHER, goal=goal)
+
+
+def gathered() -> Line:
+    """What a crowd takes by itself."""
+    return Line(case=crowd(GATHER, raw), base=GATHER)
+
+
 def crowds() -> list[Line]:
     """A thousand identical requests at once: they take long, and are measured on their own."""
-    lines = [Line(case=crowd(GATHER, raw), base=GATHER)]
-    for name, cache, goal in (
-        ("follower in a crowd of 1,000, null telemetry", null_cache(), None),
-        ("follower in a crowd of 1,000, OpenTelemetry API only", Cache(MemoryStore()), Goal("added", 15)),
-    ):
-
-        def one_load(size: int, cache: Cache = cache) -> None:
-            found = cache.counters.group("/answer").requests()
-            if (found["miss", "origin"], found["collapsed", "origin"]) != (1, size - 1):
-                raise RuntimeError(f"the case is not what it claims: {dict(found)}")
-
-        app = CacheMiddleware(raw, cache=cache, rules=rules())
-        lines.append(Line(case=crowd(name, app, one_load), base=GATHER, goal=goal))
-    return lines
+    return [
+        gathered(),
+        following("follower in a crowd of 1,000, null telemetry", null_cache()),
+        following("follower in a crowd of 1,000, OpenTelemetry API only", Cache(MemoryStore()), Goal("added", 15)),
+    ]
 
 
 def in_code(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
     """`get_or_load`: a hit is a value of one's own, decoded anew; a miss is a key that nobody has asked for before."""
-    cache, numbers = make_cache(), itertools.count()
+    asked, missed, numbers = make_cache(), make_cache(), itertools.count()
 
     async def load() -> list[str]:
         return ["a passage of some hundred characters " * 5] * 4
 
-    def asking(make: Callable[[int], list[str]]) -> Callable[[int], Work]:
+    def asking(cache: Cache, make: Callable[[int], list[str]]) -> Callable[[int], Work]:
         def prepare(count: int) -> Work:
             keys = make(count)
 
@@ -215,12 +222,12 @@ def in_code(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
         return [f"question:{number % 10}" for number in range(count)]
 
     def new(count: int) -> list[str]:
-        cache.engine.near.clear()
+        missed.engine.near.clear()
         return [f"new:{next(numbers)}" for _ in range(count)]
 
     return [
-        Line(case=Case(name="get_or_load hit, about 750 B", prepare=asking(known))),
-        Line(case=Case(name="get_or_load miss", prepare=asking(new))),
+        Line(case=Case(name="get_or_load hit, about 750 B", prepare=asking(asked, known))),
+        Line(case=Case(name="get_or_load miss", prepare=asking(missed, new))),
     ]
 
 
@@ -235,11 +242,11 @@ def framework() -> Line:
     return Line(case=case, base=GET_HIT, goal=Goal("at least", 4))
 
 
-def one_at_a_time(traced: Sequence[Line]) -> list[Line]:
-    """Requests one after the other; `traced` are the lines under the OpenTelemetry SDK."""
+def one_at_a_time() -> list[Line]:
+    """Requests one after the other, in a process that has no OpenTelemetry SDK at work."""
     limits = [
         Line(case=Case(name=RAW, prepare=one_by_one(raw, get()))),
         Line(case=Case(name="the same messages sent again and again", prepare=one_by_one(raw_unsafe, get()))),
         Line(case=Case(name=RAW_POST, prepare=one_by_one(raw_reading, post(question(211))))),
     ]
-    return [*limits, framework(), *hits(), *traced, *misses(), *in_code()]
+    return [*limits, framework(), *hits(), *misses(), *in_code()]

@@ -1,4 +1,4 @@
-"""Hits under the OpenTelemetry SDK, which exports over OTLP to a real receiver while they are measured.
+"""Requests under the OpenTelemetry SDK, which exports over OTLP to a real receiver while they are measured.
 
 Decides what the server around us does: every request runs inside a span of its own, which is made before and ended
 after the measured time, so that the figure is what glasscache adds. Making the span current is measured, on both sides
@@ -22,12 +22,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from glasscache import Cache, Detail, MemoryStore
 from glasscache.asgi import CacheMiddleware
-from tests.bench.cases import HIT, Goal, Line, expect, null_cache, rules
+from tests.bench.cases import HIT, MISS, RAW, Goal, Line, expect, following, fresh_query, gathered, null_cache, rules
 from tests.bench.measure import Case, Work
-from tests.bench.traffic import App, discard, get, raw
+from tests.bench.traffic import App, MakeRequest, discard, get, one_by_one, raw
 from tests.support.otlp import http_receiver
 
 BASE = "GET hit in an unsampled span, null telemetry"
+_MISS, _FOLLOWER = "miss in a sampled span, OTLP", "follower in a crowd of 1,000, sampled, OTLP"
 _INTERVAL = 1000.0  # milliseconds: a user would take a minute
 _SITUATIONS: tuple[tuple[str, Sampler, Detail, float], ...] = (
     ("GET hit in an unsampled span, OTLP", ALWAYS_OFF, Detail(), 1.2),
@@ -36,9 +37,9 @@ _SITUATIONS: tuple[tuple[str, Sampler, Detail, float], ...] = (
 )
 
 
-def inside_spans(name: str, app: App, tracers: TracerProvider) -> Case:
-    """GET hits, each inside a server span of its own."""
-    numbers, make, tracer = itertools.count(), get(), tracers.get_tracer("server")
+def inside_spans(name: str, app: App, tracers: TracerProvider, make: MakeRequest, status: bytes = HIT) -> Case:
+    """Requests, each inside a server span of its own."""
+    numbers, tracer = itertools.count(), tracers.get_tracer("server")
     spans: list[trace.Span] = []
 
     def prepare(count: int) -> Work:
@@ -57,35 +58,59 @@ def inside_spans(name: str, app: App, tracers: TracerProvider) -> Case:
 
         return work
 
-    return Case(name=name, prepare=prepare, verify=expect(app, make, HIT))
+    return Case(name=name, prepare=prepare, verify=expect(app, make, status))
 
 
 def _check(span: trace.Span) -> None:
-    if isinstance(span, Span) and len(span.attributes or ()) != 4:
+    if isinstance(span, Span) and len(span.attributes or ()) not in (4, 5):
         raise RuntimeError(f"the case is not what it claims: the span says {dict(span.attributes or {})}")
 
 
-@contextmanager
-def traced() -> Iterator[list[Line]]:
-    """Hits inside server spans, against null telemetry inside the same unsampled span."""
+class _Sdk:
+    """Its providers, all of which send to one receiver."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._providers: list[TracerProvider | MeterProvider] = []
+
+    def cache(self, sampler: Sampler, detail: Detail | None = None) -> tuple[Cache, TracerProvider]:
+        """A cache that tells everything, and who samples its spans."""
+        tracers = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{self._endpoint}/v1/traces")))
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{self._endpoint}/v1/metrics"), _INTERVAL)
+        meters = MeterProvider([reader], shutdown_on_exit=False)
+        self._providers += [tracers, meters]
+        return Cache(MemoryStore(), tracer_provider=tracers, meter_provider=meters, detail=detail), tracers
+
+    def shutdown(self) -> None:
+        """Send the rest."""
+        for provider in self._providers:
+            provider.shutdown()
+
+
+def _alone(sdk: _Sdk) -> list[Line]:
+    """Requests inside server spans; hits against null telemetry inside the same unsampled span."""
     silent = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     app = CacheMiddleware(raw, cache=null_cache(), rules=rules())
-    lines = [Line(case=inside_spans(BASE, app, silent))]
+    lines = [Line(case=Case(name=RAW, prepare=one_by_one(raw, get())))]
+    lines.append(Line(case=inside_spans(BASE, app, silent, get())))
+    for name, sampler, detail, limit in _SITUATIONS:
+        cache, tracers = sdk.cache(sampler, detail)
+        app = CacheMiddleware(raw, cache=cache, rules=rules())
+        lines.append(Line(case=inside_spans(name, app, tracers, get()), base=BASE, goal=Goal("times", limit)))
+    cache, tracers = sdk.cache(ALWAYS_ON)
+    app = CacheMiddleware(raw, cache=cache, rules=rules())
+    return [*lines, Line(case=inside_spans(_MISS, app, tracers, get(query=fresh_query), MISS))]
+
+
+@contextmanager
+def traced() -> Iterator[tuple[list[Line], list[Line]]]:
+    """Requests one after the other, and crowds, while the SDK is at work."""
     with http_receiver() as receiver:
-        providers: list[TracerProvider | MeterProvider] = []
-        for name, sampler, detail, limit in _SITUATIONS:
-            tracers = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-            tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{receiver.endpoint}/v1/traces")))
-            reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{receiver.endpoint}/v1/metrics"), _INTERVAL)
-            meters = MeterProvider([reader], shutdown_on_exit=False)
-            providers += [tracers, meters]
-            cache = Cache(MemoryStore(), tracer_provider=tracers, meter_provider=meters, detail=detail)
-            app = CacheMiddleware(raw, cache=cache, rules=rules())
-            lines.append(Line(case=inside_spans(name, app, tracers), base=BASE, goal=Goal("times", limit)))
+        sdk = _Sdk(receiver.endpoint)
         try:
-            yield lines
+            yield _alone(sdk), [gathered(), following(_FOLLOWER, sdk.cache(ALWAYS_ON)[0])]
         finally:
-            for provider in providers:
-                provider.shutdown()
+            sdk.shutdown()
         if not receiver.metrics() or not receiver.spans():
             raise RuntimeError("nothing was exported")
