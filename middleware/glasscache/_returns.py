@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
 from random import Random
 
 from glasscache._entry import Key
 from glasscache._lease import Claim, Lease
+from glasscache._tasks import Tasks
 from glasscache.errors import StoreError
 
 _FIRST_PAUSE = 0.1
@@ -38,13 +39,13 @@ class Returns:
         self._release = release
         self._recall = recall
         self._random = random
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._claims: dict[Key, asyncio.Task[None]] = {}
 
     def add(self, key: Key, lease: Lease, refuse_for: float) -> None:
         """Give this one back; `refuse_for`: see `LeaseStore.release`."""
         if lease.seconds < math.inf and len(self._tasks) < _MOST:
-            self._begin(self._try(partial(self._release, key, lease, refuse_for), lease.seconds))
+            self._try(partial(self._release, key, lease, refuse_for), lease.seconds)
 
     def claimed(self, key: Key) -> None:
         """This machine claims the key: whatever a lost claim was granted is that claim's, or ended."""
@@ -55,16 +56,13 @@ class Returns:
         """Give back what this claim may have been granted."""
         if len(self._tasks) < _MOST:
             self.claimed(key)
-            self._claims[key] = task = self._begin(self._try(partial(self._recall, key, claim), _LASTS))
+            self._claims[key] = task = self._try(partial(self._recall, key, claim), _LASTS)
             task.add_done_callback(lambda _: self._claims.get(key) is task and self._claims.pop(key))
 
-    def _begin(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, context=Context())  # no request's
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _try(self, give_back: Callable[[], Awaitable[object]], seconds: float) -> asyncio.Task[None]:
+        return self._tasks.start(self._again(give_back, seconds), Context())  # no request's
 
-    async def _try(self, give_back: Callable[[], Awaitable[object]], seconds: float) -> None:
+    async def _again(self, give_back: Callable[[], Awaitable[object]], seconds: float) -> None:
         pause, waited = _FIRST_PAUSE * (0.5 + self._random.random()), 0.0
         while waited < seconds:
             await asyncio.sleep(pause)

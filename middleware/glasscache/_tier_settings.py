@@ -42,15 +42,15 @@ class RedisSettings:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """`GLASSCACHE_SECRETS`: encrypts what is stored there; the first one writes, all read"""
 
-    def store(self, name: str, *, max_entry_bytes: int = 8 * 1024**2) -> RedisStore:
-        """A new store for the cache of this name, for entries of up to that size.
+    def store(self, name: str) -> RedisStore:
+        """A new store for the cache of this name.
 
         ConfigurationError if there is no URL, or if the redis extra is not installed.
         """
         if self.url is None:
             raise ConfigurationError("RedisSettings(url=None): give a URL, such as redis://localhost:6379/0")
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "url"}
-        options |= {"prefix": self.prefix or f"glasscache:{name}", "max_entry_bytes": max_entry_bytes}
+        options["prefix"] = self.prefix or f"glasscache:{name}"
         try:
             return open_redis(self.url, **options)
         except ConfigurationError as error:
@@ -72,7 +72,7 @@ class DiskSettings:
             raise ConfigurationError("DiskSettings(path=None): give a directory, such as /var/cache/my-app")
         return Path(self.path, quote(name, safe=" ").replace(".", "%2E"))
 
-    def store(self, name: str, redis: RedisSettings, *, max_entry_bytes: int = 8 * 1024**2) -> DiskStore:
+    def store(self, name: str, redis: RedisSettings) -> DiskStore:
         """A new store for the cache of this name. `redis`: leases, compression and secrets are the same there."""
         try:
             return disk_store()(
@@ -81,7 +81,6 @@ class DiskSettings:
                 lease_seconds=redis.lease_seconds,
                 secrets=redis.secrets,
                 compression=None if redis.compression == "zstd" else redis.compression,  # the default needs an extra
-                max_entry_bytes=max_entry_bytes,
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"GLASSCACHE_DISK_PATH and what goes with it: {error}") from None

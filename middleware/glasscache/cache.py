@@ -50,13 +50,13 @@ P = ParamSpec("P")
 class Cache:
     """A cache for answers and for values, with one load per key however many ask.
 
-    `store`: where answers are kept: a `MemoryStore` (the default), a `RedisStore`, a `TieredStore` of both. `policy`:
-    how long values live unless a call says otherwise. `name`: `cache.name` in telemetry. `limits`: bounds on sizes and
-    waiting. `telemetry`: by default OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones.
-    `key_secret`: at least 32 characters, the secret of all keys; by default `GLASSCACHE_KEY`, else random for this
-    process. `codec`: how values become bytes. `detail`: what telemetry tells beyond what costs a hit nothing.
-    `enabled`: False passes everything to app and loaders, as if there were no cache; by default `GLASSCACHE_ENABLED`,
-    else True.
+    `store`: where answers are kept: a `MemoryStore` (the default), a `DiskStore`, a `RedisStore`, or a `TieredStore` of
+    them. `policy`: how long values live unless a call says otherwise. `name`: `cache.name` in telemetry. `limits`:
+    bounds on sizes and waiting. `telemetry`: by default OpenTelemetry, through `tracer_provider` and `meter_provider`
+    or the global ones. `key_secret`: at least 32 characters, the secret of all keys; by default `GLASSCACHE_KEY`, else
+    random for this process. `codec`: how values become bytes. `detail`: what telemetry tells beyond what costs a hit
+    nothing. `enabled`: False passes everything to app and loaders, as if there were no cache; by default
+    `GLASSCACHE_ENABLED`, else True.
 
     One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
     """
@@ -224,15 +224,15 @@ class Cache:
         class method's value is removed by `Documents.find.invalidate(Documents, ...)`. `retrieve.invalidate(question)`
         removes a value, `retrieve.refresh(question)` loads it anew, `retrieve.__wrapped__` is the function itself.
 
-        `ttl`: seconds, or a function of the loaded value that gives them. `tags`: names, or a function of the arguments
-        that gives them. `type`: what values are decoded to, instead
-        of what is annotated. `ignore`: parameters that values do not depend on, such as `("self",)`. `key`: a
-        function of the arguments; what it returns stands for all of them in the key. `name`: stands for the
-        function in keys and telemetry (default: its module and qualified name). A function that closes over
-        variables has keys of its own each time it is made, unless it has a `name`. `store_if`: a function of the
-        loaded value; False: those who wait get it, and it is not kept. A plain function runs in a
-        copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot be cancelled. Raises
-        ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be keyed.
+        `ttl`: seconds, or a function of the loaded value that gives them. `tags`: names, or a function of the
+        arguments that gives them. `type`: what values are decoded to, instead of what is annotated. `ignore`:
+        parameters that values do not depend on, such as `("self",)`. `key`: a function of the arguments; what it
+        returns stands for all of them in the key. `name`: stands for the function in keys and telemetry (default: its
+        module and qualified name). A function that closes over variables has keys of its own each time it is made,
+        unless it has a `name`. `store_if`: a function of the loaded value; False: those who wait get it, and it is not
+        kept. A plain function runs in a copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot
+        be cancelled. Raises ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be
+        keyed.
         """
         terms, kept = terms_of(policy or self.policy, ttl, store_if)
         options: dict[str, Any] = {"policy": terms, "kept": kept, "name": name, "tags": tags, "key": key}

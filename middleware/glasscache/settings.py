@@ -98,9 +98,9 @@ class Settings:
         if kind != "redis":
             stores.append(MemoryStore(max_entries=self.max_entries, max_bytes=self.max_bytes))
         if kind == "disk" or (kind != "memory" and self.disk.path is not None):
-            stores.append(self._disk())
+            stores.append(self.disk.store(self.name, self.redis))
         if kind not in ("memory", "disk"):
-            stores.append(self._redis())
+            stores.append(self.redis.store(self.name))
         return Cache(
             TieredStore(stores),
             policy=self.policy,
@@ -115,13 +115,7 @@ class Settings:
         """A new store for what processes share; None: there is nothing."""
         if self.kind == "memory":
             return None
-        return self._disk() if self.kind == "disk" else self._redis()
-
-    def _disk(self) -> DiskStore:
-        return self.disk.store(self.name, self.redis, max_entry_bytes=self.limits.max_entry_bytes)
-
-    def _redis(self) -> RedisStore:
-        return self.redis.store(self.name, max_entry_bytes=self.limits.max_entry_bytes)
+        return self.disk.store(self.name, self.redis) if self.kind == "disk" else self.redis.store(self.name)
 
 
 # --- values: each parser returns what the text says, or raises ValueError with the remedy ------------------

@@ -23,8 +23,8 @@ class Worker(Commands):
     """Carries out one command after the other; crowds wait for their answers meanwhile."""
 
     def __init__(self, cache: Cache) -> None:
+        super().__init__()
         self._cache = cache
-        self._crowds: set[asyncio.Task[None]] = set()
 
     async def _load(self, name: str, size: int) -> str:
         (FOLDER / f"load-{name}-{os.getpid()}").touch()
@@ -36,9 +36,7 @@ class Worker(Commands):
 
     async def ask(self, name: str, count: int = 1, size: int = 0) -> None:
         """Ask `count` times at once; told when the last answer is there."""
-        crowd = asyncio.get_running_loop().create_task(self._crowd(name, count, size))
-        self._crowds.add(crowd)
-        crowd.add_done_callback(self._crowds.discard)
+        self.behind(self._crowd(name, count, size))
 
     async def _crowd(self, name: str, count: int, size: int) -> None:
         def asked() -> Any:

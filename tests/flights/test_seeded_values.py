@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -35,6 +36,12 @@ async def rest(cache: Cache) -> None:
     await cache.aclose()
 
 
+async def all_well(tasks: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)
+    for task in tasks:
+        assert task.cancelled() or task.exception() is None, task.exception()
+
+
 def test_loads_inside_of_loads_share_what_they_load() -> None:
     async def scenario(world: World) -> None:
         cache = cache_in(world)
@@ -56,8 +63,7 @@ def test_loads_inside_of_loads_share_what_they_load() -> None:
 
         tasks = [world.spawn(ask(name), victim=True) for name in ("a", "a", "b", "b")]
         tasks.append(world.spawn(cache.get_or_load("inner", inner), victim=True))  # type: ignore[arg-type]
-        await asyncio.wait(tasks)
-        assert all(task.cancelled() or task.exception() is None for task in tasks)
+        await all_well(tasks)
         assert sorted(loads) == sorted(set(loads))
         await rest(cache)
 
@@ -120,9 +126,7 @@ def test_refreshed_declined_and_invalidated_values_reach_nobody_whom_they_must_n
 
         tasks = [world.spawn(ask(), victim=True) for _ in range(12)]
         tasks += [world.spawn(change()) for _ in range(3)]
-        await asyncio.wait(tasks)
-        for task in tasks:
-            assert task.cancelled() or task.exception() is None, task.exception()
+        await all_well(tasks)
         await rest(cache)
 
     prove(scenario)
@@ -162,9 +166,7 @@ def test_what_was_made_of_a_value_before_it_was_told_invalid_is_never_found_afte
 
         tasks = [world.spawn(ask(), victim=True) for _ in range(12)]
         tasks += [world.spawn(change()) for _ in range(3)]
-        await asyncio.wait(tasks)
-        for task in tasks:
-            assert task.cancelled() or task.exception() is None, task.exception()
+        await all_well(tasks)
         await rest(cache)
 
     prove(scenario)

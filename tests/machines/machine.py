@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Coroutine
 from typing import Any
 
 from redis.asyncio import Redis
@@ -57,6 +58,15 @@ async def standard_input() -> asyncio.StreamReader:
 class Commands:
     """Carries out one command after the other: a method of the name, with what else the line says."""
 
+    def __init__(self) -> None:
+        self._behind: set[asyncio.Task[None]] = set()
+
+    def behind(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with the next command meanwhile."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
     async def run(self, lines: asyncio.StreamReader) -> None:
         """Until there is nothing more to read."""
         while line := await lines.readline():
@@ -68,15 +78,13 @@ class Machine(Commands):
     """Crowds wait for their answers while more is commanded."""
 
     def __init__(self, cache: Cache, client: Client) -> None:
+        super().__init__()
         self._cache = cache
         self._client = client
-        self._crowds: set[asyncio.Task[None]] = set()
 
     async def ask(self, name: str, count: int) -> None:
         """Ask `count` times at once; told when the last answer is complete."""
-        crowd = asyncio.get_running_loop().create_task(self._crowd(name, count))
-        self._crowds.add(crowd)
-        crowd.add_done_callback(self._crowds.discard)
+        self.behind(self._crowd(name, count))
 
     async def _crowd(self, name: str, count: int) -> None:
         answers = await asyncio.gather(

@@ -67,10 +67,7 @@ class Member(Machine):
 
     async def ask(self, name: str, count: int, path: str = "/ask/", headers: list[list[str]] | None = None) -> None:
         """Ask `count` times, each with its own headers if there are some; told when the last answer is complete."""
-        fields = headers or [[]] * count
-        crowd = asyncio.get_running_loop().create_task(self._ask(name, path, fields))
-        self._crowds.add(crowd)
-        crowd.add_done_callback(self._crowds.discard)
+        self.behind(self._ask(name, path, headers or [[]] * count))
 
     async def _ask(self, name: str, path: str, headers: list[list[str]]) -> None:
         answers = await asyncio.gather(
