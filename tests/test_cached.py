@@ -420,6 +420,26 @@ def test_a_bound_method_of_someone_elses_class_can_be_cached_and_keeps_its_insta
     asyncio.run(scenario())
 
 
+def test_a_bound_class_method_of_someone_elses_class_keeps_its_class() -> None:
+    async def scenario() -> None:
+        one, other = (CACHE.cached(name="theirs")(kind.named) for kind in (Account, Savings))
+        assert [await one("a"), await one("a"), await other("a")] == ["Account a", "Account a", "Savings a"]
+        assert await one.invalidate("a") == 1
+        assert await one.refresh("a") == "Account a"
+        assert [(Account, "a"), (Savings, "a"), (Account, "a")] == CALLS
+
+    asyncio.run(scenario())
+
+
+def test_a_method_of_a_metaclass_is_one_of_its_classes() -> None:
+    async def scenario() -> None:
+        kinds: list[Any] = [Table, View, Table]  # type checkers take it for a method of the metaclass itself
+        assert [await kind.named("x") for kind in kinds] == ["Table x", "View x", "Table x"]
+        assert [(Table, "x"), (View, "x")] == CALLS
+
+    asyncio.run(scenario())
+
+
 @dataclasses.dataclass
 class Account:
     owner: str
@@ -427,6 +447,30 @@ class Account:
     async def balance(self) -> str:
         CALLS.append((self.owner,))
         return self.owner
+
+    @classmethod
+    async def named(cls, item: str) -> str:
+        CALLS.append((cls, item))
+        return f"{cls.__name__} {item}"
+
+
+class Savings(Account):
+    pass
+
+
+class Model(type):
+    @CACHE.cached()
+    async def named(cls, item: str) -> str:
+        CALLS.append((cls, item))
+        return f"{cls.__name__} {item}"
+
+
+class Table(metaclass=Model):
+    pass
+
+
+class View(metaclass=Model):
+    pass
 
 
 # --- values ---------------------------------------------------------------------------------------------------------

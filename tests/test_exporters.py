@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from glasscache.errors import ConfigurationError
 from glasscache_exporters import Exporters
 from glasscache_exporters._setup import build
+from tests.support.forks import MAY_FORK
 from tests.support.otlp import Receiver, grpc_receiver, http_receiver
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
@@ -58,7 +59,7 @@ def tell(exporters: Exporters) -> None:
 
 def in_a_process_of_its_own(script: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
+        [sys.executable, *MAY_FORK, "-c", textwrap.dedent(script)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | settings,
         capture_output=True,

@@ -166,6 +166,9 @@ class Unbound(CachedFunction[P, T], Generic[P, T, F]):
             return self
         if isinstance(instance, type):  # from @classmethod; since Python 3.13 it asks for no more than this itself
             return MethodType(self, instance)
+        return self._bound_to(instance)
+
+    def _bound_to(self, instance: object) -> CachedFunction[..., T]:
         bound: CachedFunction[..., T] = object.__new__(CachedFunction)  # stays bound, as Python's own methods do
         bound.__dict__.update(self.__dict__)
         bound._bound = (instance,)
@@ -187,11 +190,10 @@ class Decorator(Protocol):
 
 
 def cached_function(values: Values, function: Callable[..., Any], **options: Any) -> CachedFunction[..., Any]:
-    """The function, cached; of a bound method, its instance is part of every key."""
+    """The function, cached; of a bound method, its instance (or its class) is part of every key."""
     if isinstance(function, MethodType):
-        made: Any = Unbound(values, function.__func__, **options)
-        bound: CachedFunction[..., Any] = made.__get__(function.__self__)
-        return bound
+        method: Unbound[..., Any, Any] = Unbound(values, function.__func__, **options)
+        return method._bound_to(function.__self__)
     unbound: Unbound[..., Any, Any] = Unbound(values, function, **options)
     return unbound
 

@@ -24,6 +24,7 @@ from glasscache.stores.disk import DiskStore
 from glasscache.testing import ManualClock, entry
 from glasscache.testing._lease_contract import _KEY as KEY
 from glasscache.testing._lease_contract import holder_of, lease_of
+from tests.support.forks import MAY_FORK
 from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -439,7 +440,7 @@ asyncio.run(after())
 
 
 def test_a_child_of_a_fork_opens_the_file_for_itself(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(tmp_path)]
+    command = [sys.executable, *MAY_FORK, "-c", FORKS, str(tmp_path)]
     subprocess.run(command, check=True, timeout=PATIENCE)
 
 

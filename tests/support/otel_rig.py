@@ -37,6 +37,7 @@ from glasscache._events import (
 )
 from glasscache.otel import OtelTelemetry
 from glasscache.testing import ManualClock
+from tests.support.forks import MAY_FORK
 from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def in_a_process_of_its_own(script: str) -> str:
     """What the script prints; its failure is ours."""
     code = PRELUDE + textwrap.dedent(script)
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *MAY_FORK, "-c", code],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
