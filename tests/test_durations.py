@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from glasscache._counters import Counters
 from glasscache._durations import BOUNDS, Durations
-from glasscache._events import Counters
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.00001, 0.0003, 0.25, 1.0, 99.0, 100.0])

@@ -8,8 +8,9 @@ import pytest
 
 from glasscache import _entry, errors
 from glasscache._clock import SystemClock
+from glasscache._counters import Counters, GroupCounters
 from glasscache._entry import entry_of
-from glasscache._events import Answered, Counters, GroupCounters, Load, SpanRef, TierGauge, Wait
+from glasscache._events import Answered, Load, SpanRef, TierGauge, Wait
 from glasscache.testing import entry
 
 

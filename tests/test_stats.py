@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glasscache._events import Counters, TierGauge, TierState
+from glasscache._counters import Counters
+from glasscache._events import TierGauge, TierState
 from glasscache.cache import Cache
 from glasscache.stats import declared_workers, stats, stats_json
 from glasscache.stores.memory import MemoryStore

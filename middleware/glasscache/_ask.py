@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
+from glasscache._counters import GroupCounters
 from glasscache._entry import Entry, Key
-from glasscache._events import GroupCounters, Result, StaleReason, WaitOutcome
+from glasscache._events import Result, StaleReason, WaitOutcome
 from glasscache._flight import Flight
 from glasscache._gate import Gate
 from glasscache._stream import Reader

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from glasscache._entry import Key
-from glasscache._events import Scope, SpanRef, Wait, WaitOutcome
+from glasscache._events import LockScope, SpanRef, Wait, WaitOutcome
 
 KEPT = 256
 """Contentions in memory."""
@@ -32,7 +32,7 @@ class Contention:
     waited: float
     group: str
     key: Key
-    scope: Scope
+    scope: LockScope
     outcome: WaitOutcome
     position: int
     queue_length: int

@@ -1,26 +1,23 @@
-"""What the engine counts and tells: words, integers and records. Ground floor: standard library, and msgspec's records.
+"""What the engine tells: words and records. Ground floor: standard library, and msgspec's records.
 
 Those are made by one function of C, with their names: a dataclass takes four to seven times as long.
 
-Names that leave the process are not decided here but in `otel.py`. Counting is plain integers, because a hit may pay
-for nothing more; `Work` records are filled while the work goes on and read when it is over.
+Decides the words for what can happen; the names that leave the process are in `_otel_names.py`. `Work` records are
+filled while the work goes on and read when it is over; events are told once, after the fact.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
-
-from glasscache._durations import Durations
 
 Result: TypeAlias = Literal["hit", "stale", "revalidated", "collapsed", "miss", "bypass", "error"]
 Cause: TypeAlias = Literal["evicted", "expired", "invalidated", "replaced", "rejected"]
 """Why an entry left a store: no room, its age, told so, a newer answer; `rejected` never came in (too large), or was
 none: bytes that are not an entry under their key."""
-Scope: TypeAlias = Literal["process", "cluster"]
+LockScope: TypeAlias = Literal["process", "cluster"]
 WaitOutcome: TypeAlias = Literal[
     "served", "promoted", "acquired", "timeout", "holder_failed", "stale_served", "cancelled", "error"
 ]
@@ -29,9 +26,6 @@ StaleReason: TypeAlias = Literal["revalidating", "error", "wait_timeout"]
 Release: TypeAlias = Literal["released", "expired", "lost"]
 TierState: TypeAlias = Literal["ok", "degraded", "open"]
 Source: TypeAlias = Literal["api", "tag", "unsafe_method", "backplane"]
-
-_MOST_GROUPS = 1000
-"""Names of groups may come from what a user asks, in `get_or_load(group=...)`: never so many that they fill memory."""
 
 
 class SpanRef(NamedTuple):
@@ -103,7 +97,7 @@ class Wait(Struct, eq=False, kw_only=True):
 
     group: str
     key: bytes
-    scope: Scope
+    scope: LockScope
     holder: Load
     position: int
     """1 is the first follower."""
@@ -163,7 +157,7 @@ class Answered(Struct, frozen=True, kw_only=True):
 class Acquired(Struct, frozen=True, kw_only=True):
     """Somebody asked for the right to load."""
 
-    scope: Scope
+    scope: LockScope
     result: Literal["immediate", "contended", "timeout", "error"]
 
 
@@ -224,85 +218,3 @@ class Outcome(Struct, frozen=True, kw_only=True):
     bypass: str | None = None
     text: str = ""
     """The key in clear text, by opt-in."""
-
-
-# --- integers -------------------------------------------------------------------------------------------------------
-
-
-class GroupCounters:
-    """The integers of one key group (a rule, or a cached function). `hits` are fresh answers from memory."""
-
-    __slots__ = (
-        "hit_samples",
-        "hit_seconds",
-        "hits",
-        "miss_seconds",
-        "misses_timed",
-        "name",
-        "others",
-        "saved_bytes",
-        "saved_price",
-        "saved_seconds",
-        "timed_at",
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name: str = name
-        self.zero()
-
-    def zero(self) -> None:
-        """Start from nothing (also after a fork: the parent goes on counting its own)."""
-        self.hits: int = 0
-        self.timed_at: int = 1
-        """How many hits there are when the next of them is timed."""
-        self.others: defaultdict[tuple[Result, str], int] = defaultdict(int)
-        self.saved_seconds: float = 0.0
-        self.saved_bytes: int = 0
-        self.saved_price: float = 0.0
-        self.hit_seconds: float = 0.0
-        self.hit_samples: int = 0
-        self.miss_seconds: float = 0.0
-        self.misses_timed: int = 0
-
-    def save(self, cost: float, price: float, size: int) -> None:
-        """A stored answer of this cost, price and size was served in place of a load."""
-        self.saved_seconds += cost
-        self.saved_price += price
-        self.saved_bytes += size
-
-    def requests(self) -> Mapping[tuple[Result, str], int]:
-        """(result, tier) -> number of requests."""
-        counts = Counter(self.others)
-        if self.hits:
-            counts["hit", "memory"] += self.hits
-        return counts
-
-
-class Counters:
-    """Everything one cache counts; read at collection time by Telemetry and by the stats page."""
-
-    def __init__(self) -> None:
-        self.groups: dict[str, GroupCounters] = {}
-        self.zero()
-
-    def zero(self) -> None:
-        """Start from nothing, keeping the groups that others already hold."""
-        for group in self.groups.values():
-            group.zero()
-        self.bypasses: Counter[str] = Counter()
-        self.removals: Counter[tuple[str, Cause]] = Counter()
-        """(tier, cause) -> entries."""
-        self.durations: Durations = Durations()
-        """By result and tier."""
-
-    def reject(self, tier: str) -> None:
-        """A tier had something that was no entry."""
-        self.removals[tier, "rejected"] += 1
-
-    def group(self, name: str) -> GroupCounters:
-        """The integers of a key group, made on first use; of too many the later ones are one."""
-        found = self.groups.get(name)
-        if found is None:
-            name = name if len(self.groups) < _MOST_GROUPS else "_other"
-            found = self.groups.setdefault(name, GroupCounters(name))
-        return found

@@ -7,8 +7,9 @@ Must never decide about an answer, nor be asked by a hit that takes the short wa
 from __future__ import annotations
 
 from glasscache._ask import Answer, Ask
+from glasscache._counters import Counters, GroupCounters
 from glasscache._entry import Entry, Key
-from glasscache._events import Answered, Cause, Counters, GroupCounters, LookedUp, Pressed, Removed
+from glasscache._events import Answered, Cause, LookedUp, Pressed, Removed
 from glasscache.interfaces import Clock, NearStore, Telemetry
 from glasscache.policy import Detail, Pressure
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from random import Random
 from weakref import WeakSet
 
+from glasscache._counters import Counters
 from glasscache._entry import Entry, Key
-from glasscache._events import Counters, Source, TierGauge
+from glasscache._events import Source, TierGauge
 from glasscache._flight import Flight
 from glasscache._state import State
 from glasscache._tally import Tally

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from glasscache._contention import Contentions
 from glasscache._entry import Key
-from glasscache._events import Load, Scope, Wait, WaitOutcome
+from glasscache._events import Load, LockScope, Wait, WaitOutcome
 from glasscache._sweep import Sweep
 from glasscache.interfaces import Clock, Telemetry
 from glasscache.policy import Limits
@@ -102,6 +102,6 @@ class Commons:
         self.youth.rest()
         self.patience.rest()
 
-    def begin_wait(self, holder: Load, group: str, key: Key, position: int, scope: Scope = "process") -> Waiting:
+    def begin_wait(self, holder: Load, group: str, key: Key, position: int, scope: LockScope = "process") -> Waiting:
         """A follower begins to wait for `holder`."""
         return Waiting(self, Wait(group=group, key=key, scope=scope, holder=holder, position=position))

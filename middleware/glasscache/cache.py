@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from glasscache._events import Counters, Source, TierGauge, TierState
+    from glasscache._counters import Counters
+    from glasscache._events import Source, TierGauge, TierState
     from glasscache.interfaces import Clock, Codec, Store, Telemetry
 
 __all__ = ["Cache", "CachedFunction"]

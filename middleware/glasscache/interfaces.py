@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from glasscache._counters import Counters
 from glasscache._entry import Entry, Key
-from glasscache._events import Cause, Counters, Event, Outcome, SpanRef, TierGauge, TierState, Work
+from glasscache._events import Cause, Event, Outcome, SpanRef, TierGauge, TierState, Work
 from glasscache._lease import Claim, Lease, Lookup, Mark, Marks
 from glasscache.errors import StoreError
 

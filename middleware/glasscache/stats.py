@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
-from glasscache._events import Cause, GroupCounters, Result
+from glasscache._counters import GroupCounters
+from glasscache._events import Cause, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
