@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from glasscache._entry import Headers
 from glasscache._gate import Gate
 from glasscache.asgi import Rule, http
-from glasscache.asgi._recorder import Origin
+from glasscache.asgi._origin import Origin
 from glasscache.asgi.types import Receive, Scope, Send
 from glasscache.policy import Policy, Share, Terms
 from glasscache.testing import ManualClock, entry

@@ -14,7 +14,7 @@ from glasscache._backplane import variant_tag
 from glasscache._engine import Engine
 from glasscache._entry import Entry, Headers, Key
 from glasscache.asgi import http
-from glasscache.asgi._recorder import AppLoad
+from glasscache.asgi._origin import AppLoad
 from glasscache.asgi.types import Message
 from glasscache.policy import Terms, make_entry
 

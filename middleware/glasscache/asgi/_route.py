@@ -15,8 +15,8 @@ from glasscache._entry import Entry, Key
 from glasscache._gate import Gate
 from glasscache.asgi import _request
 from glasscache.asgi._exchange import Exchange
+from glasscache.asgi._origin import Origin
 from glasscache.asgi._places import Place, Places, Way
-from glasscache.asgi._recorder import Origin
 from glasscache.asgi._request import Body, BypassError
 from glasscache.asgi._responder import send_hit, show
 from glasscache.asgi.rules import Rule
