@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from glasscache._events import Acquired, Answered, ServedStale
-from glasscache._stream import ReaderGone
+from glasscache._reader import ReaderGone
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 from glasscache.policy import Limits, Policy, Share
 from tests.flights.rig import FarStore, answer, counted, events, loads, make, run, together, told, waits

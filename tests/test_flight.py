@@ -11,7 +11,8 @@ from glasscache._entry import Entry
 from glasscache._events import Load
 from glasscache._flight import Flight
 from glasscache._inside import Chain
-from glasscache._stream import Head, Reader, ReaderGone, Sight
+from glasscache._reader import Reader, ReaderGone, Sight
+from glasscache._stream import Head
 from glasscache._wait import Commons
 from glasscache.errors import LoadTimeoutError, ReaderCutError
 from glasscache.policy import Limits, Share

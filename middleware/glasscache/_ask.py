@@ -14,7 +14,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import Result, StaleReason, WaitOutcome
 from glasscache._flight import Flight
 from glasscache._gate import Gate
-from glasscache._stream import Reader
+from glasscache._reader import Reader
 from glasscache._wait import Waiting
 from glasscache.policy import Policy, Verdict, judge, may_stand_in
 

@@ -16,8 +16,9 @@ from glasscache._flight import Flight
 from glasscache._gate import no_slot
 from glasscache._inside import Chain, forbid_recursion, loading
 from glasscache._looking import Looking
+from glasscache._reader import ARRIVING, Onlooker, Reader, ReaderGone, Sight, copy_of
 from glasscache._run import Run
-from glasscache._stream import ARRIVING, Onlooker, Reader, ReaderGone, Sight, copy_of, one_turn
+from glasscache._stream import one_turn
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 
 __all__ = ["Answer", "Engine"]

@@ -16,7 +16,8 @@ from abc import abstractmethod
 
 from glasscache._entry import Entry, Key
 from glasscache._events import Load
-from glasscache._stream import ARRIVING, Head, Reader, Stream
+from glasscache._reader import ARRIVING, Reader
+from glasscache._stream import Head, Stream
 from glasscache._wait import Commons
 from glasscache.errors import LoadStoppedError, LoadTimeoutError, ReaderCutError
 from glasscache.policy import Share

@@ -121,7 +121,9 @@ class State:
         return len(there) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
 
     def spawn(self, work: Coroutine[object, object, None], context: Context | None = None) -> asyncio.Task[None]:
-        """Run something behind; `drain` waits for it."""
+        """Run something behind; `drain` waits for it. It tells its own failures: any other is a fault of ours, which
+        asyncio logs (the tasks of `_tasks.py` have somebody who may look at theirs).
+        """
         task = asyncio.get_running_loop().create_task(work, context=context)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

@@ -23,7 +23,7 @@ from glasscache.policy import Share, Terms, is_amount
 if TYPE_CHECKING:
     from glasscache._engine import Engine
     from glasscache._entry import Entry, Key
-    from glasscache._stream import Reader
+    from glasscache._reader import Reader
     from glasscache.interfaces import Codec
     from glasscache.keys import Keyring
     from glasscache.policy import Detail, Policy

@@ -159,7 +159,7 @@ HINTS = get_type_hints(words.Acquired) | {"operation": get_type_hints(words.Tier
 VALUES: dict[str, tuple[str, ...]] = {
     names.RESULT: get_args(words.Result),
     names.TIER: ("memory", "redis", "disk", "origin", "none"),
-    names.LOCK_SCOPE: get_args(words.Scope),
+    names.LOCK_SCOPE: get_args(words.LockScope),
     names.LOCK_RESULT: get_args(HINTS["result"]),
     names.EVICTION_REASON: get_args(words.Cause),
     names.TIER_STATE: get_args(words.TierState),

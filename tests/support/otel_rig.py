@@ -19,10 +19,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from opentelemetry.trace import Span, SpanContext
 
+from glasscache._counters import Counters
 from glasscache._events import (
     Acquired,
     Answered,
-    Counters,
     Invalidation,
     Load,
     LookedUp,

@@ -7,9 +7,9 @@ from typing import get_args, get_type_hints
 from glasscache._events import (
     Acquired,
     Cause,
+    LockScope,
     Release,
     Result,
-    Scope,
     Source,
     StaleReason,
     TierCall,
@@ -150,7 +150,7 @@ ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
     "cache.ttl": ((), "seconds of freshness that are left; negative: stale. On `cache.store`: seconds that it is kept"),
     "cache.bypass.reason": (BYPASSES, "why the cache was not asked; or a word of your own `KeyBuilder`"),
     "cache.load.trigger": (get_args(Trigger), "why it was loaded"),
-    "cache.lock.scope": (get_args(Scope), "among the requests of one process, or among machines"),
+    "cache.lock.scope": (get_args(LockScope), "among the requests of one process, or among machines"),
     "cache.lock.outcome": (
         get_args(WaitOutcome),
         "how the wait ended: with an answer (`served`), as leader of the next load (`promoted`, `acquired`), with a stale one (`stale_served`), ...",

@@ -15,10 +15,11 @@ from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers, Key
 from glasscache._events import Answered, Outcome
 from glasscache._flight import Flight
-from glasscache._stream import Reader, ReaderGone
+from glasscache._reader import Reader, ReaderGone
 from glasscache.asgi import _parts, _request, http
+from glasscache.asgi._origin import AppLoad
 from glasscache.asgi._parts import PartKeeper
-from glasscache.asgi._recorder import AppLoad, run_app
+from glasscache.asgi._recorder import run_app
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, send_new, show, status_of
 from glasscache.asgi.http import cache_status

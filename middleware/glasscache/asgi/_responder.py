@@ -12,7 +12,8 @@ from contextlib import suppress
 
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers
-from glasscache._stream import Head, Reader, Stream
+from glasscache._reader import Reader
+from glasscache._stream import Head, Stream
 from glasscache.asgi import http
 from glasscache.asgi._parts import place, within
 from glasscache.asgi.http import cache_status

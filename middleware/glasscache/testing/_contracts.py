@@ -11,10 +11,10 @@ import weakref
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from glasscache._counters import Counters
 from glasscache._events import (
     Acquired,
     Answered,
-    Counters,
     Event,
     Invalidation,
     Load,
