@@ -64,7 +64,7 @@ class CachedFunction(Generic[P, T]):
         self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
         self._policy = policy
         self._name = name or f"{function.__module__}.{function.__qualname__}"
-        self._identity = self._name if name else self._name + _closure_mark(function)
+        self._identity = self._name if name else self._name + _closure_mark(function) + _namesake(function, values)
         self._tags = tags if callable(tags) else names_of(tags)
         self._signature = inspect.signature(function)
         self._key = key
@@ -240,6 +240,18 @@ def _closure_mark(function: Any) -> str:
     if code is not None and not set(code.co_freevars) - {"__class__"}:  # __class__: it uses super()
         return ""
     return f" {secrets.token_hex(8)}"
+
+
+def _namesake(function: Any, values: Values) -> str:
+    """Nothing for the first function of its name, and for the same one when it is made again; for another one (two
+    routes whose functions are called `get`) how many there were before it.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    known = values.functions.setdefault(f"{function.__module__}.{function.__qualname__}", [])
+    if code not in known:
+        known.append(code)
+    place = known.index(code)
+    return f" {place}" if place else ""
 
 
 def _parameters(

@@ -42,7 +42,7 @@ def call_key(name: str, arguments: Mapping[str, object]) -> bytes:
     return _pack((name, stable))
 
 
-_PLAIN = frozenset({str, bytes, bool, float, type(None)})
+_PLAIN = frozenset({bytes, bool, float, type(None)})
 _TEXTUAL = frozenset(
     {datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID}
     | {pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath}
@@ -52,6 +52,8 @@ _TEXTUAL = frozenset(
 def _stable(value: Any) -> object:
     """The value in types of msgpack; what msgpack lacks becomes an extension, which equals no plain value."""
     kind = type(value)
+    if kind is str:
+        return value if value.isascii() else _text(value)
     if kind in _PLAIN:
         return value
     if kind is int:
@@ -65,12 +67,22 @@ def _stable(value: Any) -> object:
     return _tagged(f"{kind.__module__}.{kind.__qualname__}", _inside(value, kind))
 
 
+def _text(value: str) -> object:
+    """Half a surrogate pair is no UTF-8: of a file's name that is none, or of an answer that was cut in two."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return _tagged("str", value.encode("utf-8", "surrogatepass"))
+    return value
+
+
 def _inside(value: Any, kind: Any) -> object:
     """The content of a value of a named type. Never its repr or id: they differ between equal values."""
     if isinstance(value, enum.Enum):
         return _stable(value.value)
     if kind in _TEXTUAL:
-        return (str(value), getattr(value, "fold", 0))
+        zone = getattr(value, "tzinfo", None)
+        return [_stable(str(value)), getattr(value, "fold", 0), *([] if zone is None else [_zone(zone)])]
     if isinstance(value, type):
         return _found_as(value)
     if dataclasses.is_dataclass(kind):
@@ -83,7 +95,27 @@ def _inside(value: Any, kind: Any) -> object:
         names = (*kind.model_fields, "model_extra", "__pydantic_private__")
     else:
         raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no stable form")
-    return [(name, _stable(getattr(value, name))) for name in names]
+    return [(name, _stable(getattr(value, name))) for name in (*names, *_beside(value, kind, names))]
+
+
+def _beside(value: Any, kind: Any, names: Iterable[str]) -> list[str]:
+    """The attributes that are no fields, and that a function may look at: what `__post_init__` made of an InitVar, or a
+    subclass added. Without what a `cached_property` has worked out: that follows from the others.
+    """
+    others = vars(value).keys() - names if hasattr(value, "__dict__") else ()
+    return sorted(name for name in others if not _is_worked_out(getattr(kind, name, None)))
+
+
+def _is_worked_out(found: object) -> bool:
+    return hasattr(found, "__get__") and not callable(found)
+
+
+def _zone(zone: datetime.tzinfo) -> object:
+    """A time zone by its name: two that are alike today may differ in summer, and one alone may have a name to show."""
+    name = str(zone)
+    if " at 0x" in name:  # where it happens to be in memory
+        raise TypeError(f"{type(zone).__qualname__} has no name")
+    return (f"{type(zone).__module__}.{type(zone).__qualname__}", _stable(name))
 
 
 def _found_as(value: type) -> str:

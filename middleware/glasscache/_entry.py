@@ -156,6 +156,11 @@ def entry_of(
     )
 
 
+def as_tag(name: str) -> str:
+    """The tag of this name: half a surrogate pair, which no message between machines can hold, is a question mark."""
+    return name if name.isascii() else name.encode("utf-8", "replace").decode()
+
+
 def common_list(headers: Headers) -> Headers | None:
     """The one object that answers with these header fields have in common; None: it is not known that there are more
     such answers.

@@ -14,7 +14,7 @@ from random import Random
 from typing import TypeVar
 
 from glasscache._backplane import Coherence, key_of, variant_tag
-from glasscache._entry import Entry, Key
+from glasscache._entry import Entry, Key, as_tag
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
 from glasscache._gate import KeyGates, Lately
@@ -189,7 +189,7 @@ class State:
     async def invalidate(self, key: Key | None, tag: str | None, everything: bool, source: Source) -> int:
         """Remove on demand; how many entries left the near tier. Loads under way are not stored."""
         work = Invalidation(source=source)
-        tags: tuple[str, ...] = () if tag is None else (tag,)
+        tags: tuple[str, ...] = () if tag is None else (as_tag(tag),)
         if key is not None:
             tags += (variant_tag(key),)
         with self.commons.telemetry.span(work):

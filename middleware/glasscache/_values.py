@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from glasscache._ask import Ask, unwanted
 from glasscache._climbing import Climbed
+from glasscache._entry import as_tag
 from glasscache._flight import Flight
 from glasscache._inside import climb
 from glasscache._stream import Head
@@ -38,6 +39,8 @@ class Values:
         self.keyring = keyring
         self.shows: bool = detail.clear_keys
         """Whether telemetry may show what was asked in clear text."""
+        self.functions: dict[str, list[object]] = {}
+        """The code of the functions that are cached, by their names."""
         self._engine = engine
         self._codec = codec
         self._now = engine.clock.now
@@ -209,7 +212,7 @@ def names_of(given: Iterable[str]) -> tuple[str, ...]:
     if not isinstance(given, str) and isinstance(given, Iterable):
         names = tuple(given)
         if all(isinstance(name, str) for name in names):
-            return names
+            return tuple(map(as_tag, names))
     raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
 
 

@@ -172,7 +172,7 @@ class Cache:
         if ttl is not None or store_if is not None:
             terms, kept = terms_of(terms, ttl, store_if)
         value: T = await values.value(
-            self.keyring.digest(b"value", key.encode()),
+            self.keyring.digest(b"value", _bytes_of(key)),
             loader,
             returned_type(loader, type),
             group,
@@ -262,7 +262,7 @@ class Cache:
         said: tuple[Any, Any] = key, tag
         if not (isinstance(said[0], str | bytes | None) and isinstance(said[1], str | None)):
             raise ConfigurationError(f"invalidate(key={key!r}, tag={tag!r}): give a string")
-        digest = self.keyring.digest(b"value", key.encode()) if isinstance(key, str) else key
+        digest = self.keyring.digest(b"value", _bytes_of(key)) if isinstance(key, str) else key
         source: Source = "api" if tag is None else "tag"
         return await self.engine.invalidate(key=digest, tag=tag, everything=all, source=source)
 
@@ -312,6 +312,11 @@ class Cache:
     def gauges(self) -> Iterable[TierGauge]:
         """How full each tier is."""
         return self.engine.gauges()
+
+
+def _bytes_of(key: str) -> bytes:
+    """Of whatever a str can hold: a question may come out of a client's JSON with half a surrogate pair in it."""
+    return key.encode("utf-8", "surrogatepass")
 
 
 def _check(**options: tuple[Any, type]) -> None:

@@ -6,6 +6,7 @@ Must never read a clock, draw a random number, or know where an entry is stored.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
@@ -19,8 +20,8 @@ _NEVER_EARLIER = 12.0
 
 
 def is_amount(value: object) -> bool:
-    """Whether it is a finite number, 0 or more."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    """Whether it is a finite number, 0 or more, that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ says nothing of it. Must never show the app what is not for it: conditions, and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from msgspec import Struct
 from glasscache._entry import Headers, common_list
 from glasscache._gate import Gate
 from glasscache._stream import Head
+from glasscache._values import names_of
 from glasscache.asgi import http
 from glasscache.asgi.rules import Rule, said
 from glasscache.asgi.types import ASGIApp, Scope
@@ -72,7 +72,7 @@ class Origin:
         self.hidden = http.CONDITIONALS | self.credentials if rule.shared else http.CONDITIONALS
         if rule.ttl is not None and rule.store_if is None and not (callable(rule.tags) or rule.keys_by_more):
             found = http.assess(200, (), ttl=rule.ttl, policy=self.policy, statuses=self.statuses, now_wall=0.0)
-            terms = None if found.terms is None else replace(found.terms, tags=tuple(rule.tags))
+            terms = None if found.terms is None else replace(found.terms, tags=names_of(rule.tags))
             self._of_plain = replace(found, terms=terms)
 
     def plain(self, raw: tuple[Any, ...]) -> Plain | None:
@@ -149,7 +149,7 @@ class AppLoad(Struct, eq=False):
 
     def _tags(self, headers: Headers) -> tuple[str, ...]:
         tags = self.origin.rule.tags
-        found: Iterable[str] = tags(self.asked) if callable(tags) else tags
+        found = names_of(tags(self.asked) if callable(tags) else tags)
         is_one_of_many = self.origin.rule.keys_by_more or self.asked["method"] == "QUERY"
         url = (http.url_tag(self.asked),) if is_one_of_many else ()
         return (*found, *url, *http.tags(headers), *http.groups(self.asked, headers, b"cache-groups"))

@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 P = ParamSpec("P")
 
+_LONGEST = 1e12
+"""Seconds: a server adds what it is told to its own time, in milliseconds of 64 bits."""
+
 LARGE = 256 * 1024
 """Bytes that take about as long to pack as a thread takes to be asked."""
 
@@ -31,7 +34,7 @@ class Values:
 
     def pack(self, key: Key, entry: Entry) -> tuple[bytes, bytes] | None:
         """What is stored, and for how many milliseconds; None: it is dead already."""
-        lives = int(min(entry.dead_from - self._now(), self._max_ttl) * 1000)
+        lives = int(min(entry.dead_from - self._now(), self._max_ttl, _LONGEST) * 1000)
         if lives < 1:
             return None
         head = b"%b %b %d\n" % (milliseconds(entry.window), milliseconds(entry.stale_while_revalidate), entry.number)
@@ -52,4 +55,4 @@ async def off_loop(size: int, do: Callable[P, T], *args: P.args, **kwargs: P.kwa
 
 def milliseconds(seconds: float) -> bytes:
     """As scripts want them."""
-    return b"%d" % math.ceil(min(seconds, 1e12) * 1000)
+    return b"%d" % math.ceil(min(seconds, _LONGEST) * 1000)
