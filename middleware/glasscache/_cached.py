@@ -125,19 +125,15 @@ class OfClass(Protocol[P, Q, T_co]):
 
     async def __call__(self, /, *args: Q.args, **kwargs: Q.kwargs) -> T_co:
         """The stored value for these arguments, or a new one."""
-        ...
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """A new value for this class and these arguments."""
-        ...
 
     def key_for(self, /, *args: P.args, **kwargs: P.kwargs) -> Key:
         """The key of this class and these arguments, for `Cache.invalidate`."""
-        ...
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Remove the value for this class and these arguments."""
-        ...
 
 
 class Unbound(CachedFunction[P, T], Generic[P, T, F]):
@@ -186,7 +182,6 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, T], /) -> Unbound[P, T, Callable[P, None]]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
         """The function, cached."""
-        ...
 
 
 def cached_function(values: Values, function: Callable[..., Any], **options: Any) -> CachedFunction[..., Any]:

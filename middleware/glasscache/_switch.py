@@ -1,7 +1,7 @@
 """Whether anything is cached in this process at all: `GLASSCACHE_ENABLED`.
 
-Decides what counts as yes and as no, here and in all other switches of the environment. Must never take a word that it
-does not know for either.
+Decides what counts as yes and as no, here, in all other switches of the environment and in the rules of `glasscache
+proxy`. Must never take a word that it does not know for either.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError
-from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, Memory, NearStore, Store
+from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, Middle, NearStore, Store
 from glasscache.policy import answers, shorten
 from glasscache.stores._null import NullBell, NullStore
 
@@ -202,8 +202,8 @@ def _introduce(stores: tuple[Store, ...]) -> None:
         )
     backplane: Any = getattr(last, "backplane", None)
     for store in nearer:
-        if isinstance(store, Memory) and hasattr(backplane, "memory"):
-            backplane.memory = store
+        if isinstance(store, Middle) and hasattr(backplane, "middle"):
+            backplane.middle = store
             store.stand_between()
 
 

@@ -57,7 +57,7 @@ class Cache:
     or the global ones. `key_secret`: at least 32 characters, the secret of all keys; by default `GLASSCACHE_KEY`, else
     random for this process. `codec`: how values become bytes. `detail`: what telemetry tells beyond what costs a hit
     nothing. `enabled`: False passes everything to app and loaders, as if there were no cache; by default
-    `GLASSCACHE_ENABLED`, else True.
+    `GLASSCACHE_ENABLED`, else True. `clock`, `random`: for tests (`glasscache.testing.ManualClock`).
 
     One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
     """

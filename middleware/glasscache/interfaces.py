@@ -12,8 +12,15 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from glasscache._counters import Counters
 from glasscache._entry import Entry, Key
 from glasscache._events import Cause, Event, Outcome, SpanRef, TierGauge, TierState, Work
-from glasscache._lease import Claim, Lease, Lookup, Mark, Marks
+from glasscache._lease import Claim, Holder, Lease, Lookup, Mark, Marks
 from glasscache.errors import StoreError
+
+# With what each of them needs: nobody has to import from a module that begins with an underscore.
+__all__ = ["Cause", "Clock", "Entry", "Key", "NearStore", "RemovalHook", "Store", "StoreError", "TierGauge"]
+__all__ += ["Bell", "Claim", "Glancing", "Holder", "Lease", "LeaseStore", "Lookup", "Middle", "SpanRef", "Told"]
+__all__ += ["Backplane", "Listener", "Mark", "Marks"]
+__all__ += ["Codec", "KeyBuilder"]
+__all__ += ["Counters", "Event", "Observable", "Outcome", "Telemetry", "TierState", "Work"]
 
 T = TypeVar("T")
 RemovalHook = Callable[[Key, Entry, Cause], None]
@@ -26,12 +33,10 @@ class Clock(Protocol):
     @property
     def now(self) -> Callable[[], float]:
         """Seconds on a clock that never jumps."""
-        ...
 
     @property
     def wall(self) -> Callable[[], float]:
         """Seconds since the Unix epoch."""
-        ...
 
 
 @runtime_checkable
@@ -45,23 +50,18 @@ class Store(Protocol):
     @property
     def name(self) -> str:
         """`cache.tier` in telemetry: memory, redis, disk, or a word of your own."""
-        ...
 
     async def get(self, key: Key) -> Entry | None:
         """The entry under `key`, or None."""
-        ...
 
     async def set(self, key: Key, entry: Entry) -> None:
         """Keep the entry, in place of any other under `key`."""
-        ...
 
     async def delete(self, key: Key) -> None:
         """Remove the entry under `key`, if there is one."""
-        ...
 
     async def aclose(self) -> None:
         """Release everything. A closed store may be used again: it starts anew."""
-        ...
 
 
 @runtime_checkable
@@ -70,39 +70,30 @@ class NearStore(Store, Protocol):
 
     def peek(self, key: Key) -> Entry | None:
         """The entry, counted as a use by the eviction policy."""
-        ...
 
     def put(self, key: Key, entry: Entry) -> bool:
         """Keep the entry; False if it was refused (larger than the store)."""
-        ...
 
     def drop(self, key: Key, cause: Cause = "invalidated") -> bool:
         """Remove one entry; True if it was there."""
-        ...
 
     def drop_tag(self, tag: str) -> int:
         """Remove every entry that carries the tag; how many there were."""
-        ...
 
     def clear(self) -> int:
         """Remove every entry as invalidated; how many there were."""
-        ...
 
     def doubt(self, now: float) -> None:
         """`Entry.doubt` for all of them: this machine may have missed that some were told invalid."""
-        ...
 
     def sweep(self, now: float) -> float | None:
         """Remove what is dead at `now`; when the next entry dies (None: none will)."""
-        ...
 
     def gauge(self) -> TierGauge:
         """How full it is, and how full it may be."""
-        ...
 
     def watch(self, hook: RemovalHook) -> None:
         """Call `hook` after every removal, with its cause."""
-        ...
 
 
 class Bell(Protocol):
@@ -110,11 +101,9 @@ class Bell(Protocol):
 
     async def rung(self, seconds: float) -> bool:
         """Wait until it rings, or rang since it was last asked; False after `seconds`."""
-        ...
 
     def close(self) -> None:
         """Listen no more. Twice does no harm."""
-        ...
 
 
 @runtime_checkable
@@ -127,29 +116,24 @@ class LeaseStore(Store, Protocol):
 
     async def look(self, key: Key, claim: Claim) -> Lookup:
         """The entry, or the lease, or who holds it: one round trip."""
-        ...
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for `lease.seconds` from now; False: it is lost (expired, invalidated, or another's)."""
-        ...
 
     async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
         """Keep the entry, give the lease back and wake who waits: what they told in their claims, at most 16.
 
         None: the lease is lost, and nothing was kept.
         """
-        ...
 
     async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
         """Give the lease back without an answer and wake who waits.
 
         For `refuse_for` seconds lookups are told that nothing will be stored; the next `commit` or `set` ends that.
         """
-        ...
 
     def listen(self, key: Key) -> Bell:
         """A bell for this key: taken before `look`, so that no release goes unheard."""
-        ...
 
 
 class Glancing(Protocol):
@@ -161,7 +145,6 @@ class Glancing(Protocol):
         `then`, which must not raise, is called once, perhaps before this returns: with an entry that is fresh or within
         its `stale_while_revalidate`; with None, if there is none: `look`; or with what went wrong.
         """
-        ...
 
 
 class Listener(Protocol):
@@ -169,19 +152,15 @@ class Listener(Protocol):
 
     def marked(self, mark: Mark, lag: float, source: SpanRef | None) -> None:
         """Another machine told something invalid, `lag` seconds ago, in the span `source`."""
-        ...
 
     def replaced(self, key: Key) -> None:
         """Another machine has put a new answer into a tier that is shared."""
-        ...
 
     def lost(self) -> None:
         """From now on (or from a little earlier) messages may be missing."""
-        ...
 
     def restored(self) -> None:
         """From now on messages arrive again; what came in between is in `Backplane.read`."""
-        ...
 
 
 @runtime_checkable
@@ -190,27 +169,22 @@ class Backplane(Protocol):
 
     async def start(self, listener: Listener) -> None:
         """Listen, and go on trying to until `aclose`; tells `restored` as soon as messages arrive. Returns at once."""
-        ...
 
     async def mark(self, tags: Sequence[str], *, everything: bool, seen: int, source: SpanRef | None) -> int:
         """Keep markers under the next number above `seen` and above all that were given out; tell all others."""
-        ...
 
     async def tell_replaced(self, key: Key) -> None:
         """Tell all others that there is a new answer."""
-        ...
 
     async def read(self, since: int) -> Marks:
         """All markers above `since`."""
-        ...
 
     async def aclose(self) -> None:
         """Listen no more. A closed backplane may be started again."""
-        ...
 
 
 @runtime_checkable
-class Memory(Protocol):
+class Middle(Protocol):
     """What a Store between memory and a tier that machines share may have beside, if its entries outlive the process.
 
     They carry the numbers of that tier's namespace. Should the numbers have begun anew meanwhile, nobody could tell by
@@ -219,19 +193,15 @@ class Memory(Protocol):
 
     def stand_between(self) -> None:
         """From now on keep nothing until `belong` was called."""
-        ...
 
     async def recall(self) -> tuple[str, int]:
         """Which life of a namespace the entries belong to ("": there are none), and the highest number among them."""
-        ...
 
     async def belong(self, life: str) -> None:
         """From now on they belong to this one: what is older was told invalid there. It is trusted."""
-        ...
 
     def distrust(self) -> bool:
         """Answer nothing until it is clear whom they belong to; whether it was trusted so far."""
-        ...
 
 
 class Codec(Protocol):
@@ -239,11 +209,9 @@ class Codec(Protocol):
 
     def encode(self, value: object) -> bytes:
         """The bytes of a value. CodecError if it has none."""
-        ...
 
     def decode(self, data: bytes, type: type[T]) -> T:  # noqa: A002 - the word of msgspec's own API
         """The value of bytes that `encode` made, as `type`. CodecError if they are not of that type."""
-        ...
 
 
 @runtime_checkable
@@ -257,11 +225,9 @@ class KeyBuilder(Protocol):
     @property
     def bypass_reason(self) -> str:
         """`cache.bypass.reason`: why None was answered."""
-        ...
 
     def __call__(self, scope: Mapping[str, Any], body: bytes) -> bytes | None:
         """The part of the key; None to bypass."""
-        ...
 
 
 class Observable(Protocol):
@@ -270,35 +236,28 @@ class Observable(Protocol):
     @property
     def name(self) -> str:
         """`cache.name`."""
-        ...
 
     @property
     def counters(self) -> Counters:
         """The integers."""
-        ...
 
     def gauges(self) -> Iterable[TierGauge]:
         """How full each tier is."""
-        ...
 
     @property
     def waiters(self) -> int:
         """Requests that wait for another request's load, now."""
-        ...
 
     @property
     def holders(self) -> int:
         """Loads under way, now."""
-        ...
 
     @property
     def abroad(self) -> tuple[int, int] | None:
         """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
-        ...
 
     def tier_states(self) -> Iterable[tuple[str, TierState]]:
         """How each far tier is."""
-        ...
 
 
 class Telemetry(Protocol):
@@ -306,7 +265,6 @@ class Telemetry(Protocol):
 
     def observe(self, source: Observable) -> None:
         """Read this cache's integers at every collection (held weakly)."""
-        ...
 
     def span(self, work: Work) -> AbstractContextManager[object]:
         """Around the work. Reads the record when the work is over.
@@ -314,24 +272,19 @@ class Telemetry(Protocol):
         For a `Load` and a `Revalidation`, `__enter__` makes the span current in a context that belongs to the load
         alone, and fills `work.ref` of a load; `__exit__` may come from any context.
         """
-        ...
 
     def emit(self, event: Event) -> None:
         """Something happened."""
-        ...
 
     def hears(self) -> bool:
         """Whether anybody gets spans and measurements: if not, a load that leads to no other tier makes neither."""
-        ...
 
     def annotate(self, outcome: Outcome) -> None:
         """Set the outcome on the current (server) span, if it is recording."""
-        ...
 
     @property
     def annotates(self) -> bool:
         """Whether the current span is recording: if not, a request does not even build its outcome."""
-        ...
 
     @property
     def on_hit(self) -> Callable[[str, Key], None] | None:
@@ -339,12 +292,9 @@ class Telemetry(Protocol):
 
         None: nothing is. Asked for once. It runs on the shortest way that there is: it sets the outcome, no more.
         """
-        ...
 
     def current(self) -> SpanRef | None:
         """The current span, if there is one."""
-        ...
 
     def hushed(self) -> AbstractContextManager[object]:
         """Around what is asked again and again: meanwhile instrumented clients make no spans of their own."""
-        ...

@@ -34,7 +34,7 @@ class Policy:
     long an error answer (404, 410, and 5xx by `statuses` of a rule) may be stored; 0 stores none. `jitter`: each
     ttl is shortened by a random share of up to this (0 to 1), so that entries of one burst do not expire together.
     `early_refresh`: the beta of XFetch (Vattani et al., "Optimal Probabilistic Cache Stampede Prevention", VLDB
-    2015): above 1 refreshes earlier, 0 never.
+    2015): above 1 refreshes earlier, 0 never. Raises ConfigurationError for values that cannot work.
     """
 
     ttl: float = 300.0
@@ -63,14 +63,19 @@ class Policy:
 class Limits:
     """How much a cache may hold and how long anybody waits. Times in seconds, sizes in bytes.
 
-    `load_timeout`: the longest time a load may make no progress. `wait_timeout`: how long a follower waits before
-    it takes a stale answer or loads for itself. `reader_timeout`: how long a reader may hold up a flight that is
-    paced by its readers. `drain`: how long a shutdown waits for loads. `max_parallel_loads`: loads at once for one
-    key where they cannot be shared. `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all
-    running flights together. `far_timeout`: what the tiers outside of this process may cost one request, all their
-    answers together; `suspect_ttl`: how long an entry is served that may have been told invalid, if the tier that knows
-    cannot answer. `contention_threshold`: a wait for another request's load that is longer is kept and told as
-    contention. `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
+    `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all running loads together hold no more.
+    `max_flights`: loads at once, `max_waiters`: requests that share one of them; beyond both a request loads for
+    itself. `max_parallel_loads`: loads at once for one key where they cannot be shared.
+
+    `wait_timeout`: how long a request waits for another one's load before it takes a stale answer or loads for itself.
+    `load_timeout`: the longest time a load may make no progress. `reader_timeout`: how long a slow client may hold up
+    the others, where an answer is too large to be kept for it. `drain`: how long a shutdown waits for loads.
+    `far_timeout`: what the tiers outside of this process may cost one request, all their answers together.
+    `suspect_ttl`: how long an entry is served that may have been told invalid, if the tier that knows cannot answer.
+
+    `contention_threshold`: a wait for another request's load that is longer is kept and told as contention.
+    `finish_abandoned`: whether a storable load goes on when nobody is left to read it. Raises ConfigurationError for
+    values that cannot work.
     """
 
     max_entry_bytes: int = 8 * 1024**2
@@ -103,7 +108,8 @@ class Detail:
 
     `trace_hits`: each hit has a span, `cache.lookup` (hits then take microseconds more). `time_hits`: the duration of
     one hit in so many is measured, 0 of none. `clear_keys`: spans show in clear text what was asked (`cache.key`), and
-    not only its hash: whoever sees your traces may then read your users' questions.
+    not only its hash: whoever sees your traces may then read your users' questions. Raises ConfigurationError for
+    values that cannot work.
     """
 
     trace_hits: bool = False

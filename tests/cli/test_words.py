@@ -27,7 +27,7 @@ def test_a_path_alone_is_a_rule() -> None:
 
 def test_all_that_a_rule_can_say_arrives() -> None:
     rule = rule_of_text(
-        "/search methods=GET,POST ttl=60 stale-while-revalidate=30 stale_if_error=600.5 shared host=no "
+        "/search methods=GET,POST ttl=60 stale-while-revalidate=30 stale_if_error=600.5 shared=on host=no "
         "headers=accept-language query-ignore=utm_source,utm_medium query-sort tags=docs,search statuses=200,404 "
         "negative-ttl=5 jitter=0.1 etag client-may-refresh max-loads=3 max-body=1000 body-timeout=2 name=search"
     )

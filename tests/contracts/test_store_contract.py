@@ -14,9 +14,7 @@ from glasscache.testing import FlakyStore, LeaseStoreContract, ManualClock, Near
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from glasscache._entry import Entry, Key
-    from glasscache._events import Cause
-    from glasscache.interfaces import NearStore, Store
+    from glasscache.interfaces import Cause, Entry, Key, NearStore, Store
 
 
 class TestMemoryStore(NearStoreContract):

@@ -17,8 +17,8 @@ from glasscache._guard import Guard
 from glasscache._tiers import FarTiers
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError, StoreError
-from glasscache.interfaces import Memory
-from glasscache.stores._null import NullMemory
+from glasscache.interfaces import Middle
+from glasscache.stores._null import NullMiddle
 from glasscache.stores.disk import DiskStore
 from glasscache.testing import entry
 from tests.support.patience import PATIENCE
@@ -210,7 +210,7 @@ def test_a_disk_that_cannot_say_whom_it_belongs_to_does_not_answer_and_holds_nob
         disk = Forgetful(place.folder / "one")
         redis = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix=place.prefix, **UNHURRIED)
         TieredStore([disk, redis])
-        assert redis.backplane.memory is disk
+        assert redis.backplane.middle is disk
         await disk.set(b"too early", fresh())
         with pytest.raises(StoreError, match="cannot be read"):
             await redis.backplane.read(0)
@@ -264,13 +264,13 @@ def test_a_machines_own_tier_behind_one_that_machines_share_is_refused(tmp_path:
 
 def test_where_nothing_outlives_the_process_there_is_nothing_to_remember(tmp_path: Path) -> None:
     async def scenario() -> None:
-        nothing = NullMemory()
+        nothing = NullMiddle()
         nothing.stand_between()
         assert await nothing.recall() == ("", 0)
         await nothing.belong("life")
         assert not nothing.distrust()
 
     asyncio.run(scenario())
-    assert isinstance(NullMemory(), Memory)
-    assert isinstance(DiskStore(tmp_path), Memory)
-    assert not isinstance(MemoryStore(), Memory)
+    assert isinstance(NullMiddle(), Middle)
+    assert isinstance(DiskStore(tmp_path), Middle)
+    assert not isinstance(MemoryStore(), Middle)

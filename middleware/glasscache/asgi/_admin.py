@@ -33,19 +33,19 @@ class AdminPages:
     def __init__(
         self, cache: Cache, path: str | None, token: str | None, forget: Callable[[Scope], Awaitable[int]]
     ) -> None:
-        guard = Guard(token)
+        token_check = TokenCheck(token)
         self._feed = LiveFeed(cache)
         pages: list[tuple[Rule, ASGIApp]] = []
         if path:
-            figures = JsonPage(lambda scope: stats_json(cache, groups=guard.lets_in(scope)))
+            figures = JsonPage(lambda scope: stats_json(cache, groups=token_check.lets_in(scope)))
             pages.append((Rule(path), figures))
         if path and token:
             under = path.rstrip("/")
             pages += [
-                (Rule(f"{under}/contention"), guard.before(JsonPage(lambda _: contention_json(cache)))),
+                (Rule(f"{under}/contention"), token_check.before(JsonPage(lambda _: contention_json(cache)))),
                 (Rule(f"{under}/live"), LivePage()),
-                (Rule(f"{under}/live/events"), guard.before(self._feed)),
-                (Rule(f"{under}/invalidate", methods=("POST",)), guard.before(RemovalPage(cache, forget))),
+                (Rule(f"{under}/live/events"), token_check.before(self._feed)),
+                (Rule(f"{under}/invalidate", methods=("POST",)), token_check.before(RemovalPage(cache, forget))),
             ]
         self.targets = [(rule, dict.fromkeys(rule.serves, page)) for rule, page in pages]
 
@@ -54,7 +54,7 @@ class AdminPages:
         self._feed.close()
 
 
-class Guard:
+class TokenCheck:
     """Knows the token, if there is one."""
 
     def __init__(self, token: str | None) -> None:

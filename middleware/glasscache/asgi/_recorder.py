@@ -19,7 +19,7 @@ from glasscache._flight import Flight
 from glasscache._stream import Head
 from glasscache.asgi import http
 from glasscache.asgi._origin import AppLoad, Origin, Plain
-from glasscache.asgi.handler import AnswerNotes, open_notes
+from glasscache.asgi.handler import Notes, open_notes
 from glasscache.asgi.types import Message, Scope
 from glasscache.policy import Share, Terms
 
@@ -60,7 +60,7 @@ class Recorder(Struct, eq=False):
     _load: Callable[[], AppLoad]
     _scope: Scope
     _messages: Iterator[Message]
-    _notes: AnswerNotes
+    _notes: Notes
     _plain: Plain | None = None
     """Its head, while all of its body may come in one piece, and then that is all."""
     _length: int | None = None
@@ -132,7 +132,7 @@ class Recorder(Struct, eq=False):
     def _begin(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
         """With a head that has to be looked at."""
         notes = self._notes
-        found = self._load().assess(status, headers, notes.lifetime)
+        found = self._load().assess(status, headers, notes.ttl)
         share, terms, reason = found.share, found.terms, found.reason
         if has_trailers or not notes.is_stored:
             share, terms, reason = Share.NONE, None, reason or ("trailers" if has_trailers else "no_store")

@@ -15,23 +15,16 @@ from glasscache.errors import ConfigurationError
 from glasscache.policy import Terms, is_amount
 
 
-class AnswerNotes:
-    """What the handler of one load said; each method returns the notes, so that they chain."""
+class Notes:
+    """What the handler of one load has said, and what was read for its answer: what becomes of the words below."""
 
     is_silent: bool = True
+    """Nothing so far."""
     is_stored: bool = True
-    _tags: tuple[str, ...] = ()
-    _ttl: float | None = None
-    _price = 0.0
+    tags: tuple[str, ...] = ()
+    ttl: float | None = None
+    price: float = 0.0
     _below: Climbed | None = None
-
-    def tag(self, *tags: str) -> AnswerNotes:
-        """Let `cache.invalidate(tag=...)` remove this answer."""
-        if not all(isinstance(tag, str) for tag in tags):
-            raise ConfigurationError(f"answer().tag(*{tags!r}): give strings, such as answer().tag('doc:7', 'doc:8')")
-        self.is_silent = False
-        self._tags += tuple(map(as_tag, tags))
-        return self
 
     def carry(self, tags: Iterable[str]) -> None:
         """A value that carries these was read for this answer."""
@@ -41,46 +34,57 @@ class AnswerNotes:
         if below.is_full:
             self.is_stored = False
 
+    def apply(self, terms: Terms, *, is_error: bool = False) -> Terms:
+        """The terms with what was said so far. An error is kept for no longer than it would have been."""
+        if self.ttl is None and not self.tags and not self.price and not self._below:
+            return terms
+        ttl = terms.ttl if self.ttl is None else terms.age + self.ttl  # freshness is told from age 0
+        return replace(
+            terms,
+            ttl=min(ttl, terms.ttl) if is_error else ttl,
+            tags=tuple(dict.fromkeys((*terms.tags, *self.tags, *(self._below or ())))),
+            price=self.price,
+        )
+
+
+class AnswerNotes:
+    """What a handler says of its answer; each method returns the notes, so that they chain."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def tag(self, *tags: str) -> AnswerNotes:
+        """Let `cache.invalidate(tag=...)` remove this answer. ConfigurationError for what is no string."""
+        if not all(isinstance(tag, str) for tag in tags):
+            raise ConfigurationError(f"answer().tag(*{tags!r}): give strings, such as answer().tag('doc:7', 'doc:8')")
+        self._notes.is_silent = False
+        self._notes.tags += tuple(map(as_tag, tags))
+        return self
+
     def ttl(self, seconds: float) -> AnswerNotes:
-        """Keep this answer fresh for `seconds`, whatever its rule says."""
+        """Keep this answer fresh for `seconds`, whatever its rule says. ConfigurationError for what is no amount."""
         if not is_amount(seconds):
             raise ConfigurationError(f"answer().ttl({seconds!r}): give a finite number of seconds, 0 or more")
-        self.is_silent = False
-        self._ttl = seconds
+        self._notes.is_silent = False
+        self._notes.ttl = seconds
         return self
 
     def no_store(self) -> AnswerNotes:
         """Do not store this answer. Said before the response starts, it is not shared with anybody either."""
-        self.is_silent = False
-        self.is_stored = False
+        self._notes.is_silent = False
+        self._notes.is_stored = False
         return self
 
     def cost(self, price: float) -> AnswerNotes:
         """What this answer cost beside time, in a currency of your own, the same for all answers. What that saved is
-        summed up by `saved_price` of the stats and the metric `glasscache.saved.price`.
+        summed up by `saved_price` of the stats and the metric `glasscache.saved.price`. ConfigurationError for what is
+        no amount.
         """
         if not is_amount(price):
             raise ConfigurationError(f"answer().cost({price!r}): give a finite number, 0 or more")
-        self.is_silent = False
-        self._price = price
+        self._notes.is_silent = False
+        self._notes.price = price
         return self
-
-    @property
-    def lifetime(self) -> float | None:
-        """The seconds that were said, if any were."""
-        return self._ttl
-
-    def apply(self, terms: Terms, *, is_error: bool = False) -> Terms:
-        """The terms with what was said so far. An error is kept for no longer than it would have been."""
-        if self._ttl is None and not self._tags and not self._price and not self._below:
-            return terms
-        ttl = terms.ttl if self._ttl is None else terms.age + self._ttl  # freshness is told from age 0
-        return replace(
-            terms,
-            ttl=min(ttl, terms.ttl) if is_error else ttl,
-            tags=tuple(dict.fromkeys((*terms.tags, *self._tags, *(self._below or ())))),
-            price=self._price,
-        )
 
 
 def answer() -> AnswerNotes:
@@ -90,12 +94,12 @@ def answer() -> AnswerNotes:
     Only its tags are those of every answer that is made from it, too.
     """
     for chain in reversed(loading.get()):
-        if isinstance(chain.collector, AnswerNotes):
-            return chain.collector
-    return AnswerNotes()
+        if isinstance(chain.collector, Notes):
+            return AnswerNotes(chain.collector)
+    return AnswerNotes(Notes())
 
 
-def open_notes(chain: Chain) -> AnswerNotes:
-    """New notes, for this load."""
-    notes = chain.collector = AnswerNotes()
+def open_notes(chain: Chain) -> Notes:
+    """What will be said of this load's answer."""
+    notes = chain.collector = Notes()
     return notes

@@ -34,7 +34,8 @@ class CacheMiddleware:
     rule, and may remove answers (default: `GLASSCACHE_STATS_TOKEN`). `credentials`: names of the request headers that
     say who asks, in place of `CREDENTIALS`: to add one, give `(*CREDENTIALS, "x-team-token")`.
 
-    Mount it inside authentication: a hit skips what the app would have done inside.
+    Mount it inside authentication: a hit skips what the app would have done inside. Raises ConfigurationError for
+    what cannot work.
     """
 
     def __init__(

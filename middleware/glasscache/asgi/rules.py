@@ -83,7 +83,8 @@ class Rule:
     anyone may then ask for a load. `guess`: without a ttl, guess how fresh an answer is that says nothing but
     `Last-Modified` (RFC 9111, section 4.2.2). `etag`: give stored answers that have none a strong ETag made from their
     body, so that who has them already gets a 304. `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them
-    a request is bypassed. `name`: `cache.key_group` in telemetry (default: the path).
+    a request is bypassed. `name`: `cache.key_group` in telemetry (default: the path). Raises ConfigurationError for
+    what cannot work.
     """
 
     path: str

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from glasscache._switch import flag
 from glasscache.asgi import QueryKey, Rule, credential, json_body
 from glasscache.errors import ConfigurationError
 
@@ -60,10 +61,7 @@ def _list(value: object) -> list[Any]:
 
 
 def _flag(value: object) -> bool:
-    known = {True: True, False: False, "yes": True, "true": True, "no": False, "false": False}
-    if not isinstance(value, bool | str) or value not in known:
-        raise ValueError
-    return known[value]
+    return value if isinstance(value, bool) else flag(_word(value))
 
 
 def _word(value: object) -> str:

@@ -189,12 +189,12 @@ def _marks(db: Connection, state: _State, since: int) -> tuple[str, Marks]:
 
 
 def recall(db: Connection) -> tuple[str, int]:
-    """See Memory. Entries that nobody has named yet belong to somebody else."""
+    """See Middle. Entries that nobody has named yet belong to somebody else."""
     state = _State.of(db)
     (has_entries,) = db.execute("SELECT EXISTS (SELECT 1 FROM entries)").fetchone()
     return state.life or ("unknown" if has_entries else ""), state.highest
 
 
 def belong(life: str, db: Connection) -> None:
-    """See Memory."""
+    """See Middle."""
     db.execute("UPDATE state SET life = ?", (life,))

@@ -60,7 +60,7 @@ class NullLeases(NullStore):
         return NullBell()
 
 
-class NullMemory:
+class NullMiddle:
     """Of where nothing outlives the process."""
 
     def stand_between(self) -> None:

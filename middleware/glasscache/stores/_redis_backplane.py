@@ -21,10 +21,10 @@ from glasscache._entry import Key
 from glasscache._events import SpanRef
 from glasscache._lease import Marks
 from glasscache.errors import StoreError
-from glasscache.interfaces import Clock, Listener, Memory
+from glasscache.interfaces import Clock, Listener, Middle
 from glasscache.stores._hearing import Hearing, ServerTime
 from glasscache.stores._messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
-from glasscache.stores._null import NullMemory
+from glasscache.stores._null import NullMiddle
 from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_channel import PING_EVERY, Subscription
@@ -150,7 +150,7 @@ class RedisBackplane:
         self._calls = Calls()
         # What is told goes over one connection, in batches: a flood of it must leave the others to lookups.
         self._telling = Batches(client, 1, self._context_of_nobody)
-        self.memory: Memory = NullMemory()
+        self.middle: Middle = NullMiddle()
         """What outlives this process, and carries our numbers."""
         self._belongs = ""
         self._birth = ""
@@ -224,12 +224,12 @@ class RedisBackplane:
     async def _reconcile(self, answer: _Answer, since: int, told: Marked) -> _Answer:
         """What outlives us may belong to data that the server has lost: then it remembers more than the server does."""
         try:
-            life, highest = await self.memory.recall()
+            life, highest = await self.middle.recall()
             if life not in ("", answer.birth):
                 answer = await self._calls.run(self._ask("read", max(since, highest), told, known=life))
-            await self.memory.belong(answer.birth)
+            await self.middle.belong(answer.birth)
         except StoreError:
-            if self.memory.distrust():  # what it has answered meanwhile must not count
+            if self.middle.distrust():  # what it has answered meanwhile must not count
                 raise
         else:
             self._belongs = answer.birth

@@ -193,7 +193,7 @@ class DiskStore:
         """A bell that rings when another process lets go of `key`."""
         return self._bells.bell(key)
 
-    # --- between memory and a tier that machines share (`Memory`) ---------------------------------------------------
+    # --- between memory and a tier that machines share (`Middle`) ---------------------------------------------------
 
     def stand_between(self) -> None:
         """From now on keep nothing until `belong` was called: of what is kept before, nobody could say whose it is."""
