@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from glasscache import Cache, RedisStore
-from glasscache.settings import VARIABLES, Settings
+from glasscache._variables import VARIABLES
+from glasscache.settings import Settings
 from glasscache.stats import stats
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port

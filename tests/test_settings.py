@@ -9,9 +9,10 @@ from typing import get_args
 
 import pytest
 
+from glasscache._variables import VARIABLES
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Detail, Limits, Policy
-from glasscache.settings import VARIABLES, DiskSettings, Kind, RedisSettings, Settings
+from glasscache.settings import DiskSettings, Kind, RedisSettings, Settings
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores.disk import DiskStore
 from glasscache.stores.redis import RedisStore
@@ -265,7 +266,7 @@ def test_with_redis_a_disk_stands_between_it_and_memory(tmp_path: Path) -> None:
     engine = settings.cache().engine
     assert (engine.near.name, engine._state.far.name) == ("memory", "redis")
     assert isinstance(engine._state.coherence.backplane, RedisBackplane)
-    assert isinstance(engine._state.coherence.backplane.memory, DiskStore)
+    assert isinstance(engine._state.coherence.backplane.middle, DiskStore)
     assert isinstance(settings.shared(), RedisStore)
     assert Settings().shared() is None
 

@@ -142,13 +142,7 @@ LOCK_WAITERS = Metric(
     "Requests that wait for another request's load, now.",
     (LOCK_SCOPE,),
 )
-LOCK_HOLDERS = Metric(
-    "glasscache.lock.holder.count",
-    _LEVEL,
-    "{holder}",
-    "Loads under way, now.",
-    (LOCK_SCOPE,),
-)
+LOCK_HOLDERS = Metric("glasscache.lock.holder.count", _LEVEL, "{holder}", "Loads under way, now.", (LOCK_SCOPE,))
 LOCK_QUEUE_LENGTH = Metric(
     "glasscache.lock.queue.length",
     "histogram",
@@ -187,22 +181,10 @@ INVALIDATION_LAG = Metric(
     (),
     _buckets(".001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10"),
 )
-ENTRY_COUNT = Metric(
-    "glasscache.entry.count", "observable_up_down_counter", "{entry}", "Entries that a tier holds.", (TIER,)
-)
-ENTRY_LIMIT = Metric(
-    "glasscache.entry.limit",
-    "observable_up_down_counter",
-    "{entry}",
-    "Entries that a tier may hold.",
-    (TIER,),
-)
-MEMORY_USAGE = Metric(
-    "glasscache.memory.usage", "observable_up_down_counter", "By", "Bytes that a tier holds.", (TIER,)
-)
-MEMORY_LIMIT = Metric(
-    "glasscache.memory.limit", "observable_up_down_counter", "By", "Bytes that a tier may hold.", (TIER,)
-)
+ENTRY_COUNT = Metric("glasscache.entry.count", _LEVEL, "{entry}", "Entries that a tier holds.", (TIER,))
+ENTRY_LIMIT = Metric("glasscache.entry.limit", _LEVEL, "{entry}", "Entries that a tier may hold.", (TIER,))
+MEMORY_USAGE = Metric("glasscache.memory.usage", _LEVEL, "By", "Bytes that a tier holds.", (TIER,))
+MEMORY_LIMIT = Metric("glasscache.memory.limit", _LEVEL, "By", "Bytes that a tier may hold.", (TIER,))
 STALE_AGE = Metric(
     "glasscache.stale.age",
     "histogram",
@@ -242,32 +224,8 @@ SAVED_PRICE = Metric(
 )
 SAVED_IO = Metric("glasscache.saved.io", "observable_counter", "By", "Bytes answered without the origin.", (GROUP,))
 
-METRICS: tuple[Metric, ...] = (
-    REQUESTS,
-    REQUEST_BYPASSES,
-    REQUEST_DURATION,
-    LOAD_DURATION,
-    LOCK_WAIT_DURATION,
-    LOCK_HOLD_DURATION,
-    LOCK_ACQUISITIONS,
-    LOCK_WAITERS,
-    LOCK_HOLDERS,
-    LOCK_QUEUE_LENGTH,
-    EVICTIONS,
-    EVICTION_AGE,
-    INVALIDATIONS,
-    INVALIDATION_LAG,
-    ENTRY_COUNT,
-    ENTRY_LIMIT,
-    MEMORY_USAGE,
-    MEMORY_LIMIT,
-    STALE_AGE,
-    TIER_OPERATION_DURATION,
-    TIER_STATES,
-    SAVED_TIME,
-    SAVED_PRICE,
-    SAVED_IO,
-)
+METRICS: tuple[Metric, ...] = tuple(named for named in tuple(globals().values()) if isinstance(named, Metric))
+"""All of the above."""
 
 # --- spans, their links, and log events ---------------------------------------------------------------------
 

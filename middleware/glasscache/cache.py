@@ -93,24 +93,19 @@ class Cache:
         if not self.enabled:
             _log.warning("cache %r is switched off: nothing is kept, every request and call loads", name)
         self.keyring: Keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
-        if telemetry is None:
-            telemetry = OtelTelemetry(
-                name=name,
-                label=self.keyring.label,
-                tracer_provider=tracer_provider,
-                meter_provider=meter_provider,
-                contention_threshold=self.limits.contention_threshold,
-                clock=self.clock,
-            )
-        self.telemetry = telemetry
+        self.telemetry: Telemetry = telemetry or OtelTelemetry(
+            name=name,
+            label=self.keyring.label,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            contention_threshold=self.limits.contention_threshold,
+            clock=self.clock,
+        )
+        backplane = tiers.backplane
+        if backplane is not None and self.enabled and key_secret is None:
+            _check_secret_is_shared(store)
         random = random or Random()
         far = tiers.far(self.clock)
-        backplane = tiers.backplane
-        if backplane is not None and self.enabled and key_secret is None and not os.environ.get("GLASSCACHE_KEY"):
-            raise ConfigurationError(
-                f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
-                "(or key_secret=), the same on all of them, and after a restart: make one with `glasscache key`"
-            )
         self._guard: Guard | None = None
         if far is not None:
             far = self._guard = Guard(far, clock=self.clock, budget=self.limits.far_timeout, random=random)
@@ -121,7 +116,7 @@ class Cache:
             backplane or NullBackplane(),
             limits=self.limits,
             clock=self.clock,
-            telemetry=telemetry,
+            telemetry=self.telemetry,
             random=random,
             has_far=far is not None,
             is_shared=backplane is not None,
@@ -131,7 +126,7 @@ class Cache:
         self._settle_in(tiers.stores)
         kind = Values if self.enabled else LoadedAlways
         self._values = kind(self.engine, self.keyring, codec or MsgspecCodec(), self.detail)
-        telemetry.observe(self)
+        self.telemetry.observe(self)
 
     def _settle_in(self, stores: Iterable[Store]) -> None:
         """Tell stores outside of this process what they cannot know by themselves."""
@@ -323,3 +318,11 @@ def _check(**options: tuple[Any, type]) -> None:
     for name, (value, kind) in options.items():
         if value is not None and not isinstance(value, kind):
             raise ConfigurationError(f"Cache({name}={value!r}): give a {kind.__name__}")
+
+
+def _check_secret_is_shared(store: Store) -> None:
+    if not os.environ.get("GLASSCACHE_KEY"):
+        raise ConfigurationError(
+            f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
+            "(or key_secret=), the same on all of them, and after a restart: make one with `glasscache key`"
+        )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from glasscache.settings import VARIABLES
+from glasscache._variables import VARIABLES
 from glasscache_dashboards import alert_rules
 from tests.dashboards import model
 
