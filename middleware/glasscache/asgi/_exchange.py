@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from glasscache._ask import Answer, Ask
-from glasscache._entry import Entry, Headers, Key
+from glasscache._entry import Entry, Key
 from glasscache._events import Answered, Outcome
 from glasscache._flight import Flight
 from glasscache._reader import Reader, ReaderGone
 from glasscache.asgi import _parts, _request, http
+from glasscache.asgi._heads import HeadReader
 from glasscache.asgi._origin import AppLoad
 from glasscache.asgi._parts import PartKeeper
 from glasscache.asgi._recorder import run_app
@@ -24,7 +24,6 @@ from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, send_new, show, status_of
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
-from glasscache.policy import make_entry
 
 if TYPE_CHECKING:
     from glasscache.asgi._route import Route
@@ -238,43 +237,12 @@ class Exchange(Ask):
         if route._telemetry.annotates:
             route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
 
-    async def _learn(self, status: int, headers: Headers) -> None:
-        """What the answer to a HEAD says of the stored answer to a GET (RFC 9111, section 4.3.5)."""
-        route, engine = self._route, self._route._engine
-        stored = engine.near.peek(self.at)
-        now = route._now()
-        if stored is None or stored.vary or now >= stored.dead_from or (status, stored.status) != (200, 200):
-            return
-        if not http.is_same(headers, stored.headers, sum(map(len, stored.chunks))):
-            await engine.invalidate(key=self.key)
-            return
-        fields = http.freshen(stored.headers, headers)
-        found = self._app_load().assess(status, fields, None)
-        if found.terms is not None:
-            renewed = make_entry(
-                chunks=stored.chunks,
-                status=status,
-                headers=http.storable_headers(fields, found.hidden),
-                terms=replace(found.terms, tags=stored.tags, price=stored.price),
-                policy=self.policy,
-                begun=self._begun,
-                now=now,
-                chance=0.0,
-                number=stored.number,
-                saves=stored.cost,
-            )
-            engine.renew(self.at, stored, renewed)
-
     def _learning(self, reason: str) -> Callable[[Message], Awaitable[None]]:
         """What a rule without a ttl does with the messages of an answer that goes past the cache."""
-        if reason == "range":
-            return PartKeeper(self._route._engine, self._app_load(), self, self._key_of_part())
-
-        async def learn(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await self._learn(message["status"], http.normalise(message.get("headers", ())))
-
-        return learn
+        engine, load = self._route._engine, self._app_load()
+        return (
+            PartKeeper(engine, load, self, self._key_of_part()) if reason == "range" else HeadReader(engine, load, self)
+        )
 
     async def bypass(self, reason: str, *, learns: bool = False) -> None:
         """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`.
