@@ -212,7 +212,7 @@ def names_of(given: Iterable[str]) -> tuple[str, ...]:
     if not isinstance(given, str) and isinstance(given, Iterable):
         names = tuple(given)
         if all(isinstance(name, str) for name in names):
-            return tuple(map(as_tag, names))
+            return tuple(map(as_tag, names)) if names else ()
     raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
 
 
