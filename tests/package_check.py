@@ -91,25 +91,25 @@ CORE_TESTS = [
     "test_memory_store.py",
     "test_policy.py",
 ]
-OTEL_TESTS = ["test_otel.py", "test_otel_quiet.py", "test_otel_spans.py"]
+OTEL_TESTS = ["otel/test_otel.py", "otel/test_otel_quiet.py", "otel/test_otel_spans.py"]
 EXPORTER_TESTS = [
-    "test_exporters.py",
-    "test_exported_events.py",
-    "test_console.py",
-    "test_openmetrics.py",
-    "test_metrics_port.py",
+    "exporters/test_exporters.py",
+    "exporters/test_exported_events.py",
+    "exporters/test_console.py",
+    "exporters/test_openmetrics.py",
+    "exporters/test_metrics_port.py",
 ]
 TESTS: dict[str | None, list[str]] = {
     None: CORE_TESTS,
     "exporters": [*OTEL_TESTS, *EXPORTER_TESTS],
     "proxy": ["proxy", "cli/test_words.py"],
-    "redis": ["test_redis_store.py", "test_redis_backplane.py", "test_envelope.py"],
+    "redis": ["redis/test_redis_store.py", "redis/test_redis_backplane.py", "test_envelope.py"],
 }
 
 # At the lowest versions these differ by what the SDK of that time can do, not by what we do.
 NOT_AT_MINIMUM = [
     # Until 1.45 an empty OTEL_EXPORTER_OTLP_COMPRESSION was refused (with a ConfigurationError that names it).
-    "tests/test_exporters.py::test_every_compression_of_the_specification_can_be_asked_for[http/protobuf-]",
+    "tests/exporters/test_exporters.py::test_every_compression_of_the_specification_can_be_asked_for[http/protobuf-]",
 ]
 
 # These belong to one release of OpenTelemetry, so that the lock's are no constraint for an older one.

@@ -29,7 +29,7 @@ from tests.support.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENDLESS = {"OTEL_EXPORTER_OTLP_TIMEOUT": "600000"}
 """How long an exporter of the SDK tries: an end that waited for it would take longer than any test may."""
 

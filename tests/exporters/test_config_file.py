@@ -16,7 +16,7 @@ from tests.support.otel_rig import in_a_process_of_its_own
 from tests.support.otlp import http_receiver
 from tests.telemetry.processes import Process, client_of, site
 
-PAGE = Path(__file__).parents[1] / "docs" / "exporters.md"
+PAGE = Path(__file__).parents[2] / "docs" / "exporters.md"
 
 
 def whole(endpoint: str) -> str:

@@ -15,10 +15,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_channel import Subscription
+from tests.redis.test_redis_channel import Told, subscription
 from tests.support.patience import PATIENCE
 from tests.support.redis_process import RedisProcess, client_options, sentinel_options
 from tests.support.redis_sets import move_slots, two_nodes
-from tests.test_redis_channel import Told, subscription
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

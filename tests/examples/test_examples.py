@@ -20,7 +20,7 @@ from traffic.client import Reply, outcome_of
 from traffic.questions import QUESTIONS, popularity, stream
 from traffic.screen import outcomes, percentile, side_by_side
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 TEXTS = {
     "shutil.rmtree": "Recursively delete a directory tree.",
