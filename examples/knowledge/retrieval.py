@@ -122,7 +122,7 @@ class Retriever:
         sentences.sort(key=lambda sentence: -len(shortlist.words & words_of(sentence)))  # stable: earlier ones win
         del sentences[SENTENCES:]
         scores = self._embedder.embed(sentences, max_tokens=32) @ shortlist.target
-        best = int(scores.argmax())
+        best = int(np.argmax(scores))
         passage_score = self._vectors[candidate.passage.id] @ shortlist.target
         return Ranked(candidate=candidate, quote=sentences[best], score=float(scores[best] + passage_score) / 2)
 

@@ -255,11 +255,11 @@ def test_a_reader_that_stops_reading_stops_the_server_and_its_abort_is_noticed(
 
 
 def test_the_check_for_leaks_finds_a_pending_task() -> None:
-    loop = asyncio.new_event_loop()
     tasks = []
     with pytest.raises(AssertionError, match=r"left behind: .*the lingering one"), leak_check():
-        tasks.append(loop.create_task(asyncio.sleep(60), name="the lingering one"))
+        tasks.append(asyncio.new_event_loop().create_task(asyncio.sleep(60), name="the lingering one"))
     with leak_check():
+        loop = tasks[0].get_loop()
         tasks[0].cancel()
         loop.run_until_complete(asyncio.wait(tasks))
     loop.close()

@@ -232,7 +232,8 @@ def _fetch(url: str, token: str | None, content: bytes | None = None) -> dict[st
         with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
             said = json.load(answer)
     except urllib.error.HTTPError as error:
-        raise StoreError(f"{url} answers {error.code} {error.reason}: {_remedy(error)}") from None
+        with error:  # it is the connection, too
+            raise StoreError(f"{url} answers {error.code} {error.reason}: {_remedy(error)}") from None
     except OSError as error:
         raise StoreError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
     except ValueError:
