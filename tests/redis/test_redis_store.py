@@ -355,6 +355,7 @@ def test_a_store_serves_one_event_loop_after_the_other(server: RedisProcess) -> 
         ("rediss+sentinel://a/service?ssl_cert_reqs=none", "rediss+sentinel://a/service"),
         ("redis+cluster://:s3cret@a:1,[::1]:2", "redis+cluster://a:1,[::1]:2"),
         ("rediss+cluster://a?ssl_cert_reqs=none", "rediss+cluster://a"),
+        ("redis+cluster://[::1],[::2]:2/", "redis+cluster://[::1],[::2]:2"),
     ],
 )
 def test_every_form_of_url_is_understood_and_no_password_shown(url: str, where: str) -> None:
@@ -370,6 +371,7 @@ def test_every_form_of_url_is_understood_and_no_password_shown(url: str, where: 
         ("unix+cluster:///s", "is no URL of Redis"),
         ("redis+sentinel://a,b", "name the service"),
         ("redis+cluster://a:b", "'a:b' is no host"),
+        ("redis+cluster:a", "'' is no host"),
         ("redis://host?no_such_option=1", "no_such_option"),
         ("redis://user:s3cret@host:port", "port"),
     ],

@@ -116,7 +116,8 @@ def clients_of(url: str, options: ClientOptions) -> Clients:
 
 
 def _plan(url: str, options: ClientOptions) -> tuple[Callable[[], Client], str]:
-    parts = urlsplit(url)
+    hosted = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]  # apart: of several hosts, newer Pythons'
+    parts = urlsplit(url.replace(f"://{hosted}", "://", 1))  # urlsplit lets none be an address in brackets
     scheme, _, kind = parts.scheme.partition("+")
     if (
         scheme not in ("redis", "rediss", "unix")
@@ -130,7 +131,7 @@ def _plan(url: str, options: ClientOptions) -> tuple[Callable[[], Client], str]:
         found = dict(parse_url(url))
         where = str(found.get("path") or f"{found.get('host', 'localhost')}:{found.get('port', 6379)}")
         return (lambda: _single(dict(found), options)), f"{scheme}://{where}"
-    user, _, places = parts.netloc.rpartition("@")
+    user, _, places = hosted.rpartition("@")
     hosts = [_host(place, 26379 if kind == "sentinel" else 6379) for place in places.split(",")]
     path = unquote(parts.path).strip("/").split("/")
     query = dict(parse_qsl(parts.query))
