@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import types
 import typing
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
+import pytest
 
 from glasscache import Cache, MemoryStore
 from glasscache._cached import _PLACES, _said, returned_type
@@ -98,6 +100,34 @@ def test_one_function_made_with_different_annotations_has_the_one_that_it_was_ma
 def test_what_cannot_be_resolved_is_anything() -> None:
     names = module("from __future__ import annotations\nasync def load() -> Missing: ...\n")
     assert [returned_type(names["load"]) for _ in range(2)] == [Any, Any]
+
+
+TYPED = """
+from typing import TYPE_CHECKING
+from glasscache import Cache
+if TYPE_CHECKING:
+    from nowhere import Connection
+cache = Cache(key_secret="a secret of thirty-two characters")
+@cache.cached(ignore="connection")
+async def find(connection: Connection, number: int) -> list[Answer]: ...
+async def load(connection: Connection) -> list[Answer]: ...
+class Answer: pass
+"""
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["from __future__ import annotations"]
+    + [""] * (sys.version_info >= (3, 14)),  # from then on Python does as the import did, only better
+    ids=repr,
+)
+def test_what_a_parameter_is_need_be_known_to_type_checkers_alone_and_what_it_returns_may_be_defined_below(
+    head: str,
+) -> None:
+    names = module(head + TYPED)
+    for function in (names["find"], names["load"]):
+        assert typing.get_args(returned_type(function)) == (names["Answer"],)
+    assert names["find"].key_for(None, 1) == names["find"].key_for(7, number=1)
 
 
 def test_no_more_places_are_remembered_than_the_bound() -> None:

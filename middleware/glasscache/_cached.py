@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import inspect
 import secrets
+import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from glasscache._calls import call_key
@@ -38,6 +40,12 @@ _mark_as_coroutine_function: Callable[[Any], object] = getattr(
     "markcoroutinefunction",  # since Python 3.12; before, asyncio had a mark of its own
     lambda function: vars(function).update(_is_coroutine=asyncio.coroutines._is_coroutine),  # type: ignore[attr-defined]
 )
+
+
+# Since Python 3.14 annotations are evaluated when somebody asks for them: names that are not there (yet) stay names.
+_LAZY = importlib.import_module("annotationlib").Format.FORWARDREF if sys.version_info >= (3, 14) else None
+_SIGNATURE: dict[str, Any] = {"annotation_format": _LAZY} if _LAZY else {}
+_ANNOTATIONS: dict[str, Any] = {"format": _LAZY} if _LAZY else {}
 
 
 class CachedFunction(Generic[P, T]):
@@ -66,7 +74,7 @@ class CachedFunction(Generic[P, T]):
         self._name = name or f"{function.__module__}.{function.__qualname__}"
         self._identity = self._name if name else self._name + _closure_mark(function) + _namesake(function, values)
         self._tags = tags if callable(tags) else names_of(tags)
-        self._signature = inspect.signature(function)
+        self._signature = inspect.signature(function, **_SIGNATURE)
         self._key = key
         self._ignored = _parameters(self._name, self._signature, ignore, key)
         self._wanted: Callable[[], Any] = functools.cache(functools.partial(returned_type, function, type))
@@ -293,8 +301,11 @@ _said: dict[tuple[int, int, Any], tuple[Any, object, object]] = {}
 
 
 def _resolved(function: Callable[..., Any]) -> Any:
-    try:
-        said = typing.get_type_hints(function).get("return", Any)
+    try:  # only what it returns: what a parameter is may be known to type checkers alone
+        said: Any = inspect.get_annotations(function, **_ANNOTATIONS)["return"]
+        kinds = getattr(function, "__type_params__", ())
+        alone: Any = SimpleNamespace(__annotations__={"return": said}, __type_params__=kinds, __wrapped__=function)
+        said = typing.get_type_hints(alone)["return"]
     except Exception:  # an annotation may be any expression
         return Any
     awaited = typing.get_origin(said) in (Awaitable, Coroutine)
