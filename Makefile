@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test soak bench bench-quick instructions machines conformance load browser lint format types layers package demo dashboards dashboards-check picture live-picture lock clean
+.PHONY: help setup test pythons soak bench bench-quick instructions machines conformance load browser lint format types layers package demo dashboards dashboards-check picture live-picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -37,6 +37,9 @@ $(READY): requirements.lock pyproject.toml
 test: $(READY)  ## run all tests, with branch coverage at 100 % (one file: .venv/bin/pytest tests/FILE)
 	$(PYTEST) --cov --cov-report=term -m "not soak and not seeded" $(ARGS)
 	$(if $(ARGS),,$(PYTEST) -m seeded)
+
+pythons: $(READY)  ## run `make test` with every other supported Python on this machine (4 minutes each on 2 cores)
+	$(BIN)/python tests/pythons.py
 
 soak: $(READY)  ## run the seeded scenarios with 10,000 seeds each and the tests that take long, print their figures
 	GLASSCACHE_SOAK=1 $(PYTEST) -m "seeded or soak" -rP $(ARGS)
