@@ -12,6 +12,7 @@ from glasscache._backplane import variant_tag
 from glasscache._events import Acquired, Invalidation, SpanRef, TierCall
 from glasscache._events import Load as LoadWork
 from glasscache._lease import Claim, Lookup, Mark
+from glasscache._values import whole
 from glasscache.errors import LoadStoppedError, StoreError
 from glasscache.policy import Limits, Policy, Share
 from glasscache.stores._null import NullNear
@@ -359,9 +360,7 @@ def test_an_answer_too_large_to_be_stored_is_told_when_it_is_clear() -> None:
         assert got.reader is not None
         await asyncio.sleep(1)
         assert machines.server.slots[b"k"].refused_until > machines.world.loop.time()
-        while await got.reader.next() is not None:
-            pass
-        got.reader.leave()
+        await whole(got.reader)
 
     fleet(1, scenario, origin=large, limits=Limits(max_entry_bytes=100))
 

@@ -18,7 +18,7 @@ from glasscache.errors import (
     StoreError,
 )
 from glasscache.policy import Detail, Limits, Policy
-from glasscache.stores import disk_store, redis_store
+from glasscache.stores import import_disk_store, import_redis_store
 from glasscache.stores.memory import MemoryStore
 
 __all__ = [
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> object:
     if name == "DiskStore":
-        return disk_store()
+        return import_disk_store()
     if name == "RedisStore":
-        return redis_store()
+        return import_redis_store()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

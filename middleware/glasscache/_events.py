@@ -27,6 +27,9 @@ Release: TypeAlias = Literal["released", "expired", "lost"]
 TierState: TypeAlias = Literal["ok", "degraded", "open"]
 Source: TypeAlias = Literal["api", "tag", "unsafe_method", "backplane"]
 
+MOST_WAITERS_LINKED = 16
+"""Of the waits for one load: that it links to, of its own process and again of other machines."""
+
 
 class SpanRef(NamedTuple):
     """Enough of a span to link to it: W3C trace id, span id and the sampled flag."""
@@ -64,7 +67,7 @@ class Load(Struct, eq=False, kw_only=True):
     begun: float = 0.0
     ended: float = 0.0
     waiters: list[SpanRef] = []
-    """The waits that this load may link to; the first 16."""
+    """The waits that this load may link to; the first `MOST_WAITERS_LINKED`."""
     queue_length: int = 0
     """Followers that waited for it, counted at release."""
     error: BaseException | None = None
@@ -81,7 +84,7 @@ class Load(Struct, eq=False, kw_only=True):
     held: float = 0.0
     """Seconds."""
     remote_waiters: list[SpanRef] = []
-    """The waits on other machines that this load may link to; at most 16."""
+    """The waits on other machines that this load may link to; at most as many."""
     told_after: float = 0.0
     """Seconds between its end and the end of its record."""
 

@@ -15,7 +15,7 @@ import asyncio
 from abc import abstractmethod
 
 from glasscache._entry import Entry, Key
-from glasscache._events import Load
+from glasscache._events import MOST_WAITERS_LINKED, Load
 from glasscache._reader import ARRIVING, Reader
 from glasscache._stream import Head, Stream
 from glasscache._wait import Commons
@@ -24,7 +24,6 @@ from glasscache.policy import Share
 
 _ALL, _LEADER = Share.ALL, Share.LEADER  # until Python 3.12 a name of an Enum costs a call
 _STOP_GRACE = 1.0  # seconds that a stopped origin has to notice, before it is cancelled
-_LINKED_WAITS = 16
 _NOBODY = "nobody reads this answer any more"
 
 
@@ -206,7 +205,7 @@ class Flight(Stream):
         if not leader and not self.buffer.chunks and not self.ended:
             self.waits += 1
             reader.waiting = waiting = self._commons.begin_wait(self.work, group, self.key, self.waits)
-            if waiting.work.ref is not None and len(self.work.waiters) < _LINKED_WAITS:
+            if waiting.work.ref is not None and len(self.work.waiters) < MOST_WAITERS_LINKED:
                 self.work.waiters.append(waiting.work.ref)
         return reader
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from glasscache.errors import ConfigurationError
-from glasscache.stores import disk_store, open_redis
+from glasscache.stores import import_disk_store, import_redis_store
 
 if TYPE_CHECKING:
     from glasscache.stores.disk import DiskStore
@@ -52,7 +52,7 @@ class RedisSettings:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "url"}
         options["prefix"] = self.prefix or f"glasscache:{name}"
         try:
-            return open_redis(self.url, **options)
+            return import_redis_store().from_url(self.url, **options)
         except ConfigurationError as error:
             raise ConfigurationError(f"REDIS_URL and what goes with it: {error}") from None
 
@@ -75,7 +75,7 @@ class DiskSettings:
     def store(self, name: str, redis: RedisSettings) -> DiskStore:
         """A new store for the cache of this name. `redis`: leases, compression and secrets are the same there."""
         try:
-            return disk_store()(
+            return import_disk_store()(
                 self.directory(name),
                 max_bytes=self.max_bytes,
                 lease_seconds=redis.lease_seconds,

@@ -26,7 +26,6 @@ from glasscache._clock import SystemClock
 from glasscache._lease import Claim, Lease
 from glasscache.errors import ConfigurationError, StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore
-from glasscache.stores import open_redis
 from glasscache.stores._envelope import Envelope
 from glasscache.stores.redis import RedisStore
 from glasscache.testing import LeaseStoreContract, ManualClock, entry
@@ -359,7 +358,7 @@ def test_a_store_serves_one_event_loop_after_the_other(server: RedisProcess) -> 
     ],
 )
 def test_every_form_of_url_is_understood_and_no_password_shown(url: str, where: str) -> None:
-    store = open_redis(url, prefix="p")
+    store = RedisStore.from_url(url, prefix="p")
     assert repr(store) == f"<RedisStore {where} prefix='p'>"
 
 

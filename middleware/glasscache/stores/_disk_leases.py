@@ -11,15 +11,12 @@ from collections.abc import Callable
 from sqlite3 import Connection
 
 from glasscache._entry import Key
-from glasscache._events import SpanRef
+from glasscache._events import MOST_WAITERS_LINKED, SpanRef
 from glasscache._lease import Claim, Holder, Lease, Lookup
 from glasscache.policy import answers
 from glasscache.stores._disk_bus import wake
 from glasscache.stores._disk_rows import Packed, Rows
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
-
-_MAX_TRACES = 16
-"""Waiting machines whose spans are told to the holder. All of them are woken."""
 
 _HELD = "SELECT token, machine, trace, since, until, number FROM leases WHERE key = ? AND since <= ? AND until > ?"
 _GRANT = "REPLACE INTO leases (key, token, machine, trace, since, until, number) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -129,4 +126,4 @@ class Leases:
         db.execute("DELETE FROM queue WHERE key = ?", (key,))
         wake(db, key, self._rows.now())
         refs = [ref for (trace,) in traces if (ref := from_traceparent(trace)) is not None]
-        return tuple(refs[:_MAX_TRACES])
+        return tuple(refs[:MOST_WAITERS_LINKED])  # all of them are woken

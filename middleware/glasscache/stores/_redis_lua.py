@@ -7,10 +7,9 @@ Every script has the four keys of one entry, which share a slot: entry, lease, q
 
 from __future__ import annotations
 
+from glasscache._events import MOST_WAITERS_LINKED
 from glasscache.stores._redis_scripts import Script
 
-MAX_TRACES = 16
-"""Waiting machines whose spans are told to the holder. All of them are woken."""
 _QUEUE_LIVES = 600_000
 """Milliseconds: who queues has been woken, or has given up, long before."""
 
@@ -40,7 +39,7 @@ local function wake(channel, key)
   for i = 1, #waiting, 2 do
     redis.call('PUBLISH', channel .. waiting[i], key)
     local trace = string.match(waiting[i + 1], '^%d+|(.+)$')
-    if trace and #traces < {MAX_TRACES} then
+    if trace and #traces < {MOST_WAITERS_LINKED} then
       traces[#traces + 1] = trace
     end
   end

@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from glasscache._entry import Entry, Key
-from glasscache._events import SpanRef
+from glasscache._events import MOST_WAITERS_LINKED, SpanRef
 from glasscache._lease import Claim, Holder, Lease, Lookup, Mark, Marks
 from glasscache.errors import StoreError
 from glasscache.interfaces import Clock, Listener, Told
 from glasscache.policy import answers
-
-_MAX_TRACES = 16
 
 
 @dataclass(slots=True)
@@ -104,7 +102,7 @@ class SharedServer:
         for machine in queue:
             for bell in tuple(self.stores[machine].bells.get(key, ())):
                 loop.call_soon(bell.ring)
-        return tuple(ref for ref in queue.values() if ref is not None)[:_MAX_TRACES]
+        return tuple(ref for ref in queue.values() if ref is not None)[:MOST_WAITERS_LINKED]
 
     def tell_others(self, machine: str, tell: Callable[[Listener], None]) -> None:
         """Tell every other machine that listens."""
@@ -181,10 +179,8 @@ class SharedStore:
         if entry is not None and entry.number < claim.newer_than:
             entry = None
         if entry is not None:
-            fresh = entry.fresh_until - now
-            good = fresh > claim.fresh_for if claim.refreshes else fresh + entry.stale_while_revalidate > 0
             entry = entry.but()
-            if good:
+            if answers(entry, claim, now):
                 return Lookup(entry=entry)
         if slot.refused_until > now:
             return Lookup(entry=entry, refused=True)
