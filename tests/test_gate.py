@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from glasscache._gate import Gate, KeyGates, Lately
+from glasscache._gate import Gate, KeyGates
+from glasscache._lately import Lately
 from glasscache.errors import ConfigurationError
 from glasscache.testing import ManualClock
 from tests.flights.rig import run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glasscache._backplane import variant_tag
+from glasscache._coherence import variant_tag
 from glasscache._events import Acquired, Invalidation, SpanRef, TierCall
 from glasscache._events import Load as LoadWork
 from glasscache._lease import Claim, Lookup, Mark
@@ -649,7 +649,7 @@ def test_what_a_lookup_has_told_meanwhile_is_not_told_twice() -> None:
 
 
 def test_too_much_that_could_not_be_told_is_told_as_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glasscache._backplane._MAX_UNTOLD", 2)
+    monkeypatch.setattr("glasscache._coherence._MAX_UNTOLD", 2)
 
     async def scenario(machines: Fleet, one: Site) -> None:
         machines.server.fail("mark")

@@ -15,7 +15,7 @@ from contextvars import Context, copy_context
 from dataclasses import replace
 
 from glasscache._ask import Ask
-from glasscache._backplane import variant_tag
+from glasscache._coherence import variant_tag
 from glasscache._entry import Entry, Key
 from glasscache._events import Load, Revalidation, Trigger
 from glasscache._flight import Flight

@@ -13,12 +13,13 @@ from contextvars import Context
 from random import Random
 from typing import TypeVar
 
-from glasscache._backplane import Coherence, key_of, variant_tag
+from glasscache._coherence import Coherence, key_of, variant_tag
 from glasscache._entry import Entry, Key, as_tag
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
-from glasscache._gate import KeyGates, Lately
+from glasscache._gate import KeyGates
 from glasscache._guard import never
+from glasscache._lately import Lately
 from glasscache._wait import Commons
 from glasscache.errors import ConfigurationError, LoadStoppedError
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Told

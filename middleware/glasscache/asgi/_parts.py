@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from glasscache._ask import Ask
-from glasscache._backplane import variant_tag
+from glasscache._coherence import variant_tag
 from glasscache._engine import Engine
 from glasscache._entry import Entry, Headers, Key
 from glasscache.asgi import http

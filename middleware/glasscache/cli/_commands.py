@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from glasscache._backplane import variant_tag
+from glasscache._coherence import variant_tag
 from glasscache._entry import Key
 from glasscache.asgi import CacheMiddleware
 from glasscache.asgi._removal import digest_of
