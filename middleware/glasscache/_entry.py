@@ -21,7 +21,11 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header fields in order, names in lower case, repeated fields repeated."""
 
 _PER_HEADER = 4  # ": " and CRLF, as on the wire
-_NOT_SHOWN: tuple[float, Headers] = (0.0, ())
+Shown: TypeAlias = tuple[float, dict[str, Any], list[tuple[bytes, bytes]]]
+"""How a front last answered with an entry: until when that is true, and, to be copied for each answer, the message that
+begins it and its header fields.
+"""
+_NOT_SHOWN: Shown = (-math.inf, {}, [])
 
 _MOST = 1024
 """Fields, names and lists of fields that are known at once."""
@@ -74,8 +78,8 @@ class Entry(Struct, eq=False, gc=False):
     """... and what it cost beside time, in the user's own unit of money."""
     number: int
     """The highest invalidation number known when its load began."""
-    shown: tuple[float, Headers] = _NOT_SHOWN
-    """What a front keeps to itself: the header fields of a hit as it last sent them, and until when they are true."""
+    shown: Shown = _NOT_SHOWN
+    """What a front keeps to itself. True no longer than until `settled_until`, so that a hit compares one time."""
     doubted: float | None = None
     """Since when this machine may have missed that it was told invalid: another tier is asked before it is served."""
 
@@ -87,6 +91,7 @@ class Entry(Struct, eq=False, gc=False):
         """From `now` on a hit needs a second thought; the first doubt counts."""
         self.doubted = now if self.doubted is None else self.doubted
         self.settled_until = -math.inf
+        self.shown = _NOT_SHOWN
 
     @property
     def chunks(self) -> tuple[bytes, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from glasscache._entry import Entry, Key
 from glasscache._events import Answered
 from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
+from glasscache.asgi._responder import show
 from glasscache.errors import ConfigurationError, RecursiveLoadError
 from glasscache.policy import Policy
+from glasscache.testing import entry
 from tests.asgi.site import FIRST, Echo, Origin, Site, run
 from tests.support.asgi import Client, Message, Receive, Scope, Send
 
@@ -139,7 +142,7 @@ def test_the_memory_of_requests_is_bounded_and_a_forgotten_one_is_still_a_hit(mo
 def test_hits_tell_the_right_age_and_ttl_when_more_of_them_are_told_than_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glasscache.asgi._responder._FIELDS", 3)
+    monkeypatch.setattr("glasscache.asgi._responder._TOLD", 3)
 
     async def scenario() -> None:
         site = Site(Echo(), PAGE)
@@ -150,6 +153,36 @@ def test_hits_tell_the_right_age_and_ttl_when_more_of_them_are_told_than_are_rem
             await asyncio.sleep(1)
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("changes", "until"),
+    [
+        ({}, 100.5),  # then its age is another one
+        ({"fresh_until": 160.3}, 100.3),  # or its ttl
+        ({"settled_until": 100.2}, 100.2),  # or it may be refreshed early
+        ({"settled_until": 99.0}, 99.0),
+        ({"chunks": (b"1", b"2")}, -math.inf),
+    ],
+)
+def test_what_a_hit_shows_is_true_no_longer_than_hits_need_no_second_thought(
+    changes: dict[str, Any], until: float
+) -> None:
+    stored = entry(**{"born": 99.5, "fresh_until": 160.9, "settled_until": 160.0} | changes)
+
+    assert show(stored, 100.0) == (until > 0.0)
+
+    assert stored.shown[0] == pytest.approx(until)
+    stored.doubt(100.1)
+    assert stored.shown[0] == -math.inf
+
+
+def test_an_answer_from_the_future_has_no_age() -> None:
+    stored = entry(born=100.5, fresh_until=160.0, settled_until=160.0)
+
+    show(stored, 100.0)
+
+    assert (b"age", b"0") in stored.shown[2]
 
 
 @pytest.mark.parametrize("headers", [[], [(b"authorization", b"a")]])  # the short way, and the slow one

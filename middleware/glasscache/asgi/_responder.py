@@ -7,8 +7,10 @@ change what is stored: every message and header list is made anew.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers
@@ -20,8 +22,10 @@ from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import Share
 
+T = TypeVar("T")
+
 _ALL = Share.ALL  # until Python 3.12 a name of an Enum costs a call
-_FIELDS = 4096  # of a kind that are remembered
+_TOLD = 4096  # things of a kind that are remembered
 _STATUS = cache_status.HEADER
 _STORED_MISS = cache_status.miss(stored=True)
 
@@ -61,36 +65,48 @@ def _part_of_a_part(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[
     return 206, http.part_headers(entry.headers, wanted), http.cut(entry.chunks, bytes_of_it)
 
 
-class _Fields(dict[int, tuple[bytes, bytes]]):
-    """Header fields that many answers share, by what they tell."""
+class _Shared(dict[float, T]):
+    """What many answers share, by the number that it tells."""
 
-    def __init__(self, made: Callable[[int], tuple[bytes, bytes]]) -> None:
+    def __init__(self, made: Callable[[float], T]) -> None:
         super().__init__()
         self._made = made
 
-    def __missing__(self, told: int) -> tuple[bytes, bytes]:
-        if len(self) >= _FIELDS:
+    def __missing__(self, told: float) -> T:
+        if len(self) >= _TOLD:
             self.clear()
-        field = self[told] = self._made(told)
-        return field
+        made = self[told] = self._made(told)
+        return made
 
 
-_AGES = _Fields(lambda seconds: (b"age", b"%d" % seconds))
-_HITS = _Fields(lambda ttl: (_STATUS, cache_status.hit(ttl)))
+_STARTS = _Shared[dict[str, Any]](lambda status: {"type": "http.response.start", "status": status, "headers": ()})
+_AGES = _Shared[tuple[bytes, bytes]](lambda seconds: (b"age", b"%d" % max(0, seconds)))
+_HITS = _Shared[tuple[bytes, bytes]](lambda ttl: (_STATUS, cache_status.hit(ttl)))
 
 
-def show(entry: Entry, now: float) -> None:
-    """Make the header fields of a hit. They stay true until `Age` or the remaining ttl changes, within a second."""
+def show(entry: Entry, now: float) -> bool:
+    """Make what a hit begins with: true until `Age` or the remaining ttl changes, within a second, or hits need a
+    second thought. False: it is true for this hit only, since the body has several chunks, as few have.
+    """
     age, left = now - entry.born, entry.fresh_until - now
-    seconds, ttl = int(age), int(left)
-    fields = (*entry.headers, _AGES[seconds], _HITS[ttl])
-    ahead, behind = 1.0 - (age - seconds), left - ttl
-    entry.shown = now + (ahead if ahead < behind else behind), fields
+    over, behind = age % 1.0, left % 1.0  # takes half as long as int()
+    ahead, settled = 1.0 - over, entry.settled_until
+    until = now + (ahead if ahead < behind else behind)
+    if settled < until:
+        until = settled
+    is_whole = type(entry.content) is bytes
+    if not is_whole:
+        until = -math.inf
+    entry.shown = until, _STARTS[entry.status], [*entry.headers, _AGES[age - over], _HITS[left - behind]]
+    return is_whole
 
 
 async def send_hit(entry: Entry, send: Send) -> None:
-    """Send a stored answer with the header fields that were made for it last."""
-    await send({"type": "http.response.start", "status": entry.status, "headers": [*entry.shown[1]]})
+    """Send a stored answer as it was shown last."""
+    _, start, fields = entry.shown
+    start = start.copy()  # takes less than to make it anew
+    start["headers"] = fields.copy()
+    await send(start)
     await send_chunks(entry.chunks, send)
 
 

@@ -25,7 +25,7 @@ from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
 
 Served: TypeAlias = Entry | Awaitable[None]
-"""What is left to do for an answer: to send a hit, whose header fields are in `shown`, or to await the rest."""
+"""What is left to do for an answer: to send a hit of one chunk as it is in `shown`, or to await the rest."""
 Target: TypeAlias = Callable[[Scope, Receive, Send], Served]
 
 _Steps: TypeAlias = tuple[Callable[[Key], Entry | None], Callable[[Key], None]]
@@ -94,6 +94,7 @@ class Route:
                     return Exchange(self, scope, receive, send).run()
         place = way.lately.get(scope["path"])
         try:
+            asked = scope["query_string"]
             if (
                 place is None
                 or place.host != host
@@ -104,10 +105,9 @@ class Route:
             ):
                 place = self._places.of(scope, way)
         except KeyError:  # a server may leave out most of them
-            place = self._places.of(scope, way)
+            asked, place = scope.get("query_string", b""), self._places.of(scope, way)
         if place is None:
             return Exchange(self, scope, receive, send).run()
-        asked = scope.get("query_string", b"")
         key = place.keys.get(asked) or self._places.identify(place, way, scope, asked)
         return self._answer(key, None, scope, receive, send)
 
@@ -146,21 +146,23 @@ class Route:
         if entry is None:
             return Exchange(self, scope, receive, send, body, key, is_missing=True).answer()
         self._use(key)
-        if now >= entry.settled_until or entry.vary:
-            return Exchange(self, scope, receive, send, body, key).answer()
+        is_whole = True
+        if now >= entry.shown[0]:
+            if now >= entry.settled_until or entry.vary:
+                return Exchange(self, scope, receive, send, body, key).answer()
+            is_whole = show(entry, now)
         counters = self._counters
         counters.hits = hits = counters.hits + 1
         counters.saved_seconds += entry.cost
-        counters.saved_price += entry.price
+        if entry.price:
+            counters.saved_price += entry.price
         counters.saved_bytes += entry.size
         if self._on_hit is not None:
             self._on_hit(counters.name, key)
-        if now >= entry.shown[0]:
-            show(entry, now)
         if hits >= counters.timed_at:
             counters.timed_at = hits + self._every
             return self._send_timed(entry, send, now)
-        return entry
+        return entry if is_whole else send_hit(entry, send)
 
     async def _send_timed(self, entry: Entry, send: Send, begun: float) -> None:
         await send_hit(entry, send)

@@ -11,7 +11,6 @@ from glasscache._entry import Entry, Key
 from glasscache.asgi import http
 from glasscache.asgi._admin import AdminPages
 from glasscache.asgi._request import BypassError
-from glasscache.asgi._responder import send_hit
 from glasscache.asgi._route import Route
 from glasscache.asgi._unsafe import Unsafe
 from glasscache.asgi.lifespan import watch_lifespan
@@ -23,6 +22,8 @@ from glasscache.settings import Settings
 
 CREDENTIALS: tuple[str, ...] = tuple(sorted(name.decode() for name in http.CREDENTIALS))
 """Names of the request headers that say who asks: Authorization, Cookie, API keys."""
+
+_WHOLE: dict[str, Any] = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class CacheMiddleware:
@@ -86,11 +87,13 @@ class CacheMiddleware:
             answer = route(scope, receive, send)
             if type(answer) is not Entry:
                 await answer
-            elif type(content := answer.content) is bytes:  # as `send_hit`, but for a call
-                await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.shown[1]]})
-                await send({"type": "http.response.body", "body": content, "more_body": False})
-            else:
-                await send_hit(answer, send)
+                return
+            _, start, fields = answer.shown  # as `send_hit`, but for a call
+            start, body = start.copy(), _WHOLE.copy()
+            start["headers"] = fields.copy()
+            body["body"] = answer.content
+            await send(start)
+            await send(body)
         elif scope["type"] == "lifespan":
             await watch_lifespan(self.app, (self.cache,), scope, receive, send, ending=self._admin.close)
         else:
