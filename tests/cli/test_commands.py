@@ -45,7 +45,8 @@ def shared(server: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_help_names_every_command() -> None:
     command = [sys.executable, "-m", "glasscache.cli", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    plain = os.environ | {"NO_COLOR": "1"}  # Python 3.14 colours it, for a terminal or FORCE_COLOR
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
     assert all(f"\n    {name} " in done.stdout for name in ("proxy", "check", "key", "stats", "invalidate"))
 
 
