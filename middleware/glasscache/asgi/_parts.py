@@ -60,7 +60,7 @@ class PartKeeper:
         if message["type"] == "http.response.start":
             self._start(message["status"], http.normalise(message.get("headers", ())))
         elif message["type"] == "http.response.body" and self._terms is not None:
-            chunk = bytes(message.get("body", b""))
+            chunk = bytes(message.get("body") or b"")
             self._room -= len(chunk)
             self._chunks.append(chunk)
             if self._room < 0:

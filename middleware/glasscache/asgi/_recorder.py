@@ -26,6 +26,8 @@ from glasscache.policy import Share, Terms
 _ROUTED = ("endpoint", "path_params", "route")
 """What routers write into the scope, and loggers and tracers around them read after the answer."""
 
+_TRAILERS = "http.response.trailers"
+
 _NO_BODY: Sequence[Message] = ({"type": "http.request", "body": b"", "more_body": False},)
 
 
@@ -86,7 +88,7 @@ class Recorder(Struct, eq=False):
             if plain is None or message.get("more_body", False):
                 await self._body(message, flight.head or self._refuse(kind))
                 return
-            chunk = bytes(message.get("body", b""))  # all at once: what `_body` does, in short
+            chunk = bytes(message.get("body") or b"")  # all at once: what `_body` does, in short
             flight.put(chunk)
             length = plain.length
             if (length is None or length == len(chunk)) and self._notes.is_silent:
@@ -114,12 +116,14 @@ class Recorder(Struct, eq=False):
             self._asked.update({name: scope[name] for name in _ROUTED if name in scope})
         raw, plain = tuple(message.get("headers", ())), None
         may_be_plain = self._notes.is_silent and self._asked["method"] != "QUERY"  # whose answers have a tag each
-        if may_be_plain and message["status"] == 200 and not message.get("trailers", False):
+        # a server that offers none does not wait for them, whatever an app announces
+        has_trailers = bool(message.get("trailers", False)) and _TRAILERS in (scope.get("extensions") or ())
+        if may_be_plain and message["status"] == 200 and not has_trailers:
             self._plain = plain = self._origin.plain(raw)
         if plain is not None:
             flight.begin(plain.head)
         else:
-            self._look_at(message["status"], raw, has_trailers=bool(message.get("trailers", False)))
+            self._look_at(message["status"], raw, has_trailers=has_trailers)
 
     def _look_at(self, status: int, raw: Sequence[Iterable[object]], *, has_trailers: bool) -> None:
         headers, self._length, _ = http.head_of(raw)
@@ -158,7 +162,7 @@ class Recorder(Struct, eq=False):
 
     def _trailers(self, message: Message, head: Head) -> None:
         kind = message["type"]
-        if kind != "http.response.trailers" or not head.has_trailers:
+        if kind != _TRAILERS or not head.has_trailers:
             raise RuntimeError(f"unexpected ASGI message {kind!r}: the extension is not offered on a cached route")
         self._flight.trailers += (dict(message),)
         if not message.get("more_trailers", False):
@@ -175,7 +179,7 @@ class Recorder(Struct, eq=False):
             await self._flight.write(self._held)
             self._held = b""
         more = message.get("more_body", False)
-        chunk = bytes(message.get("body", b""))
+        chunk = bytes(message.get("body") or b"")
         self._received += len(chunk)
         if not more and not head.has_trailers:
             self._flight.put(chunk)

@@ -117,11 +117,13 @@ class ReverseProxy:
     def _request(self, scope: Scope) -> h11.Request:
         path = scope.get("raw_path") or quote(scope["path"]).encode()
         query = scope.get("query_string", b"")
+        # `OPTIONS *` asks about the server, and about nothing below a path (RFC 9112, section 3.2.4)
+        prefix = b"" if path == b"*" else self.upstream.prefix.encode()
         fields = _fields.to_upstream(scope, self.upstream.authority, keep_host=self._keep_host, trust=self._trust)
         try:
             return h11.Request(
                 method=scope["method"],
-                target=self.upstream.prefix.encode() + path + (b"?" + query if query else b""),
+                target=prefix + path + (b"?" + query if query else b""),
                 headers=fields + (_fields.framing(scope) or []),
             )
         except h11.LocalProtocolError as error:
