@@ -101,6 +101,12 @@ class Coherence:
         # what came from another tier while the mark was on its way may be older than it
         return count + self._reach.forget(tags, everything=everything)
 
+    def invalidate_here(self, tags: tuple[str, ...], *, everything: bool) -> int:
+        """At once on this machine, and by and by on all others; how many entries this machine had."""
+        self._note(Mark(number=self.markers.number + 1, tags=tags, everything=everything))
+        self._keep_untold(tags, everything=everything)
+        return self._reach.forget(tags, everything=everything)
+
     async def _mark(self, tags: tuple[str, ...], *, everything: bool, source: SpanRef | None) -> int:
         seen = self.markers.number
         if self._alone:

@@ -7,8 +7,10 @@ and is told; nothing here may fail a request.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from contextvars import Context
 from random import Random
 from typing import TypeVar
@@ -24,6 +26,8 @@ from glasscache._wait import Commons
 from glasscache.errors import ConfigurationError, LoadStoppedError
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Told
 from glasscache.policy import shorten
+
+_log = logging.getLogger("glasscache")
 
 UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
 _UNCACHEABLE_KEYS = 10_000
@@ -83,6 +87,7 @@ class State:
         """The turns of those who load for themselves."""
         self.uncacheable = Lately(_UNCACHEABLE_KEYS, UNCACHEABLE_FOR, commons.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_warned = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._teller: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
 
@@ -93,14 +98,16 @@ class State:
             under_way.clear()
 
     def settle(self) -> asyncio.AbstractEventLoop:
-        """The running loop. One cache belongs to one at a time: what a closed one left would never end."""
+        """The running loop. One cache belongs to one at a time: what a closed one left would never end. Where another
+        one is still at work with the far tier, the cache stays its own (see `is_elsewhere`).
+        """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise ConfigurationError(
                 "loads need an event loop of asyncio or uvloop, and none is running: run the server on one, not on trio"
             ) from None
-        if loop is not self._loop:
+        if loop is not self._loop and not self.is_elsewhere():
             self._loop, self._sweeper = loop, None
             self.tasks.difference_update([task for task in self.tasks if task.get_loop().is_closed()])
             for flight in [flight for flight in self.running if flight.loop.is_closed()]:
@@ -108,6 +115,21 @@ class State:
             if self.is_shared:
                 self.spawn(self._listen(), Context())  # nobody's: the request that starts it ends long before
         return loop
+
+    def is_elsewhere(self) -> bool:
+        """Whether the far tier, and who waits for it, belong to an event loop that runs in another thread;
+        this one then loads for itself.
+        """
+        home = self._loop
+        if not self.has_far or home is None or home is asyncio.get_running_loop() or not home.is_running():
+            return False
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "one cache is used by two event loops at a time: the second one gets what is in memory, and loads the "
+                "rest for itself; give each thread a Cache of its own, or load in the thread of the first"
+            )
+        return True
 
     async def _listen(self) -> None:
         with self.commons.telemetry.hushed():
@@ -117,7 +139,7 @@ class State:
         """Whether one more may follow the flight, or (None) lead a new one."""
         limits = self.commons.limits
         if flight is None:
-            return len(self.running) < limits.max_flights
+            return len(self.running) < limits.max_flights and not self.is_elsewhere()
         there = flight.paused if flight.task is None else flight.readers  # while a far tier is glanced at, all look on
         return len(there) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
 
@@ -194,6 +216,9 @@ class State:
         if key is not None:
             tags += (variant_tag(key),)
         with self.commons.telemetry.span(work):
+            if self.is_elsewhere():
+                work.count = self.coherence.invalidate_here(tags, everything=everything)
+                return work.count
             ref = self.commons.telemetry.current() if self.is_shared else None
             work.count = await self.coherence.invalidate(tags, everything=everything, source=ref)
             if key is not None and self.has_far:
@@ -233,7 +258,10 @@ class State:
 
     def _tell_again_soon(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._teller is None or self._teller[0] is not loop:
+        if self._loop is not None and self.is_elsewhere():
+            with suppress(RuntimeError):  # it has just been closed: told at the next occasion
+                self._loop.call_soon_threadsafe(self._tell_again)
+        elif self._teller is None or self._teller[0] is not loop:
             pause = _TELL_AGAIN * (1 + self.random.random())
             self._teller = loop, loop.call_later(pause, self._tell_again)
 
