@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -217,6 +217,28 @@ def test_a_question_with_half_a_surrogate_pair_is_answered_kept_and_removed() ->
         assert await cache.get_or_load("\ude00", load) == 2
         assert await cache.invalidate(key="\ud83d") == 1
         assert await cache.get_or_load("\ud83d", load) == 3
+
+    asyncio.run(scenario())
+
+
+# --- what comes back -------------------------------------------------------------------------------------------------
+
+
+class Person(msgspec.Struct):
+    name: str
+
+
+@CACHE.cached
+async def found(name: str) -> Person:
+    return Person(name) if name else cast("Any", None)  # so it is in many an app
+
+
+def test_nothing_that_was_found_is_kept_as_such_whatever_its_function_says_it_returns() -> None:
+    async def scenario() -> None:
+        for _ in range(2):
+            assert await found("") is None
+            assert await found("q") == Person("q")
+        assert CACHE.counters.group(f"{__name__}.found").hits == 2
 
     asyncio.run(scenario())
 

@@ -7,7 +7,7 @@ from the one that was kept, as far as its annotated type can tell.
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -25,9 +25,10 @@ class MsgspecCodec:
     """A `Codec` for whatever msgspec encodes, and for pydantic models that their own JSON describes in full.
 
     msgspec encodes JSON-like values, bytes, sets, dataclasses, Structs, NamedTuples, enums, datetimes, UUIDs
-    and Decimals. A value comes back in the type that is asked for. `Any` and `object` give plain values: None,
-    bool, int, float, str, bytes, list, dict, and aware datetimes; a tuple is then a list, a dataclass a dict, a UUID
-    a str. Aware datetimes come back in UTC. Integers must fit into 64 bits. CodecError names the type and the remedy.
+    and Decimals. A value comes back in the type that is asked for, and None as None. `Any` and `object` give plain
+    values: None, bool, int, float, str, bytes, list, dict, and aware datetimes; a tuple is then a list, a dataclass a
+    dict, a UUID a str. Aware datetimes come back in UTC. Integers must fit into 64 bits. CodecError names the type and
+    the remedy.
     """
 
     def encode(self, value: object) -> bytes:
@@ -42,6 +43,8 @@ class MsgspecCodec:
         try:
             value: T = _decoder(type).decode(data)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            if data == _NONE:  # what is not found comes back as None, whether or not its function says so
+                return cast("T", None)
             raise CodecError(f"cannot decode as {_name(type)} ({error}): {_REMEDY}") from error
         return value
 
@@ -87,3 +90,4 @@ def _to_model(kind: Any, content: object) -> object:
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=_from_model).encode
+_NONE = _encode(None)
