@@ -18,8 +18,9 @@ import pydantic
 import pytest
 
 from glasscache import Cache
+from glasscache._events import Load
 from glasscache.errors import ConfigurationError
-from glasscache.policy import Policy
+from glasscache.policy import Detail, Policy
 from glasscache.stores._envelope import Envelope
 from glasscache.stores._redis_values import Values
 from glasscache.testing import RecordingTelemetry, entry
@@ -255,3 +256,24 @@ def test_for_ever_in_any_way_that_users_write_it_is_a_time_that_redis_takes() ->
         assert int(packed[1]) + 2**42 < 2**63  # with the server's own time in milliseconds
     with pytest.raises(ConfigurationError, match="give a finite number"):
         Policy(ttl=10**400)
+
+
+async def len_of(text: str) -> int:
+    return len(text)
+
+
+def test_a_question_shown_in_clear_text_can_be_sent_to_a_collector_whatever_is_in_it() -> None:
+    async def scenario() -> None:
+        telemetry = RecordingTelemetry()
+        cache = Cache(telemetry=telemetry, detail=Detail(clear_keys=True))
+
+        async def load() -> int:
+            return 1
+
+        await cache.get_or_load("who is \ud83d", load)
+        await cache.cached(name="length")(len_of)("\ud83d")
+        shown = [work.text for work in telemetry.works if isinstance(work, Load)]
+        assert shown == ["who is ?", r"length('\ud83d')"]
+        assert all(text.encode() for text in shown)
+
+    asyncio.run(scenario())

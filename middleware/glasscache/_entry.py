@@ -161,9 +161,9 @@ def entry_of(
     )
 
 
-def as_tag(name: str) -> str:
-    """The tag of this name: half a surrogate pair, which no message between machines can hold, is a question mark."""
-    return name if name.isascii() else name.encode("utf-8", "replace").decode()
+def sendable(text: str) -> str:
+    """The text as a message to a machine or a collector can hold it: half a surrogate pair is a question mark."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def common_list(headers: Headers) -> Headers | None:

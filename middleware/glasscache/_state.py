@@ -16,7 +16,7 @@ from random import Random
 from typing import TypeVar
 
 from glasscache._coherence import Coherence, key_of, variant_tag
-from glasscache._entry import Entry, Key, as_tag
+from glasscache._entry import Entry, Key, sendable
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
 from glasscache._gate import KeyGates
@@ -212,7 +212,7 @@ class State:
     async def invalidate(self, key: Key | None, tag: str | None, everything: bool, source: Source) -> int:
         """Remove on demand; how many entries left the near tier. Loads under way are not stored."""
         work = Invalidation(source=source)
-        tags: tuple[str, ...] = () if tag is None else (as_tag(tag),)
+        tags: tuple[str, ...] = () if tag is None else (sendable(tag),)
         if key is not None:
             tags += (variant_tag(key),)
         with self.commons.telemetry.span(work):

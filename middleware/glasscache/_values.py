@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from glasscache._ask import Ask, unwanted
 from glasscache._climbing import Climbed
-from glasscache._entry import as_tag
+from glasscache._entry import sendable
 from glasscache._flight import Flight
 from glasscache._inside import climb
 from glasscache._stream import Head
@@ -212,7 +212,7 @@ def names_of(given: Iterable[str]) -> tuple[str, ...]:
     if not isinstance(given, str) and isinstance(given, Iterable):
         names = tuple(given)
         if all(isinstance(name, str) for name in names):
-            return tuple(map(as_tag, names)) if names else ()
+            return tuple(map(sendable, names)) if names else ()
     raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from glasscache._cached import CachedFunction, Decorator, Unbound, cached_function, returned_type
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
-from glasscache._entry import Key
+from glasscache._entry import Key, sendable
 from glasscache._events import TierChanged
 from glasscache._guard import Guard
 from glasscache._null import NullBackplane
@@ -177,7 +177,7 @@ class Cache:
             group,
             terms,
             tags,
-            key if values.shows else "",
+            sendable(key) if values.shows else "",  # one span that cannot be sent takes all others with it
             kept,
             refresh=refresh,
         )

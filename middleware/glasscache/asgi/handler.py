@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from glasscache._climbing import Climbed
-from glasscache._entry import as_tag
+from glasscache._entry import sendable
 from glasscache._inside import Chain, loading
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Terms, is_amount
@@ -58,7 +58,7 @@ class AnswerNotes:
         if not all(isinstance(tag, str) for tag in tags):
             raise ConfigurationError(f"answer().tag(*{tags!r}): give strings, such as answer().tag('doc:7', 'doc:8')")
         self._notes.is_silent = False
-        self._notes.tags += tuple(map(as_tag, tags))
+        self._notes.tags += tuple(map(sendable, tags))
         return self
 
     def ttl(self, seconds: float) -> AnswerNotes:
