@@ -59,9 +59,10 @@ def _resolved(base: str, reference: str, origin: tuple[str, str]) -> Target | No
     return Target((parts.path or "/").encode("latin-1", "ignore"), parts.query.encode("latin-1", "ignore"))
 
 
-def url_tag(scope: Scope) -> str:
-    """The tag of all that is stored for one URL, whatever else its keys are made of."""
-    host = b"".join(value for name, value in scope["headers"] if name == b"host").decode("latin-1").lower()
+def url_tag(scope: Scope, *, by_host: bool) -> str:
+    """The tag of all that is stored for one URL, whatever else its keys are made of; `by_host`: at this host alone."""
+    named = [value for name, value in scope["headers"] if name == b"host" and by_host]
+    host = b"".join(named).decode("latin-1").lower()
     raw_path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
     query = scope.get("query_string", b"").decode("latin-1")
     return f"url {scope.get('scheme', 'http')}://{host}{raw_path.decode('latin-1')}?{query}"

@@ -150,6 +150,7 @@ class AppLoad(Struct, eq=False):
     def _tags(self, headers: Headers) -> tuple[str, ...]:
         tags = self.origin.rule.tags
         found = names_of(tags(self.asked) if callable(tags) else tags)
-        is_one_of_many = self.origin.rule.keys_by_more or self.asked["method"] == "QUERY"
-        url = (http.url_tag(self.asked),) if is_one_of_many else ()
+        rule = self.origin.rule
+        is_one_of_many = rule.keys_by_more or self.asked["method"] == "QUERY"
+        url = (http.url_tag(self.asked, by_host=rule.host),) if is_one_of_many else ()
         return (*found, *url, *http.tags(headers), *http.groups(self.asked, headers, b"cache-groups"))

@@ -48,7 +48,7 @@ class Route:
             credentials=credentials,
             statuses=None if rule.statuses is None else frozenset(rule.statuses),
         )
-        self.keys_by_more = rule.keys_by_more
+        self.keys_by_more, self.keys_by_host = rule.keys_by_more, rule.host
         self._hears = rule.ttl is None or rule.client_may_refresh
         self._engine = cache.engine
         self._near = near = cache.engine.near

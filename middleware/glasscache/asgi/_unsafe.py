@@ -70,8 +70,9 @@ class Unsafe:
                 read = {**seen, "headers": [field for field in seen["headers"] if field[0] not in _OF_A_SCRIPT]}
                 for key in {route.key_of(seen, b""): None, route.key_of(read, b""): None}:
                     count += await engine.invalidate(key=key, source=source)
-        if (route is not None and route.keys_by_more) or self._find({**seen, "method": "QUERY"}) is not None:
-            count += await engine.invalidate(tag=http.url_tag(seen), source=source)
+        tagged = (route if route is not None and route.keys_by_more else None, self._find({**seen, "method": "QUERY"}))
+        for by_host in {one.keys_by_host for one in tagged if one is not None}:
+            count += await engine.invalidate(tag=http.url_tag(seen, by_host=by_host), source=source)
         return count
 
 
