@@ -105,20 +105,16 @@ class Cache:
         if backplane is not None and self.enabled and key_secret is None:
             _check_secret_is_shared(store)
         random = random or Random()
-        far = tiers.far(self.clock)
-        self._guard: Guard | None = None
-        if far is not None:
-            far = self._guard = Guard(far, clock=self.clock, budget=self.limits.far_timeout, random=random)
-            self._guard.told = self._tier_changed
+        self._guard = self._guarded(tiers, random)
         self.engine: Engine = Engine(
             tiers.near or NullNear(),
-            far or NullLeases(),
+            self._guard or NullLeases(),
             backplane or NullBackplane(),
             limits=self.limits,
             clock=self.clock,
             telemetry=self.telemetry,
             random=random,
-            has_far=far is not None,
+            has_far=self._guard is not None,
             is_shared=backplane is not None,
             near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
             detail=self.detail,
@@ -127,6 +123,15 @@ class Cache:
         kind = Values if self.enabled else LoadedAlways
         self._values = kind(self.engine, self.keyring, codec or MsgspecCodec(), self.detail)
         self.telemetry.observe(self)
+
+    def _guarded(self, tiers: TieredStore, random: Random) -> Guard | None:
+        """The tiers outside of this process, so that they can hold nobody up."""
+        far = tiers.far(self.clock)
+        if far is None:
+            return None
+        guard = Guard(far, clock=self.clock, budget=self.limits.far_timeout, random=random)
+        guard.told = self._tier_changed
+        return guard
 
     def _settle_in(self, stores: Iterable[Store]) -> None:
         """Tell stores outside of this process what they cannot know by themselves."""

@@ -5,78 +5,94 @@ from __future__ import annotations
 import argparse
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 from glasscache.cli import _commands, _proxy
 from glasscache.cli._rules import SYNTAX
 
+_RAW = argparse.RawDescriptionHelpFormatter
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line."""
-    raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(
         prog="glasscache",
-        formatter_class=raw,
+        formatter_class=_RAW,
         description="A cache you can see through.",
         epilog="Settings of the cache come from the environment (CACHE_TYPE, CACHE_MAX_SIZE, REDIS_URL, ...):\n"
         "`glasscache check` tells what they make. Each command has a --help of its own.",
     )
     top.add_argument("--version", action="version", version=f"glasscache {version('glasscache')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    for add in (_add_proxy, _add_check, _add_key, _add_stats, _add_invalidate):
+        add(commands)
+    return top
 
-    proxy = commands.add_parser(
+
+def _add_proxy(commands: _Commands) -> None:
+    command = commands.add_parser(
         "proxy",
         help="put the cache in front of any HTTP service",
-        formatter_class=raw,
+        formatter_class=_RAW,
         description="Serve an HTTP service through the cache. Without rules the service's own Cache-Control decides.",
         epilog=f"{SYNTAX}\n\nexample:\n  glasscache proxy --upstream http://127.0.0.1:8000 --rule '/search ttl=60'",
     )
-    _proxy_arguments(proxy)
-    proxy.set_defaults(run=_proxy.run)
+    _proxy_arguments(command)
+    command.set_defaults(run=_proxy.run)
 
-    check = commands.add_parser(
+
+def _add_check(commands: _Commands) -> None:
+    command = commands.add_parser(
         "check",
         help="tell what the environment's settings make, or what is wrong with them",
         description="Tell what cache the environment's settings make, without secrets; with --config, that file, too.",
     )
-    check.add_argument("--config", type=Path, metavar="FILE", help="a configuration file of `glasscache proxy`")
-    check.add_argument("--connect", action="store_true", help="see whether Redis answers")
-    check.set_defaults(run=_commands.check)
+    command.add_argument("--config", type=Path, metavar="FILE", help="a configuration file of `glasscache proxy`")
+    command.add_argument("--connect", action="store_true", help="see whether Redis, or the disk, answers")
+    command.set_defaults(run=_commands.check)
 
-    key = commands.add_parser(
+
+def _add_key(commands: _Commands) -> None:
+    command = commands.add_parser(
         "key",
         aliases=["secret"],
         help="make a secret for GLASSCACHE_KEY",
         description="Print a new secret of 256 bits, for GLASSCACHE_KEY or GLASSCACHE_SECRETS.",
     )
-    key.set_defaults(run=_commands.key)
+    command.set_defaults(run=_commands.key)
 
-    stats = commands.add_parser(
+
+def _add_stats(commands: _Commands) -> None:
+    command = commands.add_parser(
         "stats",
         help="show the figures of a running cache",
         description="Show what the stats page of a running cache says (GLASSCACHE_STATS_PATH).",
     )
-    stats.add_argument("url", metavar="URL", help="of the stats page, such as http://127.0.0.1:8080/metrics/cache")
-    stats.add_argument("--token", help="shows the figures by rule, too (default: GLASSCACHE_STATS_TOKEN)")
-    stats.add_argument("--json", action="store_true", help="as the page says it")
-    stats.set_defaults(run=_commands.stats)
+    command.add_argument("url", metavar="URL", help="of the stats page, such as http://127.0.0.1:8080/metrics/cache")
+    command.add_argument("--token", help="shows the figures by rule, too (default: GLASSCACHE_STATS_TOKEN)")
+    command.add_argument("--json", action="store_true", help="as the page says it")
+    command.set_defaults(run=_commands.stats)
 
-    invalidate = commands.add_parser(
+
+def _add_invalidate(commands: _Commands) -> None:
+    command = commands.add_parser(
         "invalidate",
         help="remove answers from a running cache",
-        description="Remove answers: with --at of one process; without it on every machine, through Redis: set "
-        "CACHE_TYPE, REDIS_URL, GLASSCACHE_KEY (and GLASSCACHE_NAME or GLASSCACHE_PREFIX) as the service has them.",
+        description="Remove answers: with --at of one process; without it on every machine, through Redis, or of every "
+        "process, through the disk: set CACHE_TYPE, REDIS_URL or GLASSCACHE_DISK_PATH, GLASSCACHE_KEY (and "
+        "GLASSCACHE_NAME or GLASSCACHE_PREFIX) as the service has them.",
     )
-    what = invalidate.add_mutually_exclusive_group(required=True)
+    what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--tag", help="everything that carries this tag")
     what.add_argument("--key", help="what get_or_load was given, or a digest from key_for (32 hexadecimal digits)")
     what.add_argument("--url", help="the GET of this URL; --rule or --config as the proxy has them")
     what.add_argument("--all", action="store_true", help="everything: a new epoch begins")
-    at = invalidate.add_argument_group("asked of the process itself")
+    at = command.add_argument_group("asked of the process itself")
     at.add_argument("--at", metavar="URL", help="its stats page, such as http://127.0.0.1:8080/metrics/cache")
     at.add_argument("--token", help="its token (default: GLASSCACHE_STATS_TOKEN)")
-    _rule_arguments(invalidate)
-    invalidate.set_defaults(run=_commands.invalidate)
-    return top
+    _rule_arguments(command)
+    command.set_defaults(run=_commands.invalidate)
 
 
 def _rule_arguments(command: argparse.ArgumentParser) -> None:
