@@ -401,7 +401,8 @@ def test_who_waits_for_a_value_or_gets_one_that_is_not_kept_has_its_tags_too() -
     run(scenario)
 
 
-def test_what_is_made_of_too_much_to_be_told_invalid_is_not_kept() -> None:
+@pytest.mark.parametrize("factory", ["none", "eager_task_factory"])
+def test_what_is_made_of_too_much_to_be_told_invalid_is_not_kept(factory: str) -> None:
     async def scenario() -> None:
         cache, loader = make(store=MemoryStore(max_entries=10_000)), Loader(0)
 
@@ -418,7 +419,9 @@ def test_what_is_made_of_too_much_to_be_told_invalid_is_not_kept() -> None:
         assert await cache.invalidate(key="above") == 0
         await cache.aclose()
 
-    run(scenario)
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_task_factory(getattr(asyncio, factory, None))  # the eager one: since Python 3.12
+        runner.run(scenario())
 
 
 # --- switched off ---------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_a_far_answer_that_dies_on_its_way_is_loaded_anew() -> None:
         far.put(b"k", entry(b"k v0 load0 0/1;", fresh_until=10.0, settled_until=10.0))
         ask = site.ask(b"k")
         await asyncio.sleep(9)
-        reader = site.engine._join(ask, site.engine._launch(ask, "miss"), leader=True)
+        reader = site.engine._lead(ask)
         sight = await reader.sight(None)
         await asyncio.sleep(2)
         assert site.engine._settle(ask, reader, sight) is None
@@ -467,7 +467,8 @@ def test_a_stopped_origin_sees_an_oserror_and_may_fail_of_it_in_silence(caplog: 
 def test_a_load_cancelled_before_its_first_step_is_over() -> None:
     async def scenario(world: World) -> None:
         site = make(world)
-        load = site.engine._launch(site.ask(b"k"), "miss")
+        load = site.engine._opened(site.ask(b"k"), "miss")
+        load.start()
         assert load.task is not None
         load.task.cancel()
         await site.rest_of_loads()

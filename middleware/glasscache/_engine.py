@@ -113,10 +113,13 @@ class Engine(Looking):
             return self._alone(ask, "overload")
         return self._share(ask, flight)
 
-    def _lead(self, ask: Ask) -> Run:
+    def _lead(self, ask: Ask) -> Reader:
         self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
         ask.end_wait("promoted")
-        return self._launch(ask, "miss" if ask.confirmable() is None else "revalidate")
+        run = self._opened(ask, "miss" if ask.confirmable() is None else "revalidate")
+        reader = self._join(ask, run, leader=True)
+        run.start()
+        return reader
 
     def _join(self, ask: Ask, flight: Flight, *, leader: bool) -> Reader:
         reader = flight.join(leader=leader, group=ask.counters.name)
@@ -126,7 +129,7 @@ class Engine(Looking):
     def _share(self, ask: Ask, flight: Flight | None) -> Awaitable[Answer | None]:
         """Join the flight, or lead one; None: look again."""
         if flight is None:
-            return self._read(ask, self._join(ask, self._lead(ask), leader=True))
+            return self._read(ask, self._lead(ask))
         if flight.task is None and ask.policy.soft_timeout is None:  # a far tier is glanced at, no more
             return self._look_on(ask, flight)
         ask.end_wait("holder_failed")
@@ -279,8 +282,8 @@ class Engine(Looking):
         run = Run(self._state, ask, trigger, self._state.settle(), shared=False)
         run.when_over(leave)
         run.grow_up()
-        run.start()
         reader = self._join(ask, run, leader=True)
+        run.start()
         try:
             answer = self._settle(ask, reader, await self._sight(ask, reader, to_the_end=True))
             assert answer is not None  # a leader without a far tier plays, or fails

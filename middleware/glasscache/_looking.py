@@ -78,12 +78,12 @@ class Looking(Upkeep):
         """Load anew behind the answer that is being served for `fresh_for` seconds more, unless somebody does."""
         state = self._state
         if ask.at not in self.flights and state.has_room(None) and ask.gate.paused_until <= self.clock.now():
-            self._launch(ask, "refresh", fresh_for)
+            self._opened(ask, "refresh", fresh_for).start()
 
-    def _launch(self, ask: Ask, trigger: Trigger, fresh_for: float = 0.0) -> Run:
+    def _opened(self, ask: Ask, trigger: Trigger, fresh_for: float = 0.0) -> Run:
+        """Not started: who is to read it takes a place before. Under an eager task factory it may be over at once."""
         state = self._state
         loop = state.settle()
         run = FarRun(state, ask, trigger, loop, fresh_for) if state.has_far else Run(state, ask, trigger, loop)
         run.grow_up()
-        run.start()
         return run
