@@ -82,7 +82,8 @@ class _Server(uvicorn.Server):
         thread.join(patience if self.started else 0.0)
         stopped = not thread.is_alive()
         if not stopped:
-            self._abort()
+            with suppress(RuntimeError):  # its loop is closed: it has just ended by itself
+                self._abort()
             thread.join()
         return stopped
 
