@@ -104,6 +104,43 @@ def test_a_function_that_is_made_again_keeps_its_keys_beside_another_one_of_its_
     assert one.key_for("x") == made(other=False).key_for("x") != two.key_for("x") == made(other=True).key_for("x")
 
 
+def in_language(language: object) -> Callable[[Callable[[], Awaitable[str]]], Callable[[], Awaitable[str]]]:
+    def decorate(function: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
+        @functools.wraps(function)
+        async def translated() -> str:
+            return f"{language} {await function()}{end}"
+
+        cached = CACHE.cached(translated)
+        end = "."
+        return cached
+
+    return decorate
+
+
+async def page() -> str:
+    return "page"
+
+
+def test_one_function_under_a_decorator_with_two_arguments_is_two_functions() -> None:
+    async def scenario() -> None:
+        for _ in range(2):
+            for language in ("de", "en"):
+                assert await in_language(language)(page)() == f"{language} page."
+        assert CACHE.counters.group(f"{__name__}.page").hits == 2
+
+    asyncio.run(scenario())
+
+
+def test_functions_that_nobody_can_tell_from_others_of_their_name_are_remembered_up_to_a_bound() -> None:
+    async def another_page() -> str:
+        return "another page"
+
+    another_page.__qualname__ = "another_page"  # as if it stood beside the others
+    made: list[Any] = [in_language(object())(another_page) for _ in range(1000)]
+    assert len({function.key_for() for function in made}) == len(made)
+    assert len(CACHE._values.functions[f"{__name__}.another_page"]) == 64
+
+
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import secrets
 import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from types import MethodType, SimpleNamespace
+from types import CellType, CodeType, MethodType, SimpleNamespace
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from glasscache._calls import call_key
@@ -72,7 +72,7 @@ class CachedFunction(Generic[P, T]):
         self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
         self._policy = policy
         self._name = name or f"{function.__module__}.{function.__qualname__}"
-        self._identity = self._name if name else self._name + _closure_mark(function) + _namesake(function, values)
+        self._identity = self._name if name else self._name + (_closure_mark(function) or _namesake(function, values))
         self._tags = tags if callable(tags) else names_of(tags)
         self._signature = inspect.signature(function, **_SIGNATURE)
         self._key = key
@@ -247,14 +247,46 @@ def _closure_mark(function: Any) -> str:
 
 def _namesake(function: Any, values: Values) -> str:
     """Nothing for the first function of its name, and for the same one when it is made again; for another one (two
-    routes whose functions are called `get`) how many there were before it.
+    routes whose functions are called `get`, one function under a decorator for two languages) how many came before it.
     """
-    code = getattr(inspect.unwrap(function), "__code__", None)
     known = values.functions.setdefault(f"{function.__module__}.{function.__qualname__}", [])
-    if code not in known:
-        known.append(code)
-    place = known.index(code)
+    parts = _parts_of(function)
+    place = next((place for place, others in enumerate(known) if _are_same(parts, others)), len(known))
+    if place == _MOST_NAMESAKES:
+        return f" {secrets.token_hex(8)}"
+    if place == len(known):
+        known.append(parts)
     return f" {place}" if place else ""
+
+
+_MOST_NAMESAKES = 64  # that are remembered: one may be made for each request
+_BY_VALUE = frozenset({CodeType, str, bytes, int, float, bool})
+
+
+def _parts_of(function: Any) -> list[object]:
+    """The code of a function and of all that it wraps, and what they close over."""
+    parts: list[object] = []
+    while function is not None:
+        inner, code = getattr(function, "__wrapped__", None), getattr(function, "__code__", None)
+        cells = zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False)
+        contents = [_content(cell) for name, cell in cells if name != "__class__"]
+        parts += [code, *(content for content in contents if content is not inner)]
+        function = inner
+    return parts
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing yet
+        return None
+
+
+def _are_same(parts: list[object], others: list[object]) -> bool:
+    return len(parts) == len(others) and all(
+        one is other or (type(one) is type(other) and type(one) in _BY_VALUE and one == other)
+        for one, other in zip(parts, others, strict=True)
+    )
 
 
 def _parameters(

@@ -39,8 +39,8 @@ class Values:
         self.keyring = keyring
         self.shows: bool = detail.clear_keys
         """Whether telemetry may show what was asked in clear text."""
-        self.functions: dict[str, list[object]] = {}
-        """The code of the functions that are cached, by their names."""
+        self.functions: dict[str, list[list[object]]] = {}
+        """What the functions that are cached are made of, by their names."""
         self._engine = engine
         self._codec = codec
         self._now = engine.clock.now
