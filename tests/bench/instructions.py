@@ -34,7 +34,7 @@ from tests.bench import cases, sizes
 from tests.bench.cases import RAW, RAW_POST
 from tests.bench.measure import Case, Work
 from tests.bench.peers import ROOT
-from tests.bench.traffic import get, one_by_one, post, question, raw, raw_reading
+from tests.bench.traffic import ever_new, get, one_by_one, post, question, raw, raw_reading
 
 KEPT = Path(__file__).with_name("instructions.json")
 FOLDER = ROOT / "build" / "instructions"
@@ -79,6 +79,7 @@ def counted() -> Sequence[Case]:
     misses = [
         cases.missing("miss", still_cache()),
         cases.missing("miss, OpenTelemetry API only", told),
+        cases.missing("miss, an answer of another length each time", still_cache(), origin=ever_new()),
         cases.crowd("follower", CacheMiddleware(raw, cache=still_cache(), rules=cases.rules())),
         cases.crowd("follower, OpenTelemetry API only", CacheMiddleware(raw, cache=told, rules=cases.rules())),
     ]

@@ -58,6 +58,21 @@ async def raw_reading(scope: Any, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER, "more_body": False})
 
 
+def ever_new() -> App:
+    """An app none of whose answers is like another: of 1,000 to 3,047 bytes, each with a tag of its own."""
+    numbers, letters = itertools.count(), b"a" * 4096
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        number = next(numbers)
+        body = letters[: 1000 + number % 2048]
+        tag = b"etag", b'"%x"' % number
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), tag]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return app
+
+
 async def discard(message: Message) -> None:
     """A client that takes everything at once."""
 
