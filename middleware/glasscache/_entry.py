@@ -21,11 +21,11 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header fields in order, names in lower case, repeated fields repeated."""
 
 _PER_HEADER = 4  # ": " and CRLF, as on the wire
-Shown: TypeAlias = tuple[float, dict[str, Any], list[tuple[bytes, bytes]]]
-"""How a front last answered with an entry: until when that is true, and, to be copied for each answer, the message that
-begins it and its header fields.
+Shown: TypeAlias = tuple[float, dict[str, Any], Headers]
+"""How a front last answered with an entry: until when that is true, the message that begins it, to be copied for each
+answer, and the header fields in that.
 """
-_NOT_SHOWN: Shown = (-math.inf, {}, [])
+_NOT_SHOWN: Shown = (-math.inf, {}, ())
 
 _MOST = 1024
 """Fields, names and lists of fields that are known at once."""

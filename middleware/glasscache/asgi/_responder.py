@@ -97,7 +97,8 @@ def show(entry: Entry, now: float) -> bool:
     is_whole = type(entry.content) is bytes
     if not is_whole:
         until = -math.inf
-    entry.shown = until, _STARTS[entry.status], [*entry.headers, _AGES[age - over], _HITS[left - behind]]
+    fields = entry.headers + (_AGES[age - over], _HITS[left - behind])  # noqa: RUF005 - that makes a list first
+    entry.shown = until, _STARTS[entry.status], fields
     return is_whole
 
 
@@ -105,7 +106,7 @@ async def send_hit(entry: Entry, send: Send) -> None:
     """Send a stored answer as it was shown last."""
     _, start, fields = entry.shown
     start = start.copy()  # takes less than to make it anew
-    start["headers"] = fields.copy()
+    start["headers"] = [*fields]
     await send(start)
     await send_chunks(entry.chunks, send)
 

@@ -90,7 +90,7 @@ class CacheMiddleware:
                 return
             _, start, fields = answer.shown  # as `send_hit`, but for a call
             start, body = start.copy(), _WHOLE.copy()
-            start["headers"] = fields.copy()
+            start["headers"] = [*fields]
             body["body"] = answer.content
             await send(start)
             await send(body)
