@@ -21,6 +21,7 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header fields in order, names in lower case, repeated fields repeated."""
 
 _PER_HEADER = 4  # ": " and CRLF, as on the wire
+
 Shown: TypeAlias = tuple[float, dict[str, Any], Headers]
 """How a front last answered with an entry: until when that is true, the message that begins it, to be copied for each
 answer, and the header fields in that.
