@@ -47,7 +47,7 @@ def at_most_traced(size: int) -> Iterator[None]:
 
 
 def opened(envelope: Envelope, data: bytes, key: bytes = KEY, *, remaining: float = 300.0) -> Entry:
-    return envelope.open(key, data, now=1000.0, remaining=remaining)
+    return envelope.open(key, data, 1000.0, remaining)
 
 
 def refused(envelope: Envelope, data: bytes, key: bytes = KEY) -> str:

@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from functools import cached_property
+from typing import TypeAlias
 
 from glasscache.errors import ConfigurationError
 
@@ -28,7 +29,11 @@ _MAX_WINDOW = 8 * 1024**2
 _STEP = 64 * 1024
 
 
-class TooLarge(Exception):
+Decompress: TypeAlias = Callable[[bytes, int], bytes]
+"""From bytes to plain ones. TooLarge beyond so many; ValueError for what is no such stream, or not the whole of one."""
+
+
+class TooLarge(ValueError):
     """More bytes than allowed."""
 
 
@@ -50,14 +55,18 @@ def compressor(kind: str) -> Callable[[bytes], bytes]:
     return _compress_zstd
 
 
-def decompress(code: int, data: bytes, most: int) -> bytes:
-    """The plain bytes. TooLarge beyond `most`; ValueError for what is no such stream, or not the whole of one."""
+def decompressor(code: int) -> Decompress:
+    """What gives the plain bytes."""
     if code == _ZSTD and zstandard is not None:
-        return _unzstd(data, most)
-    if code == _NONE:
-        return data
-    if code == _ZLIB:
-        return _inflate(data, most)
+        return _unzstd
+    return {_NONE: _as_it_is, _ZLIB: _inflate}.get(code, _not_known)
+
+
+def _as_it_is(data: bytes, most: int) -> bytes:
+    return data
+
+
+def _not_known(data: bytes, most: int) -> bytes:
     raise ValueError("compressed in a way that is not known here")
 
 

@@ -88,7 +88,7 @@ class Rows:
             return None
         number, written, dead, used, value = row
         try:
-            entry = self._envelope.open(key, value, now=self._now(), remaining=(dead - now) / 1e6)
+            entry = self._envelope.open(key, value, self._now(), (dead - now) / 1e6)
             if used < now - _COARSE:
                 self._used.add(number)
         except (EnvelopeError, TypeError, ValueError) as error:  # a value, or a time, of another type

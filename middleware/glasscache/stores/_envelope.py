@@ -17,7 +17,7 @@ import msgspec
 
 from glasscache._entry import Entry, Key, entry_of
 from glasscache.errors import StoreError, UnstorableError
-from glasscache.stores._compression import CODES, TooLarge, compressor, decompress
+from glasscache.stores._compression import CODES, TooLarge, compressor, decompressor
 from glasscache.stores._sealing import Sealer
 
 MAGIC = b"GC"
@@ -95,7 +95,7 @@ class Envelope:
         self._is_fixed, self._fitted = max_size is not None, 0
         self._max_size = (_MAX_SIZE if max_size is None else max_size) + _SPARE
         flag = 0 if self._sealer is None else _SEALED
-        self._heads = {MAGIC + bytes((VERSION, code | flag)): code for code in range(_SEALED)}
+        self._heads = {MAGIC + bytes((VERSION, code | flag)): decompressor(code) for code in range(_SEALED)}
         """What an envelope may begin with, and how it is then compressed."""
 
     def fit(self, largest: int) -> None:
@@ -142,14 +142,13 @@ class Envelope:
             return head + self._sealer.seal(data, head + key)
         return _with_sum(MAGIC + bytes((VERSION, code)) + data)
 
-    def open(self, key: Key, data: bytes, *, now: float, remaining: float) -> Entry:
+    def open(self, key: Key, data: bytes, now: float, remaining: float) -> Entry:
         """The entry that will be dead, stale or not, `remaining` seconds after `now`. EnvelopeError for anything else
         than what was sealed under this key.
         """
-        head = data[:_HEAD]
-        code = self._heads.get(head)
-        if code is None or len(data) > 2 * self._max_size:
-            raise EnvelopeError(self._why_not(head, len(data)))
+        decompress = self._heads.get(data[:_HEAD])
+        if decompress is None or len(data) > 2 * self._max_size:
+            raise EnvelopeError(self._why_not(data[:_HEAD], len(data)))
         if self._sealer is not None:
             inside = _unsealed(self._sealer, key, data)
         elif crc32(data) == _WHOLE:
@@ -157,15 +156,16 @@ class Envelope:
         else:
             raise EnvelopeError("checksum")
         try:
-            content = _decode(decompress(code, inside, self._max_size))
-        except TooLarge:
-            raise EnvelopeError("bomb") from None
-        except (msgspec.MsgspecError, ValueError):
-            raise EnvelopeError("shape") from None
+            content = _decode(decompress(inside, self._max_size))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise EnvelopeError("bomb" if type(error) is TooLarge else "shape") from None
         if content.key != key:
             raise EnvelopeError("key")
         lifetime, cost, price = content.lifetime, content.cost, content.price
-        window = max(content.stale_while_revalidate, content.stale_if_error, content.kept)
+        while_revalidate, if_error, kept = content.stale_while_revalidate, content.stale_if_error, content.kept
+        window = while_revalidate if while_revalidate > if_error else if_error  # to call max() takes longer
+        if kept > window:
+            window = kept
         # whatever the store says: never longer than it was meant to live
         left = content.left if content.left < remaining else remaining
         if not (left >= 0 and isfinite(left + lifetime + window + cost + price)):
@@ -180,9 +180,9 @@ class Envelope:
             content.headers,
             content.vary,
             content.tags,
-            content.stale_while_revalidate,
-            content.stale_if_error,
-            content.kept,
+            while_revalidate,
+            if_error,
+            kept,
             content.stale_if_unreachable,
             cost,
             price,

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redis.asyncio import RedisCluster
+from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, SlotNotCoveredError
 
 from glasscache.errors import StoreError
@@ -61,19 +62,22 @@ class Batches:
         """What the server will have answered. It is asked whether or not somebody waits for that."""
         loop = asyncio.get_running_loop()
         call = Awaited(request, keys, arguments, loop.create_future())
-        self.put(call, loop)
-        return call.done
-
-    def put(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
-        """Send it with the next batch."""
         house = self._house
         if house is None or house.loop is not loop:
             try:  # what another loop left behind has nobody who would read it
                 house = self._house = self._house_of(loop)
             except Exception as error:
                 call.fail(error)
-                return
+                return call.done
         house.put(call)
+        return call.done
+
+    def near(self, slot_key: bytes) -> Server | None:
+        """Who serves the slot of this key, if a second question costs next to nothing there, as far as is known."""
+        house = self._house
+        if house is None or house.trip >= _NEAR or house.loop is not asyncio.get_running_loop():
+            return None
+        return house.near(slot_key)
 
     def _house_of(self, loop: asyncio.AbstractEventLoop) -> _House[Any]:
         client = self._clients()
@@ -115,8 +119,12 @@ class _House(ABC, Generic[T]):
         self._refused: deque[Call] = deque()
 
     @abstractmethod
-    def put(self, call: Call) -> None:
+    def put(self, call: Awaited) -> None:
         """Send it with the next batch."""
+
+    @abstractmethod
+    def near(self, slot_key: bytes) -> Server | None:
+        """Who serves the slot of this key, if that need not be asked first."""
 
     def failed(self, error: Exception) -> None:
         """A server has refused a call for good."""
@@ -131,7 +139,7 @@ class _House(ABC, Generic[T]):
         while self._refused:
             call = self._refused[0]
             try:
-                call.succeed(await call.run(self.client))
+                call.hear(await call.run(self.client), 0, Call.fail)
             except Exception as error:
                 call.fail(error)
             self._refused.popleft()
@@ -164,9 +172,13 @@ class _One(_House["Redis"]):
         super().__init__(*what)
         self._server = self.servers[""] = Server(self, partial(of_pool, self.client))
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Awaited) -> None:
         """See _House."""
         self._server.put(call)
+
+    def near(self, slot_key: bytes) -> Server:
+        """See _House."""
+        return self._server
 
 
 class _Cluster(_House["RedisCluster"]):
@@ -174,10 +186,10 @@ class _Cluster(_House["RedisCluster"]):
 
     def __init__(self, *what: Any) -> None:
         super().__init__(*what)
-        self._homeless: deque[Call] = deque()
+        self._homeless: deque[Awaited] = deque()
         """Calls for which the nodes have to be asked first who serves what."""
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Awaited) -> None:
         """See _House."""
         if self.client._initialize or self._homeless:
             self._homeless.append(call)
@@ -186,18 +198,28 @@ class _Cluster(_House["RedisCluster"]):
         else:
             self._route(call)
 
-    def _route(self, call: Call) -> None:
+    def _route(self, call: Awaited) -> None:
+        server = self._server_of(call.slot_key)
+        if server is None:
+            self.client._initialize = True  # by itself the client never asks again
+            call.fail(SlotNotCoveredError("nobody serves the slot of this key"))
+        else:
+            server.put(call)
+
+    def near(self, slot_key: bytes) -> Server | None:
+        """See _House."""
+        return None if self.client._initialize or self._homeless else self._server_of(slot_key)
+
+    def _server_of(self, slot_key: bytes) -> Server | None:
         client = self.client
         try:
-            node = client.nodes_manager.get_node_from_slot(client.keyslot(call.slot_key))
-        except (SlotNotCoveredError, KeyError):
-            client._initialize = True  # by itself the client never asks again
-            call.fail(SlotNotCoveredError("nobody serves the slot of this key"))
-            return
+            node = client.nodes_manager.slots_cache[key_slot(slot_key)][0]
+        except (IndexError, KeyError):
+            return None
         server = self.servers.get(node.name)
         if server is None:
             server = self.servers[node.name] = Server(self, partial(of_node, client, node.name))
-        server.put(call)
+        return server
 
     async def _find_nodes(self) -> None:
         try:

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from binascii import hexlify
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from glasscache._entry import Entry
 from glasscache._lease import Claim
 from glasscache.errors import StoreError
 from glasscache.policy import answers
-from glasscache.stores._envelope import EnvelopeError
-from glasscache.stores._redis_line import Call
+from glasscache.stores._redis_line import Call, failure
 from glasscache.stores._redis_scripts import Peek, peek
-from glasscache.stores._redis_server import CLOSED
+from glasscache.stores._redis_server import CLOSED, TOGETHER
 from glasscache.stores._redis_values import LARGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from glasscache._entry import Key
     from glasscache.interfaces import Told
     from glasscache.stores._redis_clients import Client
+    from glasscache.stores._redis_line import Failed
+    from glasscache.stores._redis_server import Server
     from glasscache.stores._redis_values import Values
 
 PEEK = Peek()
@@ -46,83 +48,102 @@ class Glances:
         self.soon = soon
         self.is_likely = True
         """Whether the last lookup found something."""
-        self._packed: dict[int, bytes] = {}
-        """Of keys of so many bytes, as a template."""
+        self.templates: dict[int, bytes] = {}
+        """What asks for keys of so many bytes, given twice in hexadecimal digits; see Peek."""
 
     def name(self, key: Key) -> bytes:
         """Of its entry, on the server."""
         return b"%b%b}:e" % (self.stem, hexlify(key))
 
-    def packed(self, key: Key) -> bytes:
-        """See Peek."""
-        template = self._packed.get(len(key))
-        if template is None:
-            name = self.stem.replace(b"%", b"%%") + b"%b}:e"
-            template = self._packed[len(key)] = peek(len(self.name(key)), name)
-        digits = hexlify(key)
-        return template % (digits, digits)
+    def template(self, size: int) -> bytes:
+        """One more of them."""
+        name = self.stem.replace(b"%", b"%%") + b"%b}:e"
+        template = self.templates[size] = peek(len(self.name(bytes(size))), name)
+        return template
+
+    def ask(self, server: Server, key: Key, then: Told) -> None:
+        """Together with the last ones that wait to be sent, if there are any."""
+        waiting = server.waiting
+        last = waiting[-1] if waiting else None
+        if type(last) is Glance and len(last.lookups) < TOGETHER:
+            last.lookups.append((key, then))
+            if len(last.lookups) == TOGETHER:
+                server.flush()
+        else:
+            server.put(Glance(self, key, then))
 
 
 class Glance(Call):
-    """One lookup: `then` is told what it found, once."""
+    """Lookups that go together: each `then` is told what its own has found, once."""
 
-    __slots__ = ("_asked", "_glances", "_key", "_then")
+    __slots__ = ("_asked", "_glances", "lookups")
 
     def __init__(self, glances: Glances, key: Key, then: Told) -> None:
-        self.is_over = False
-        self.left = 2
+        self.is_told = False
+        self.lookups = deque([(key, then)])
+        """Those that have not been told."""
         self._asked = glances.now()
         self._glances = glances
-        self._key = key
-        self._then: Told | None = then
-
-    @property
-    def slot_key(self) -> bytes:
-        """See Call."""
-        return self._glances.name(self._key)
 
     def packed(self) -> bytes:
         """See Call."""
-        return self._glances.packed(self._key)
+        known, made = self._glances.templates.get, self._glances.template
+        return b"".join(
+            [(known(len(key)) or made(len(key))) % (digits := hexlify(key), digits) for key, _ in self.lookups]
+        )
 
-    async def run(self, client: Client) -> Any:
+    def hear(self, heard: Sequence[Any], at: int, failed: Failed) -> int:
         """See Call."""
-        self.before, value = await PEEK.run(client, (self.slot_key,), ())
-        return value
+        glances, lookups, last = self._glances, self.lookups, len(heard) - 1
+        while at < last and lookups:
+            key, then = lookups.popleft()
+            left, value = heard[at], heard[at + 1]
+            at += 2
+            if type(value) is not bytes or type(left) is not int or left < 0 or len(value) > LARGE:
+                self._settle(key, then, left, value, failed)
+                continue
+            found = self._open(key, left, value)
+            glances.is_likely = found is not None
+            then(found)
+        self.is_told = not lookups
+        return at
 
-    def succeed(self, answer: Any) -> None:
-        """See Call."""
-        try:
-            left = self.before
-            if answer is None or left < 0:  # there is none, or none that a lookup would believe
-                self._tell(None)
-            elif len(answer) > LARGE:
-                self._glances.soon(self._open_large(answer, left))
-            else:
-                self._tell(self._open(answer, left))
-        except Exception as error:  # nonsense from the server
-            self.fail(error)
+    def _settle(self, key: Key, then: Told, left: Any, value: Any, failed: Failed) -> None:
+        """What is not there, too large to be opened here, or no value."""
+        error = next((answer for answer in (left, value) if isinstance(answer, RedisError)), None)
+        if error is not None:
+            failed(Glance(self._glances, key, then), error)
+        elif type(left) is not int or type(value) not in (bytes, type(None)):
+            self._tell(then, StoreError(f"an answer that means nothing: {left!r:.40}, {value!r:.40}"))
+        elif value is None or left < 0:  # there is none, or none that a lookup would believe
+            self._tell(then, None)
+        else:
+            self._glances.soon(self._open_large(key, then, left, value))
 
-    def failed(self, error: StoreError) -> None:
-        """See Call. What a command cannot do, a script may: what is in the way is removed by `look`."""
-        self._tell(None if isinstance(error.__cause__, ResponseError) else error)
-
-    async def _open_large(self, value: bytes, left: int) -> None:
+    async def _open_large(self, key: Key, then: Told, left: int, value: bytes) -> None:
         found: Entry | StoreError | None = StoreError(CLOSED)
         try:
-            found = await asyncio.to_thread(self._open, value, left)
+            found = await asyncio.to_thread(self._open, key, left, value)
         finally:
-            self._tell(found)
+            self._tell(then, found)
 
-    def _open(self, value: bytes, left: int) -> Entry | None:
+    def _open(self, key: Key, left: int, value: bytes) -> Entry | None:
         try:
-            entry = self._glances.values.unpack(self._key, value, left, self._asked)
-        except EnvelopeError:
-            return None  # `look` removes it
+            entry = self._glances.values.unpack(key, value, left, self._asked)
+        except Exception:  # no entry: `look` removes it
+            return None
         return entry if answers(entry, _PLAIN, self._asked) else None
 
-    def _tell(self, found: Entry | StoreError | None) -> None:
-        then, self._then = self._then, None
-        if then is not None:  # else one of its commands has failed already
-            self._glances.is_likely = isinstance(found, Entry)
-            then(found)
+    def _tell(self, then: Told, found: Entry | StoreError | None) -> None:
+        self._glances.is_likely = isinstance(found, Entry)
+        then(found)
+
+    async def run(self, client: Client) -> list[Any]:
+        """See Call."""
+        return [answer for key, _ in self.lookups for answer in await PEEK.run(client, (self._glances.name(key),), ())]
+
+    def fail(self, error: BaseException) -> None:
+        """See Call. What a command cannot do, a script may: what is in the way is removed by `look`."""
+        while self.lookups:
+            _, then = self.lookups.popleft()
+            self._tell(then, None if isinstance(error, ResponseError) else failure(error))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import hiredis
 from redis.asyncio.connection import DefaultParser
@@ -46,50 +46,48 @@ _FOR_EVER = 86_400.0
 _REFUSALS = (NoScriptError, MovedError, AskError, TryAgainError)
 """By which a server says that it has not run the script, and that another way may."""
 _NOTHING = object()
-_PLAIN = frozenset({int, bytes, list, type(None)})
+PLAIN = frozenset({int, bytes, list, type(None)})
 """What nearly all answers are, and no error is."""
 
 
 class Call(ABC):
-    """One request, and who is told its answer: as soon as it is there, once."""
+    """What goes as one: a request, or several of a kind. Whoever asked is told as soon as the answer is there, once."""
 
-    __slots__ = ("before", "is_over", "left", "sent")
+    __slots__ = ("is_told", "sent")
 
-    before: Any
-    """The first of two answers, once it is there."""
-    is_over: bool
-    """Whether the server has refused it, or one of its commands has failed."""
-    left: int
-    """Answers that are still to come: one or two."""
+    is_told: bool
+    """Whether it has all its answers."""
     sent: float
     """When, once it is."""
-
-    @property
-    @abstractmethod
-    def slot_key(self) -> bytes:
-        """A key of the slot that it asks."""
 
     @abstractmethod
     def packed(self) -> bytes:
         """As it goes over the wire, in RESP."""
 
     @abstractmethod
-    async def run(self, client: Client) -> Any:
-        """Let the client ask; what is then to be told as its last answer. Raises what the client raises."""
+    def hear(self, answers: Sequence[Any], at: int, failed: Failed) -> int:
+        """Tell what has come: answers from `at` on may be its own. Returns where those begin that it has not taken: at
+        `at`, if more have to come first. `failed` is called for what a server has refused. Must not raise.
+        """
 
     @abstractmethod
-    def succeed(self, answer: Any) -> None:
-        """Tell the last answer. Must not raise."""
+    async def run(self, client: Client) -> list[Any]:
+        """Let the client ask; all answers. Raises what the client raises."""
 
+    @abstractmethod
     def fail(self, error: BaseException) -> None:
-        """Tell an error; each call has one of its own."""
-        failure = StoreError(f"{type(error).__name__}: {error}")
-        failure.__cause__ = error
-        self.failed(failure)
+        """Tell an error; whoever asked has one of their own. Must not raise."""
 
-    @abstractmethod
-    def failed(self, error: StoreError) -> None:
-        """Tell it. Must not raise."""
+
+Failed: TypeAlias = "Callable[[Call, RedisError], None]"
+"""Told of a call that a server has refused."""
+
+
+def failure(error: BaseException) -> StoreError:
+    """The error, as it is told."""
+    told = StoreError(f"{type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
 
 
 class Awaited(Call):
@@ -100,8 +98,7 @@ class Awaited(Call):
     def __init__(
         self, request: Request, keys: Sequence[bytes], arguments: Sequence[bytes], done: asyncio.Future[Any]
     ) -> None:
-        self.is_over = False
-        self.left = request.answers
+        self.is_told = False
         self.done = done
         self._request = request
         self._keys = keys
@@ -109,29 +106,38 @@ class Awaited(Call):
 
     @property
     def slot_key(self) -> bytes:
-        """See Call."""
+        """A key of the slot that it asks."""
         return self._keys[0]
 
     def packed(self) -> bytes:
         """See Call."""
         return self._request.packed(self._keys, self._arguments)
 
-    async def run(self, client: Client) -> Any:
+    def hear(self, answers: Sequence[Any], at: int, failed: Failed) -> int:
+        """See Call."""
+        behind = at + self._request.answers
+        if behind > len(answers):
+            return at
+        self.is_told = True
+        mine = answers[at:behind]
+        for answer in mine:
+            if type(answer) not in PLAIN and isinstance(answer, RedisError):
+                failed(self, answer)
+                break
+        else:
+            if not self.done.done():
+                self.done.set_result(mine[0] if len(mine) == 1 else tuple(mine))
+        return behind
+
+    async def run(self, client: Client) -> list[Any]:
         """See Call."""
         answer = await self._request.run(client, self._keys, self._arguments)
-        if self._request.answers == 2:
-            self.before, answer = answer
-        return answer
+        return [answer] if self._request.answers == 1 else list(answer)
 
-    def succeed(self, answer: Any) -> None:
+    def fail(self, error: BaseException) -> None:
         """See Call."""
         if not self.done.done():
-            self.done.set_result(answer if self._request.answers == 1 else (self.before, answer))
-
-    def failed(self, error: StoreError) -> None:
-        """See Call."""
-        if not self.done.done():
-            self.done.set_exception(error)
+            self.done.set_exception(failure(error))
             self.done.exception()  # looked at: its caller may leave in this very moment
 
 
@@ -169,6 +175,8 @@ class Line(asyncio.BufferedProtocol):
         self._has_room = has_room
         self._seconds = connection.socket_timeout or _FOR_EVER
         self._calls: deque[Call] = deque()
+        self._answers: list[Any] = []
+        """Those that have come, and nobody has taken: half of what a call waits for."""
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOTHING
         )
@@ -269,30 +277,32 @@ class Line(asyncio.BufferedProtocol):
             self._has_room(self)
 
     def _give_answers(self) -> None:
-        calls, next_answer = self._calls, self._reader.gets
-        heard, first = self._loop.time(), calls[0] if calls else None
-        while (answer := next_answer()) is not _NOTHING and not self._is_over:
-            kind = type(answer)
-            if kind is hiredis.PushNotification:
-                continue  # told to all, and not asked for by any call
-            call = calls[0]
-            is_error = kind not in _PLAIN and isinstance(answer, RedisError)
-            if call.left == 2:
-                call.left, call.before = 1, answer
-            else:
+        answers = self._answers
+        try:
+            answers.extend(iter(self._reader.gets, _NOTHING))
+        finally:  # what came before nonsense is as good as ever
+            self._hand_out(answers)
+
+    def _hand_out(self, answers: list[Any]) -> None:
+        calls = self._calls
+        if hiredis.PushNotification in set(map(type, answers)):  # told to all, and not asked for by any call
+            answers[:] = [answer for answer in answers if type(answer) is not hiredis.PushNotification]
+        if answers and calls:
+            self._heard = self._loop.time()
+            self._house.trip = min(self._house.trip, self._heard - calls[0].sent)
+        at = 0
+        while at < len(answers) and not self._is_over:
+            call, before = calls[0], at
+            at = call.hear(answers, at, self._failed)
+            if at == before:
+                break
+            if call.is_told and not self._is_over:
                 calls.popleft()
-                if not is_error and not call.is_over:
-                    call.succeed(answer)
-            if is_error:
-                self._failed(call, answer)
-        if first is not None and not (calls and calls[0] is first):
-            self._heard, self._house.trip = heard, min(self._house.trip, heard - first.sent)
+        del answers[:at]
 
     def _failed(self, call: Call, error: RedisError) -> None:
-        was_over, call.is_over = call.is_over, True
         if isinstance(error, _REFUSALS):
-            if not was_over:
-                self._house.refused(call)
+            self._house.refused(call)
             return
         call.fail(error)
         self._house.failed(error)

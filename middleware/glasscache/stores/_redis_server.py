@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from redis.exceptions import ConnectionError as Disconnected
 
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
     Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[AbstractConnection]]
 
+C = TypeVar("C", bound=Call)
+
 CLOSED = "closed while the operation was under way"
-_TOGETHER = 32
+TOGETHER = 32
 """Calls that are sent without waiting for more: the server works on them while the next are made."""
 _KEPT = 60.0
 """Seconds after which a connection goes back to its pool, which may have to sign in anew or to connect elsewhere."""
@@ -54,18 +56,19 @@ class Server:
         waiting.append(call)
         if not self._is_flush_due:
             if self._lines and self._lines[0].is_idle:
-                self._flush()
+                self.flush()
             else:
                 self._is_flush_due = True
                 self._loop.call_soon(self._flush_now)
-        elif not len(waiting) % _TOGETHER:
-            self._flush()
+        elif not len(waiting) % TOGETHER:
+            self.flush()
 
     def _flush_now(self) -> None:
         self._is_flush_due = False
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
         waiting = self.waiting
         for line in self._lines:
             if waiting and (room := line.room) > 0:
@@ -83,7 +86,7 @@ class Server:
     def _has_room(self, line: Line) -> None:
         """Send what waits. A connection that is not needed is given back: others than us have to use the pool, too."""
         if self.waiting:
-            self._flush()
+            self.flush()
         if line.is_idle and (
             self._house.is_closing or line is not self._lines[0] or self._loop.time() - line.began > _KEPT
         ):
@@ -91,7 +94,7 @@ class Server:
 
     def let_go(self) -> None:
         """Of every connection, when it is not in use any more."""
-        self._flush()
+        self.flush()
         for line in tuple(self._lines):
             self._has_room(line)
 
@@ -112,7 +115,7 @@ class Server:
             if not is_open:
                 self._is_opening = False
         if self.waiting:
-            self._flush()
+            self.flush()
 
     async def _use(self, connection: AbstractConnection) -> None:
         line = Line(connection, self._house, self._has_room)
@@ -171,7 +174,7 @@ async def of_node(client: RedisCluster, name: str) -> AsyncIterator[AbstractConn
         node.release(connection)
 
 
-def fail(calls: deque[Call], error: Exception) -> None:
+def fail(calls: deque[C], error: Exception) -> None:
     """All of them, each with an error of its own."""
     while calls:
         calls.popleft().fail(error)

@@ -28,7 +28,8 @@ class Values:
     """Entries to bytes and back, by `now`. `max_ttl`: seconds that anything is kept."""
 
     def __init__(self, envelope: Envelope, now: Callable[[], float], max_ttl: float) -> None:
-        self._envelope = envelope
+        self._seal = envelope.seal
+        self._open = envelope.open
         self._now = now
         self._max_ttl = max_ttl
 
@@ -38,14 +39,14 @@ class Values:
         if lives < 1:
             return None
         head = b"%b %b %d\n" % (milliseconds(entry.window), milliseconds(entry.stale_while_revalidate), entry.number)
-        return head + self._envelope.seal(key, entry, left=lives / 1000), b"%d" % lives
+        return head + self._seal(key, entry, left=lives / 1000), b"%d" % lives
 
     def unpack(self, key: Key, value: bytes, left: int, now: float) -> Entry:
         """The entry, of which so many milliseconds were left at `now`. EnvelopeError if it is none."""
         begins = value.find(b"\n") + 1
         if not begins or left < 0:
             raise EnvelopeError("foreign")
-        return self._envelope.open(key, value[begins:], now=now, remaining=left / 1000)
+        return self._open(key, value[begins:], now, left / 1000)
 
 
 async def off_loop(size: int, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -37,7 +37,7 @@ from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_bells import RedisBells
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
-from glasscache.stores._redis_glance import PEEK, Glance, Glances
+from glasscache.stores._redis_glance import PEEK, Glances
 from glasscache.stores._redis_scripts import Script
 from glasscache.stores._redis_values import LARGE, Values, milliseconds, off_loop
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
@@ -189,9 +189,9 @@ class RedisStore:
     def glance(self, key: Key, then: Told) -> bool:
         """Ask for the entry alone, if the server is near and the last lookup found something."""
         glances = self._glances
-        if not (glances.is_likely and self._batches.is_near):
+        if not glances.is_likely or (server := self._batches.near(hexlify(key))) is None:
             return False
-        self._batches.put(Glance(glances, key, then), asyncio.get_running_loop())
+        glances.ask(server, key, then)
         return True
 
     async def renew(self, key: Key, lease: Lease) -> bool:
