@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from glasscache._entry import Entry
 from glasscache._events import TierCall
@@ -32,6 +34,10 @@ from tests.test_machines import Fleet, fleet
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 KEY = b"k" * 16
+
+
+def fail(call: Call, error: Exception) -> None:
+    call.fail(error)
 
 
 def gets(site: Site) -> list[tuple[bool | None, str, float]]:
@@ -451,11 +457,63 @@ def test_an_answer_that_means_nothing_is_an_error(server: RedisProcess) -> None:
     async def scenario(store: RedisStore, redis: Redis) -> None:
         answers: list[object] = []
         call = _redis_glance.Glance(store._glances, KEY, answers.append)
-        assert call.hear([b"no number", b"a value"], 0, Call.fail) == 2
+        assert call.hear([b"no number", b"a value"], 0, fail) == 2
         call.fail(ValueError("and later another one"))
         (error,) = answers
         assert str(error) == "an answer that means nothing: b'no number', b'a value'"
         assert isinstance(error, StoreError)
+
+    at(server, scenario)
+
+
+def test_those_that_went_together_are_told_one_by_one_as_their_answers_come(server: RedisProcess) -> None:
+    async def scenario(store: RedisStore, redis: Redis) -> None:
+        glances = store._glances
+        told: list[tuple[int, Any]] = []
+
+        def tell(number: int, found: Entry | StoreError | None) -> None:
+            told.append((number, found))
+
+        call = _redis_glance.Glance(glances, b"0", partial(tell, 0))
+        call.lookups.extend((b"%d" % number, partial(tell, number)) for number in range(1, 5))
+        packed = [glances.values.pack(b"%d" % number, live(store, body=b"%d" % number)) for number in range(5)]
+        values = [pack[0] for pack in packed if pack is not None]
+        wrong = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        answers = [1000, values[0], 1000, wrong, 1000, values[2], 1000]
+        assert call.hear(answers, 0, fail) == 6, "the value of the last time is still to come"
+        assert call.hear(answers, 6, fail) == 6
+        assert [(number, getattr(found, "body", found)) for number, found in told] == [(0, b"0"), (1, None), (2, b"2")]
+        assert not call.is_told
+        call.fail(ValueError("cut off"))
+        assert [str(error) for _, error in told[3:]] == ["ValueError: cut off"] * 2
+        assert told[3][1] is not told[4][1], "each may be raised by another request"
+        assert call.hear([1000, values[3]], 0, fail) == 0, "it waits for nothing more"
+
+    at(server, scenario)
+
+
+def test_of_many_at_once_each_is_told_what_its_own_key_has(server: RedisProcess) -> None:
+    async def scenario(store: RedisStore, redis: Redis) -> None:
+        keys = [b"%d" % number for number in range(200)]
+        for key in keys:
+            if not key.endswith(b"7") and key != b"11":
+                await store.set(key, live(store, body=key))
+        await redis.sadd(f"glance:{{{b'11'.hex()}}}:e", "a set")
+        await glance(store, b"0")
+        told: dict[bytes, Entry | StoreError | None] = {}
+        done = asyncio.Event()
+
+        def tell(key: bytes, found: Entry | StoreError | None) -> None:
+            assert key not in told
+            told[key] = found
+            if len(told) == len(keys):
+                done.set()
+
+        for key in keys:
+            assert store.glance(key, partial(tell, key))
+        await done.wait()
+        for key, found in told.items():
+            assert getattr(found, "body", found) == (None if key.endswith(b"7") or key == b"11" else key)
 
     at(server, scenario)
 

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from redis.exceptions import SlotNotCoveredError
 
+from glasscache._clock import SystemClock
+from glasscache._entry import Entry
 from glasscache._lease import Claim
 from glasscache.errors import StoreError
 from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_clients import ClientOptions, Clients, clients_of
 from glasscache.stores._redis_scripts import Script, send
 from glasscache.stores.redis import RedisStore
+from glasscache.testing import entry
 from tests.support.chaos_proxy import ChaosProxy, Faults
 from tests.support.patience import PATIENCE
 from tests.support.redis_process import UNHURRIED, RedisProcess, cluster_options
@@ -259,6 +262,36 @@ def test_a_slot_that_moves_is_followed(halves: tuple[RedisProcess, RedisProcess]
         assert await answers(batches, ECHO, 64) == [b"%d" % number for number in range(64)]
         await batches.aclose(1.0)
         await who.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_lookups_that_went_together_follow_a_slot_that_moves_each_for_itself(
+    halves: tuple[RedisProcess, RedisProcess],
+) -> None:
+    async def scenario() -> None:
+        one, two = halves
+        store = RedisStore.from_url(at(one, "redis+cluster"), **UNHURRIED)
+        keys, now = [b"%d" % number for number in range(64)], SystemClock().now()
+        for key in keys:
+            await store.set(key, entry(key, born=now, fresh_until=now + 300.0, settled_until=now + 300.0))
+
+        async def told() -> dict[bytes, object]:
+            await store.look(keys[0], Claim())
+            loop = asyncio.get_running_loop()
+            found: dict[bytes, asyncio.Future[object]] = {key: loop.create_future() for key in keys}
+            assert all(store.glance(key, found[key].set_result) for key in keys)
+            answers = {key: await one for key, one in found.items()}
+            return {key: answer.body if isinstance(answer, Entry) else answer for key, answer in answers.items()}
+
+        async with asyncio.timeout(PATIENCE):
+            assert await told() == {key: key for key in keys}
+            slot = one.do("CLUSTER", "KEYSLOT", keys[1].hex())
+            giver, taker = (one, two) if slot < 8192 else (two, one)
+            giver.do("DEL", f"glasscache:{{{keys[1].hex()}}}:e")
+            move_slots((slot,), taker, giver)
+            assert await told() == {key: key for key in keys} | {keys[1]: None}
+        await store.aclose()
 
     asyncio.run(scenario())
 

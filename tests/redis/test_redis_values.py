@@ -65,7 +65,7 @@ def test_whatever_is_replaced_between_a_time_and_its_value_lives_no_longer_than_
     glance = Glance(glances, KEY, told.append)
     first, then = at_time(writes, asked + delays[0]), at_time(writes, asked + sum(delays[:2]))
     left = -2 if first is None else math.floor((first.ends - asked - delays[0]) * 1000)
-    assert glance.hear([left, None if then is None else then.value], 0, Glance.fail) == 2
+    assert glance.hear([left, None if then is None else then.value], 0, lambda call, error: call.fail(error)) == 2
     (found,) = told
     assert not isinstance(found, StoreError)
     if found is not None:

@@ -139,7 +139,7 @@ class _House(ABC, Generic[T]):
         while self._refused:
             call = self._refused[0]
             try:
-                call.hear(await call.run(self.client), 0, Call.fail)
+                call.hear(await call.run(self.client), 0, lambda one, error: one.fail(error))
             except Exception as error:
                 call.fail(error)
             self._refused.popleft()
