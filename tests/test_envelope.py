@@ -80,6 +80,7 @@ def entries(draw: st.DrawFn) -> Entry:
         settled_until=draw(st.just(-math.inf) | st.floats(1000.0, 1000.0 + lifetime)),
         stale_while_revalidate=draw(_window),
         stale_if_error=draw(_window),
+        kept=draw(_window),
         cost=draw(st.floats(0, 1e6)),
         price=draw(st.floats(-1e6, 1e6)),
         number=draw(st.integers(0, 2**52)),
