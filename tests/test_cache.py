@@ -14,6 +14,7 @@ import pytest
 from glasscache import Cache, Limits, MemoryStore, Policy
 from glasscache._climbing import MOST_TAGS
 from glasscache._null import NullTelemetry
+from glasscache.codecs import MsgspecCodec
 from glasscache.errors import CodecError, ConfigurationError, RecursiveLoadError
 from glasscache.otel import OtelTelemetry
 from glasscache.testing import FlakyStore, ManualClock, RecordingTelemetry
@@ -601,6 +602,38 @@ def test_a_cache_tells_opentelemetry_unless_told_otherwise() -> None:
     telemetry = RecordingTelemetry()
     cache = Cache(telemetry=telemetry)
     assert set(telemetry.sources) == {cache}
+
+
+def test_what_is_handed_in_is_used_though_it_be_empty_and_so_pass_for_false() -> None:
+    class Empty:
+        def __len__(self) -> int:
+            return 0
+
+    class Telling(Empty, RecordingTelemetry): ...
+
+    class Ticking(Empty, ManualClock): ...
+
+    class Keeping(Empty, MemoryStore): ...
+
+    class Coding(Empty, MsgspecCodec):
+        encoded = 0
+
+        def encode(self, value: object) -> bytes:
+            self.encoded += 1
+            return super().encode(value)
+
+    async def scenario() -> None:
+        telemetry, clock, store, codec = Telling(), Ticking(), Keeping(), Coding()
+        cache = Cache(store, telemetry=telemetry, clock=clock, codec=codec, policy=Policy(ttl=60), key_secret=SECRET)
+        assert cache.telemetry is telemetry
+        assert cache.clock is clock
+        loader = Loader()
+        assert [await cache.get_or_load("k", loader) for _ in range(2)] == ["value", "value"]
+        assert loader.calls == 1  # so it is kept
+        assert store.gauge().entries == 1
+        assert codec.encoded == 1
+
+    asyncio.run(scenario())
 
 
 def test_a_store_that_has_to_be_awaited_is_the_far_tier() -> None:

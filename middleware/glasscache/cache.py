@@ -88,28 +88,30 @@ class Cache:
         self.policy: Policy = policy or Policy()
         self.limits: Limits = limits or Limits()
         self.detail: Detail = detail or Detail()
-        self.clock: Clock = clock or SystemClock()
+        self.clock: Clock = SystemClock() if clock is None else clock
         self.enabled: bool = is_enabled() if enabled is None else enabled
         if not self.enabled:
             _log.warning("cache %r is switched off: nothing is kept, every request and call loads", name)
         self.keyring: Keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
-        self.telemetry: Telemetry = telemetry or OtelTelemetry(
-            name=name,
-            label=self.keyring.label,
-            tracer_provider=tracer_provider,
-            meter_provider=meter_provider,
-            contention_threshold=self.limits.contention_threshold,
-            clock=self.clock,
-        )
+        if telemetry is None:
+            telemetry = OtelTelemetry(
+                name=name,
+                label=self.keyring.label,
+                tracer_provider=tracer_provider,
+                meter_provider=meter_provider,
+                contention_threshold=self.limits.contention_threshold,
+                clock=self.clock,
+            )
+        self.telemetry: Telemetry = telemetry
         backplane = tiers.backplane
         if backplane is not None and self.enabled and key_secret is None:
             _check_secret_is_shared(store)
-        random = random or Random()
+        random = Random() if random is None else random
         self._guard = self._guarded(tiers, random)
         self.engine: Engine = Engine(
-            tiers.near or NullNear(),
-            self._guard or NullLeases(),
-            backplane or NullBackplane(),
+            NullNear() if tiers.near is None else tiers.near,
+            NullLeases() if self._guard is None else self._guard,
+            NullBackplane() if backplane is None else backplane,
             limits=self.limits,
             clock=self.clock,
             telemetry=self.telemetry,
@@ -121,7 +123,7 @@ class Cache:
         )
         self._settle_in(tiers.stores)
         kind = Values if self.enabled else LoadedAlways
-        self._values = kind(self.engine, self.keyring, codec or MsgspecCodec(), self.detail)
+        self._values = kind(self.engine, self.keyring, MsgspecCodec() if codec is None else codec, self.detail)
         self.telemetry.observe(self)
 
     def _guarded(self, tiers: TieredStore, random: Random) -> Guard | None:

@@ -56,7 +56,7 @@ class ReverseProxy:
         self._keep_host = keep_host
         self._trust = trust_forwarded
         self._tls = ssl.create_default_context() if tls is None and self.upstream.scheme == "https" else tls
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock() if clock is None else clock
         self._pool: Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -145,7 +145,7 @@ class RedisBackplane:
         self._bus = f"{prefix}:bus".encode()
         self._max_tags = max_tags
         self._ping_every = ping_every
-        self._now = (clock or SystemClock()).now
+        self._now = (SystemClock() if clock is None else clock).now
         self._time = ServerTime(self._now)
         self._calls = Calls()
         # What is told goes over one connection, in batches: a flood of it must leave the others to lookups.

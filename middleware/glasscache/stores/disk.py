@@ -79,7 +79,7 @@ class DiskStore:
             raise ConfigurationError(f"DiskStore(max_bytes={max_bytes!r}): give {_LEAST_BYTES} bytes or more")
         if not 0.05 <= lease_seconds < math.inf:
             raise ConfigurationError(f"DiskStore(lease_seconds={lease_seconds!r}): give 0.05 seconds or more")
-        clock = clock or SystemClock()
+        clock = SystemClock() if clock is None else clock
         envelope = Envelope(secrets=secrets, compression=compression or best(), max_size=max_entry_bytes)
         self.fit: Callable[[int], None] = envelope.fit
         """A cache says how many bytes its largest entry may have."""

@@ -90,7 +90,7 @@ class RedisStore:
         envelope = Envelope(secrets=secrets, compression=compression, max_size=max_entry_bytes)
         self.fit: Callable[[int], None] = envelope.fit
         """A cache says how many bytes its largest entry may have."""
-        self._now = (clock or SystemClock()).now
+        self._now = (SystemClock() if clock is None else clock).now
         self._values = Values(envelope, self._now, math.inf if max_ttl is None else max_ttl)
         self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
         self._large = Calls()
