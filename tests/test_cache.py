@@ -305,6 +305,14 @@ def test_a_cache_has_a_name() -> None:
         ({"policy": 60}, r"Cache\(policy=60\): give a Policy"),
         ({"limits": {"drain": 1}}, "give a Limits"),
         ({"detail": True}, "give a Detail"),
+        ({"name": 7}, r"Cache\(name=7\): give a text"),
+        ({"enabled": "no"}, r"enabled='no'\): give True or False"),
+        ({"random": 5}, "give a random.Random"),
+        ({"codec": "json"}, r"codec='json'\): it has no decode"),
+        ({"clock": object()}, "it has no now and no wall"),
+        ({"telemetry": True}, "it has no observe and no span"),
+        ({"tracer_provider": "otlp"}, r"tracer_provider='otlp'\): it has no get_tracer"),
+        ({"meter_provider": "otlp"}, "it has no get_meter"),
         ({"store": MemoryStore}, "MemoryStore'> is no store: give MemoryStore"),
         ({"store": "redis://localhost"}, "'redis://localhost' is no store: .*from_url"),
     ],
@@ -312,6 +320,21 @@ def test_a_cache_has_a_name() -> None:
 def test_what_a_cache_cannot_be_made_of_is_refused_with_the_remedy(options: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ConfigurationError, match=remedy):
         Cache(**options)
+
+
+def test_the_policy_of_a_call_is_a_policy() -> None:
+    async def scenario() -> None:
+        cache, loader = make(), Loader()
+        wrong: Any = {"ttl": 60}
+        with pytest.raises(ConfigurationError, match=r"get_or_load\(policy={'ttl': 60}\): give a Policy"):
+            await cache.get_or_load("k", loader, policy=wrong)
+        with pytest.raises(ConfigurationError, match=r"cached\(policy=.*give a Policy"):
+            cache.cached(policy=wrong)
+        await cache.get_or_load("k", loader, policy=Policy(ttl=60))
+        assert loader.calls == 1
+        await cache.aclose()
+
+    run(scenario)
 
 
 @pytest.mark.parametrize("tags", ["doc:7", 7, ["doc:7", 7]])

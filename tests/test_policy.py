@@ -232,6 +232,8 @@ def test_one_hit_in_less_than_none_cannot_be_timed() -> None:
         Detail(time_hits=-1)
     with pytest.raises(ConfigurationError, match=r"Detail\(time_hits='100'\): give 0, or N"):
         Detail(time_hits="100")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"Detail\(clear_keys='false'\): give True or False"):
+        Detail(clear_keys="false")  # type: ignore[arg-type]
 
 
 def test_a_tier_is_too_small_if_all_of_it_would_be_gone_within_a_minute() -> None:

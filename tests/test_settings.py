@@ -290,6 +290,11 @@ def test_one_switch_chooses_between_memory_disk_redis_and_both(tmp_path: Path) -
         Settings(kind="redis", key=KEY).cache()
 
 
+def test_a_kind_that_there_is_not_is_refused_in_code_as_well() -> None:
+    with pytest.raises(ConfigurationError, match=r"Settings\(kind='disco'\): choose one of memory, disk"):
+        Settings(kind="disco")  # type: ignore[arg-type]
+
+
 def test_secrets_are_neither_in_repr_nor_in_messages() -> None:
     settings = Settings(key=KEY, stats_token="t0ken")
     assert KEY not in repr(settings)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from glasscache._arguments import check, check_policy
 from glasscache._cached import CachedFunction, Decorator, Unbound, cached_function, returned_type
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
@@ -80,8 +81,10 @@ class Cache:
         enabled: bool | None = None,
     ) -> None:
         if not name:
-            raise ConfigurationError("Cache(name=''): give the cache a name; telemetry tells caches apart by it")
-        _check(policy=(policy, Policy), limits=(limits, Limits), detail=(detail, Detail))
+            raise ConfigurationError(f"Cache(name={name!r}): give the cache a name; telemetry tells caches apart by it")
+        check(name=name, policy=policy, limits=limits, detail=detail, random=random, enabled=enabled)
+        check(clock=clock, codec=codec, telemetry=telemetry)
+        check(tracer_provider=tracer_provider, meter_provider=meter_provider)
         store = MemoryStore() if store is None else store
         tiers = store if isinstance(store, TieredStore) else TieredStore([store])
         self.name = name
@@ -170,7 +173,10 @@ class Cache:
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
-        values, terms, kept = self._values, policy or self.policy, None
+        values, terms, kept = self._values, self.policy, None
+        if policy is not None:
+            check_policy("get_or_load", policy)
+            terms = policy
         if ttl is not None or store_if is not None:
             terms, kept = terms_of(terms, ttl, store_if)
         try:  # as `_bytes_of`, which would take 2 % of a hit
@@ -241,6 +247,7 @@ class Cache:
         be cancelled. Raises ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be
         keyed.
         """
+        check_policy("cached", policy)
         terms, kept = terms_of(policy or self.policy, ttl, store_if)
         options: dict[str, Any] = {"policy": terms, "kept": kept, "name": name, "tags": tags, "key": key}
         options |= {"ignore": ignore, "type": type}
@@ -323,12 +330,6 @@ class Cache:
 def _bytes_of(key: str) -> bytes:
     """Of whatever a str can hold: a question may come out of a client's JSON with half a surrogate pair in it."""
     return key.encode("utf-8", "surrogatepass")
-
-
-def _check(**options: tuple[Any, type]) -> None:
-    for name, (value, kind) in options.items():
-        if value is not None and not isinstance(value, kind):
-            raise ConfigurationError(f"Cache({name}={value!r}): give a {kind.__name__}")
 
 
 def _check_secret_is_shared(store: Store) -> None:

@@ -117,6 +117,9 @@ class Detail:
     clear_keys: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("trace_hits", "clear_keys"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ConfigurationError(f"Detail({name}={value!r}): give True or False")
         if not is_amount(self.time_hits):
             raise ConfigurationError(f"Detail(time_hits={self.time_hits!r}): give 0, or N for one hit in N")
 

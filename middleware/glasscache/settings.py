@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from glasscache._tier_settings import DiskSettings, RedisSettings
 from glasscache._tiers import TieredStore
 from glasscache._variables import Kind, read
 from glasscache.cache import Cache
+from glasscache.errors import ConfigurationError
 from glasscache.interfaces import Store
 from glasscache.policy import Detail, Limits, Policy
 from glasscache.stores.memory import MemoryStore
@@ -57,6 +58,10 @@ class Settings:
     """`GLASSCACHE_STATS_TOKEN`; None: the stats page shows totals only"""
     enabled: bool = True
     """`GLASSCACHE_ENABLED`; False: nothing is cached, by a `Cache` made in code neither"""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigurationError(f"Settings(kind={self.kind!r}): choose one of {', '.join(get_args(Kind))}")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -556,12 +556,21 @@ def test_without_arguments_everything_comes_from_the_environment(
         ({"rules": 60}, "give a list"),
         ({"cache": MemoryStore()}, r"give a Cache, such as Cache\(MemoryStore\(\)\)"),
         ({"cache": Cache}, "give a Cache"),
-        ({"credentials": "cookie"}, r"credentials='cookie'\): give a tuple, not one string"),
+        ({"credentials": "cookie"}, r"credentials='cookie'\): give a tuple of names"),
+        ({"credentials": (b"cookie",)}, r"credentials=\(b'cookie',\)\): give a tuple of names"),
+        ({"stats_path": "metrics"}, r"CacheMiddleware\(stats_path='metrics'\): give a path that begins with /"),
+        ({"stats_path": True}, r"stats_path=True\): give a path"),
+        ({"stats_token": 12345}, r"stats_token: int\): give a text"),
     ],
 )
 def test_what_a_middleware_cannot_be_made_of_is_refused_with_the_remedy(options: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ConfigurationError, match=remedy):
         CacheMiddleware(Echo(), **options)
+
+
+def test_what_is_no_app_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"app=None\): give an ASGI app"):
+        CacheMiddleware(None)  # type: ignore[arg-type]
 
 
 def test_a_wrong_environment_is_refused_when_the_middleware_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

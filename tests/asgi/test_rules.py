@@ -28,6 +28,8 @@ from glasscache.policy import Policy
         ("/docs/id}", "parameter"),
         ("/docs/{2nd}", "parameter"),
         ("/docs/{id:path}", "parameter"),
+        ("/docs/<id>", "write a parameter as {name}"),
+        ("/docs/:id", "write a parameter as {name}"),
     ],
 )
 def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: str) -> None:
@@ -42,8 +44,9 @@ def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: 
         ({"methods": ()}, "GET, HEAD, POST and QUERY"),
         ({"methods": ("GET", "DELETE")}, "GET, HEAD, POST and QUERY"),
         ({"methods": ("get",)}, "GET, HEAD, POST and QUERY"),
-        ({"methods": "GET"}, "tuple"),
-        ({"statuses": 200}, r"statuses=200\): give a tuple"),
+        ({"methods": "GET"}, r"give a tuple, such as \('GET',\)"),
+        ({"methods": 60}, r"methods=60\): give a tuple$"),
+        ({"statuses": 200}, r"statuses=200\): give a tuple, such as \(200,\)"),
         ({"statuses": ("200",)}, r"statuses=\('200',\)\): give a tuple of int"),
         ({"key": "question"}, r"key='question'\): give json_body"),
         ({"key": json_body}, "give json_body"),
@@ -54,6 +57,11 @@ def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: 
         ({"query": ("q",)}, "give a QueryKey"),
         ({"policy": {"ttl": 1}}, "give a Policy"),
         ({"name": 7}, r"name=7\): give a text"),
+        ({"shared": "false"}, r"shared='false'\): give True or False"),
+        ({"host": "example.org"}, r"host='example.org'\): give True or False"),
+        ({"client_may_refresh": 1}, "give True or False"),
+        ({"etag": "strong"}, "give True or False"),
+        ({"guess": None}, "give True or False"),
         ({"max_body": "1MB"}, "give a number of bytes"),
         ({"max_loads": 1.5}, "give a whole number"),
         ({"ttl": "60"}, r"Rule\('/ask'\): Policy\(ttl='60'\): give a finite number of seconds"),
@@ -110,8 +118,17 @@ def test_parameters_to_key_and_parameters_to_ignore_exclude_each_other() -> None
 
 @pytest.mark.parametrize("option", ["only", "ignore"])
 def test_one_string_of_parameter_names_is_refused_since_its_letters_would_be_the_names(option: str) -> None:
-    with pytest.raises(ConfigurationError, match="tuple"):
+    with pytest.raises(ConfigurationError, match=rf"QueryKey\({option}='question'\): give a tuple of names"):
         QueryKey(**{option: "question"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [({"only": (1,)}, r"only=\(1,\)\): give a tuple of names"), ({"sort": "yes"}, r"sort='yes'\): give True or False")],
+)
+def test_what_a_query_key_cannot_use_is_refused(options: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy):
+        QueryKey(**options)
 
 
 def test_a_rules_group_is_its_name_or_its_path() -> None:

@@ -50,7 +50,8 @@ class CacheMiddleware:
         credentials: Iterable[str] | None = None,
     ) -> None:
         settings = Settings.from_env()
-        rules = _checked(cache, rules, credentials)
+        rules = _checked(rules)
+        _check(app, cache, stats_path, stats_token, credentials)
         self.app = app
         self.cache: Cache = cache or settings.cache()
         for rule in rules:
@@ -144,12 +145,27 @@ class CacheMiddleware:
             raise ConfigurationError(f"key_for({method!r}, {path!r}): it is bypassed ({bypass.reason})") from None
 
 
-def _checked(cache: Any, rules: Any, credentials: Any) -> Sequence[Rule]:
-    """The rules; ConfigurationError for what would only fail, or would leave answers unprotected, when it is asked."""
-    if not isinstance(cache, Cache | None):
-        raise ConfigurationError(f"CacheMiddleware(cache={cache!r}): give a Cache, such as Cache(MemoryStore())")
-    if isinstance(credentials, str):  # its letters would be the names
-        raise ConfigurationError(f"CacheMiddleware(credentials={credentials!r}): give a tuple, not one string")
+def _check(app: Any, cache: Any, stats_path: Any, stats_token: Any, credentials: Any) -> None:
+    """ConfigurationError for what would only fail, or would leave answers unprotected, when a request comes."""
+    problem = ""
+    if not callable(app):
+        problem = f"app={app!r}): give an ASGI app"
+    elif not isinstance(cache, Cache | None):
+        problem = f"cache={cache!r}): give a Cache, such as Cache(MemoryStore())"
+    elif not (stats_path is None or (isinstance(stats_path, str) and stats_path.startswith("/"))):
+        problem = f"stats_path={stats_path!r}): give a path that begins with /, such as '/metrics/cache'"
+    elif not isinstance(stats_token, str | None):
+        problem = f"stats_token: {type(stats_token).__name__}): give a text"
+    elif credentials is not None and (
+        isinstance(credentials, str) or not all(isinstance(name, str) for name in credentials)
+    ):
+        problem = f"credentials={credentials!r}): give a tuple of names, such as (*CREDENTIALS, 'x-team-token')"
+    if problem:
+        raise ConfigurationError(f"CacheMiddleware({problem}")
+
+
+def _checked(rules: Any) -> Sequence[Rule]:
+    """The rules. ConfigurationError for what is no list of them."""
     if rules is None:
         return (Rule("/*"),)
     found = tuple(rules) if isinstance(rules, Iterable) else (rules,)

@@ -41,8 +41,12 @@ class QueryKey:
     def __post_init__(self) -> None:
         if self.only and self.ignore:
             raise ConfigurationError("QueryKey(only=..., ignore=...): give one of the two")
-        if any(isinstance(getattr(self, name), str) for name in ("only", "ignore")):
-            raise ConfigurationError("QueryKey(only=..., ignore=...): give a tuple, not one string")
+        for name in ("only", "ignore"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+                raise ConfigurationError(f"QueryKey({name}={value!r}): give a tuple of names, such as ('q', 'page')")
+        if not isinstance(self.sort, bool):
+            raise ConfigurationError(f"QueryKey(sort={self.sort!r}): give True or False")
 
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (
@@ -54,6 +58,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("tenant", Callable | None, "give credential('authorization'), or a function of the scope"),
     ("when", Callable | None, "give a function of the scope"),
     ("store_if", Callable | None, "give a function of status and headers"),
+    *[(name, bool, "give True or False") for name in ("shared", "host", "client_may_refresh", "etag", "guess")],
     ("max_loads", int | None, "give a whole number, 1 or more, or None"),
     ("max_body", int, "give a number of bytes"),
     ("body_timeout", int | float, "give a number of seconds"),
@@ -119,7 +124,8 @@ class Rule:
         unknown = set(self.methods) - {"GET", "HEAD", "POST", "QUERY"}
         if unknown or not self.methods:
             raise ConfigurationError(
-                f"Rule({self.path!r}, methods={tuple(self.methods)!r}): only GET, HEAD, POST and QUERY can be cached"
+                f"Rule({self.path!r}, methods={tuple(self.methods)!r}): only GET, HEAD, POST and QUERY can be cached, "
+                "written in capitals"
             )
         if self.tenant is not None and self.shared:
             raise ConfigurationError(f"Rule({self.path!r}): give tenant= or shared=True, not both")
@@ -145,7 +151,8 @@ class Rule:
             if is_list and not all(isinstance(one, kind) for one in value):
                 raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a tuple of {kind.__name__}")
             if not (is_list or value is None or callable(value)):
-                raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a tuple, not one value alone")
+                such_as = f", such as {(value,)!r}" if isinstance(value, kind) else ""
+                raise ConfigurationError(f"Rule({self.path!r}, {name}={value!r}): give a tuple{such_as}")
 
     def _check_is_plain(self, name: str, value: object) -> None:
         """What an async function gives at once is a coroutine, which is true whatever it will say."""
@@ -162,7 +169,7 @@ class Rule:
             raise ConfigurationError(f"Rule({self.path!r}): write it as the app sees it: {unquote(self.path)!r}")
         if "*" in self.path[:-1] or (self.path.endswith("*") and not self.path.endswith("/*")):
             raise ConfigurationError(f"Rule({self.path!r}): '*' stands only at the end, as in '/api/*'")
-        if re.search(r"[{}]", _PARAM.sub("", self.path)):
+        if re.search(r"[{}<>]|/:", _PARAM.sub("", self.path)):
             raise ConfigurationError(
                 f"Rule({self.path!r}): write a parameter as {{name}}, one path segment or part of it"
             )
