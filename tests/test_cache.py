@@ -15,7 +15,7 @@ from glasscache import Cache, Limits, MemoryStore, Policy
 from glasscache._climbing import MOST_TAGS
 from glasscache._null import NullTelemetry
 from glasscache.codecs import MsgspecCodec
-from glasscache.errors import CodecError, ConfigurationError, RecursiveLoadError
+from glasscache.errors import ConfigurationError, RecursiveLoadError
 from glasscache.otel import OtelTelemetry
 from glasscache.testing import FlakyStore, ManualClock, RecordingTelemetry
 
@@ -150,18 +150,6 @@ def test_a_value_comes_back_in_the_type_that_is_asked_for_or_annotated(loader: A
     run(scenario)
 
 
-def test_a_value_that_cannot_be_encoded_is_an_error_for_all_who_asked_and_not_kept() -> None:
-    async def scenario() -> None:
-        cache, loader = make(), Loader(object())
-        errors = await asyncio.gather(*(cache.get_or_load("k", loader) for _ in range(2)), return_exceptions=True)
-        assert [type(error) for error in errors] == [CodecError, CodecError]
-        loader.value = 1
-        assert await cache.get_or_load("k", loader) == 1
-        await cache.aclose()
-
-    run(scenario)
-
-
 def test_a_value_that_another_release_has_kept_in_another_form_is_loaded_anew_by_one_for_all() -> None:
     async def scenario() -> None:
         cache, loader = make(), Loader({"name": "pep"})
@@ -172,17 +160,6 @@ def test_a_value_that_another_release_has_kept_in_another_form_is_loaded_anew_by
         assert loader.calls == 2
         assert await cache.get_or_load("k", loader, type=Source) == Source("pep", [8])
         assert loader.calls == 2
-        await cache.aclose()
-
-    run(scenario)
-
-
-def test_a_value_that_its_own_loader_gives_in_another_form_is_an_error_each_time() -> None:
-    async def scenario() -> None:
-        cache, loader = make(), Loader({"name": "pep"})
-        for _ in range(2):
-            with pytest.raises(CodecError, match="cannot decode as Source"):
-                await cache.get_or_load("k", loader, type=Source)
         await cache.aclose()
 
     run(scenario)

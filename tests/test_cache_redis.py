@@ -291,3 +291,20 @@ def test_bytes_that_are_no_entry_are_counted_as_rejected_by_the_tier_that_had_th
             assert cache.counters.removals["redis", "rejected"] == 1
 
     asyncio.run(scenario())
+
+
+def test_a_value_that_cannot_be_kept_holds_up_no_other_machine(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        async with machines(f"redis://127.0.0.1:{server.port}", 3, "unkept") as caches:
+            made: list[object] = []
+
+            async def load() -> object:
+                made.append(mine := object())
+                await asyncio.sleep(0)
+                return mine
+
+            found = await asyncio.gather(*(cache.get_or_load("k", load) for cache in caches for _ in range(2)))
+            assert len(set(found)) == len(made) == 6
+            assert [stats(cache)["errors"] for cache in caches] == [0, 0, 0]
+
+    asyncio.run(scenario())

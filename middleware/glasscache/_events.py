@@ -15,8 +15,8 @@ from msgspec import Struct
 
 Result: TypeAlias = Literal["hit", "stale", "revalidated", "collapsed", "miss", "bypass", "error"]
 Cause: TypeAlias = Literal["evicted", "expired", "invalidated", "replaced", "rejected"]
-"""Why an entry left a store: no room, its age, told so, a newer answer; `rejected` never came in (too large), or was
-none: bytes that are not an entry under their key."""
+"""Why an entry left a store: no room, its age, told so, a newer answer; `rejected` never came in (too large, or a
+value without bytes), or was none: bytes that are not an entry under their key."""
 LockScope: TypeAlias = Literal["process", "cluster"]
 WaitOutcome: TypeAlias = Literal[
     "served", "promoted", "acquired", "timeout", "holder_failed", "stale_served", "cancelled", "error"

@@ -1,12 +1,12 @@
 """Values in code: from the near store, or loaded once for all who ask.
 
 Decides when a stored value is the answer, and which loaded ones are kept. Must never hand out an object that somebody
-else has or gets: values are kept encoded, and each caller decodes a copy of its own.
+else has or gets: values are kept encoded, and each caller decodes a copy of its own. What cannot be kept so is its
+caller's, as if there were no cache.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,6 +24,7 @@ from glasscache.policy import Share, Terms, is_amount
 if TYPE_CHECKING:
     from glasscache._engine import Engine
     from glasscache._entry import Entry, Key
+    from glasscache._events import Result
     from glasscache._reader import Reader
     from glasscache.interfaces import Codec
     from glasscache.keys import Keyring
@@ -41,8 +42,9 @@ class Values:
         """Whether telemetry may show what was asked in clear text."""
         self.functions: dict[str, list[list[object]]] = {}
         """What the functions that are cached are made of, by their names."""
+        self.codec = codec
         self._engine = engine
-        self._codec = codec
+        self._told: set[tuple[str, str]] = set()
         self._now = engine.clock.now
         self._groups = engine.counters.groups
         self._looks = not detail.trace_hits  # else the engine does: hits that are to be told one by one
@@ -71,8 +73,8 @@ class Values:
         entry = None if refresh else self._peek(key)
         if entry is not None and begun < entry.settled_until:
             try:
-                value = self._codec.decode(entry.body, wanted)
-            except CodecError:
+                value = self.codec.decode(entry.body, wanted)
+            except Exception:  # CodecError, and whatever a class's own code raises
                 wish = unwanted  # another release of the app may have kept it
             else:
                 counters.hits = hits = counters.hits + 1
@@ -85,22 +87,31 @@ class Values:
                 if entry.tags:
                     climb(entry.tags)
                 return value
-        load = functools.partial(self._load, loader, policy, tags, kept)
+        load = _Load(self, loader, wanted, group, policy, tags, kept)
         ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
         ask.text, ask.is_missing = text, self._looks and entry is None and wish is None
-        stored, body = await self._ask(ask, begun)
+        result, body = await self._ask(ask, begun)
+        if result in _ITS_OWN:
+            return load.value
         try:
-            return self._codec.decode(body, wanted)
-        except CodecError:
-            if not stored:
-                raise
-        again = Ask(key=key, counters=counters, policy=policy, load=load, wish=unwanted)
-        again.text = ask.text
-        _, body = await self._ask(again, begun)
-        return self._codec.decode(body, wanted)
+            return self.codec.decode(body, wanted)
+        except Exception:  # made by another release of the app, or for a caller that wants another type
+            return await self._anew(ask, load, wanted, begun)
 
-    async def _ask(self, ask: Ask, begun: float) -> tuple[bool, bytes]:
-        """Whether it was stored already, and the value as bytes."""
+    async def _anew(self, ask: Ask, load: _Load, wanted: Any, begun: float) -> Any:
+        """The value, by a load of its own: at last beside the cache, where others load what it has no use for."""
+        again = Ask(key=ask.key, counters=ask.counters, policy=ask.policy, load=load, wish=unwanted)
+        again.text = ask.text
+        result, body = await self._ask(again, begun)
+        if result not in _ITS_OWN:
+            try:
+                return self.codec.decode(body, wanted)
+            except Exception:
+                return await load.alone()
+        return load.value
+
+    async def _ask(self, ask: Ask, begun: float) -> tuple[Result, bytes]:
+        """How it was answered, and the value as bytes."""
         answer = await self._engine.answer(ask)
         if answer.entry is not None:
             body, tags = answer.entry.body, answer.entry.tags
@@ -110,35 +121,67 @@ class Values:
             body, tags = await whole(answer.reader), () if head is None or head.terms is None else head.terms.tags
         climb(tags)
         self._engine.tally.finished(ask, answer, self._now() - begun)
-        return answer.entry is not None and answer.result != "miss", body
+        return answer.result, body
 
-    async def _load(
-        self,
-        loader: Callable[[], Awaitable[Any]],
-        policy: Policy,
-        tags: Iterable[str],
-        kept: Kept | None,
-        flight: Flight,
-    ) -> None:
+    def not_kept(self, group: str, loader: object, error: Exception) -> None:
+        """A value that was to be kept cannot be: it is counted each time, and told once of each function."""
+        counters = self._engine.counters
+        counters.reject(self._engine.near.name)
+        name = (group, getattr(loader, "__qualname__", ""))
+        if name not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(name)
+            where = f"{group} ({name[1]})" if name[1] else group
+            why = error if isinstance(error, CodecError) else repr(error)
+            log.warning("%s: what it gives is not stored, each call loads (told once): %s", where, why)
+
+    async def invalidate(self, key: Key) -> int:
+        """Remove the value under `key`; how many entries left this machine's memory."""
+        return await self._engine.invalidate(key=key)
+
+
+_ITS_OWN = frozenset({"miss", "bypass"})
+"""How a call is answered by its own load."""
+_MOST_TOLD = 1000  # functions: one may be made for each request
+
+
+class _Load:
+    """The load of one call."""
+
+    __slots__ = ("_given", "value")
+
+    def __init__(self, *given: Any) -> None:
+        self._given = given
+        self.value: Any = None
+        """What the call gets, once it has loaded: as whoever finds it later gets it."""
+
+    def alone(self) -> Awaitable[Any]:
+        """What the loader gives, for nobody else."""
+        return _called(self._given[1])
+
+    async def __call__(self, flight: Flight) -> None:
+        """Load, and keep it for others."""
+        values, loader, wanted, group, policy, tags, kept = self._given
         names = names_of(tags)
         flight.chain.collector = below = Climbed()
         value = await _called(loader)
-        data = self._codec.encode(value)
         ttl = policy.ttl if kept is None else kept.seconds(value, policy.ttl)
+        share = Share.WHEN_COMPLETE if ttl is None or below.is_full else Share.ALL
+        try:
+            data = values.codec.encode(value)
+            self.value = values.codec.decode(data, wanted)
+        except Exception as error:  # CodecError, and whatever a class's own code raises
+            data, share, self.value = b"", Share.NONE, value
+            if ttl is not None:
+                values.not_kept(group, loader, error)
         terms = Terms(
             ttl=ttl or 0.0,
             stale_while_revalidate=policy.stale_while_revalidate,
             stale_if_error=policy.stale_if_error,
             tags=tuple(dict.fromkeys((*names, *below))) if below else names,
         )
-        share = Share.WHEN_COMPLETE if ttl is None or below.is_full else Share.ALL
         flight.begin(Head(status=200, headers=(), share=share, terms=terms))
         await flight.write(data)
         flight.finish()
-
-    async def invalidate(self, key: Key) -> int:
-        """Remove the value under `key`; how many entries left this machine's memory."""
-        return await self._engine.invalidate(key=key)
 
 
 class LoadedAlways(Values):

@@ -168,8 +168,9 @@ class Cache:
         default the loader's annotated return type, else plain JSON-like values. Each call gets a copy of its own.
         `group`: `cache.key_group` in telemetry (not the key). `store_if`: a function of the loaded value; False: those
         who wait get it, and it is not kept. `refresh`: load although a value is there (a load that is under way counts:
-        after a change `invalidate`). Raises what the loader raised, CodecError for a value that cannot be encoded,
-        LoadTimeoutError, RecursiveLoadError.
+        after a change `invalidate`). A value that cannot be kept, or not as `type`, is given as it was loaded, to each
+        who asks one of its own; a warning says why. Raises what the loader raised, LoadTimeoutError and
+        RecursiveLoadError.
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
@@ -243,9 +244,9 @@ class Cache:
         returns stands for all of them in the key. `name`: stands for the function in keys and telemetry (default: its
         module and qualified name). A function that closes over variables has keys of its own each time it is made,
         unless it has a `name`. `store_if`: a function of the loaded value; False: those who wait get it, and it is not
-        kept. A plain function runs in a copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot
-        be cancelled. Raises ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be
-        keyed.
+        kept. What cannot be kept as it is annotated is given as it was loaded; a warning says why. A plain function
+        runs in a copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot be cancelled. Raises
+        ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be keyed.
         """
         check_policy("cached", policy)
         terms, kept = terms_of(policy or self.policy, ttl, store_if)

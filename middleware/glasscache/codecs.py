@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _REMEDY = (
     "return JSON-like values (of an array, `array.tolist()`), dataclasses, msgspec Structs or pydantic models, "
-    "and annotate what is returned"
+    "and annotate what is returned as it is (or give `type=`)"
 )
 
 

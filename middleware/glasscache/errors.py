@@ -27,7 +27,7 @@ class UnstorableError(StoreError):
 
 
 class CodecError(GlasscacheError, ValueError):
-    """A value cannot be encoded, or bytes cannot be decoded, as the annotated type."""
+    """A value cannot be encoded, or bytes cannot be decoded, as the annotated type. No call fails for it."""
 
 
 class LoadTimeoutError(GlasscacheError, TimeoutError):
