@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from glasscache import Cache, Policy
+from glasscache._far_tiers import FarTiers
 from glasscache._lease import Claim, Lease
-from glasscache._tiers import FarTiers, TieredStore, Unleased
+from glasscache._tiers import TieredStore, Unleased
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.interfaces import LeaseStore, Store
 from glasscache.stores._null import NullBell, NullLeases

@@ -135,6 +135,10 @@ class FarRun(Run):
         if not self.ended:  # too large to be stored
             self._give_back(refuse_for=UNCACHEABLE_FOR)
 
+    def outdate(self) -> None:
+        """See Flight."""
+        self._right.is_outdated = True
+
     def _voided(self) -> None:
         """Whoever waits on another machine need not wait for this."""
         super()._closed()

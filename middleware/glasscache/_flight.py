@@ -86,6 +86,9 @@ class Flight(Stream):
     def _voided(self) -> None:
         """It was told invalid: later requests must not join it."""
 
+    def outdate(self) -> None:
+        """Another machine has a newer answer: what a far tier had before is none."""
+
     @abstractmethod
     def _landed(self) -> None:
         """The load is over."""

@@ -75,6 +75,11 @@ class Lookup:
     tier: str = ""
     """Which tier had an entry that answers, if not the last one."""
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether the entry answers, and does not only stand in."""
+        return self.entry is not None and self.lease is None and self.holder is None and not self.refused
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:

@@ -35,6 +35,8 @@ class Right:
     """Whether the shared tier has answered; otherwise what is stored near is under doubt."""
     is_idle = False
     """Whether a refresh has found that another machine does its work."""
+    is_outdated = False
+    """Whether another machine has told of a newer answer since the far tier was asked."""
     tier = "origin"
     """Where the answer comes from."""
 
@@ -91,7 +93,7 @@ class Right:
                 return None
             call.found = True
         coherence = self._state.coherence
-        if not coherence.in_step or found.number < coherence.dead_below(found, self._asked):
+        if self.is_outdated or not coherence.in_step or found.number < coherence.dead_below(found, self._asked):
             return None
         self.tier = self._state.far.name
         return found
@@ -129,9 +131,12 @@ class Right:
         coherence = self._state.coherence
         while True:
             call = TierCall(tier=self._state.far.name, operation="get")
+            self.is_outdated = False
             look = await self._state.tell(call, self._look_in_time(call))
             if look is None or look.entry is None:
                 return look
+            if self.is_outdated and look.is_answer:
+                continue
             needed = coherence.dead_below(look.entry, self._asked)
             if look.entry.number >= needed:
                 return look
@@ -203,7 +208,7 @@ class Right:
             self._told_acquired("contended" if waiting.has_waited else "immediate")
             waiting.over("acquired")
             self._hold(look.lease)
-        elif look.entry is not None and look.holder is None and not look.refused:
+        elif look.is_answer:
             waiting.over("served")
             self.tier = look.tier or self._state.far.name
             return look.entry

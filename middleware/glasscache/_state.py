@@ -246,6 +246,8 @@ class State:
     def forget_replaced(self, key: Key) -> None:
         """Another machine has a newer answer."""
         self.near.drop(key, "replaced")
+        if (flight := self.flights.get(key)) is not None:
+            flight.outdate()
         if self._drop_copy is not None:
             self.spawn(self._drop_copy(key))
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
+from glasscache._far_tiers import FarTiers
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, Middle, NearStore, Store
@@ -210,81 +210,3 @@ def _introduce(stores: tuple[Store, ...]) -> None:
 def _raise(errors: list[StoreError]) -> None:
     if errors:
         raise errors[0]
-
-
-class FarTiers:
-    """Tiers outside of this process as one that grants leases: the last one does, the nearer ones are asked first."""
-
-    def __init__(self, nearer: TieredStore, last: LeaseStore, *, clock: Clock, max_ttl: float) -> None:
-        self._nearer = nearer
-        self._last = last
-        self._now = clock.now
-        self._max_ttl = max_ttl
-
-    @property
-    def name(self) -> str:
-        """That of the last tier."""
-        return self._last.name
-
-    async def get(self, key: Key) -> Entry | None:
-        """The entry of the nearest tier that has it."""
-        return await self._found(key) or await self._last.get(key)
-
-    async def set(self, key: Key, entry: Entry) -> None:
-        """Keep the entry in every tier."""
-        with suppress(StoreError):
-            await self._nearer.set(key, entry)
-        await self._last.set(key, shorten(entry, self._max_ttl, entry.born))
-
-    async def delete(self, key: Key) -> None:
-        """Remove the entry from every tier, the last one first: nothing is promoted from there any more."""
-        try:
-            await self._last.delete(key)
-        finally:
-            await self._nearer.delete(key)
-
-    async def aclose(self) -> None:
-        """Close every tier."""
-        await self._last.aclose()
-        await self._nearer.aclose()
-
-    async def look(self, key: Key, claim: Claim) -> Lookup:
-        """The entry of the nearest tier whose entry answers, or what the last one says."""
-        entry = await self._found(key)
-        if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
-            return Lookup(entry=entry, tier=self._nearer.name)
-        look = await self._last.look(key, claim)
-        if look.entry is not None and look.lease is None and look.holder is None and not look.refused:
-            with suppress(StoreError):
-                await self._nearer.set(key, look.entry)
-        return look
-
-    async def drop_copy(self, key: Key) -> None:
-        """Another machine has put a newer answer into the last tier."""
-        with suppress(StoreError):
-            await self._nearer.delete(key)
-
-    async def renew(self, key: Key, lease: Lease) -> bool:
-        """Hold the lease for longer."""
-        return await self._last.renew(key, lease)
-
-    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
-        """Keep the entry in every tier, if the last one takes it, and give the lease back."""
-        told = await self._last.commit(key, lease, shorten(entry, self._max_ttl, entry.born))
-        if told is not None:
-            with suppress(StoreError):
-                await self._nearer.set(key, entry)
-        return told
-
-    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
-        """Give the lease back."""
-        return await self._last.release(key, lease, refuse_for=refuse_for)
-
-    def listen(self, key: Key) -> Bell:
-        """A bell for this key."""
-        return self._last.listen(key)
-
-    async def _found(self, key: Key) -> Entry | None:
-        with suppress(StoreError):
-            return await self._nearer.get(key)
-        return None

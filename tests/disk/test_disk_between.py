@@ -13,8 +13,8 @@ import pytest
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache._clock import SystemClock
 from glasscache._entry import Entry
+from glasscache._far_tiers import FarTiers
 from glasscache._guard import Guard
-from glasscache._tiers import FarTiers
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.interfaces import Middle

@@ -1,0 +1,127 @@
+"""Tiers outside of this process as one that grants leases: the last one does, the nearer ones have copies.
+
+Decides who is asked first, and which copies are taken and kept: none that is older than what the last tier had when the
+lookup began, as far as this process can know (see `_copies.py`). What is wrong with a copy must never fail a lookup, or
+the commit of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine
+
+from glasscache._copies import Asking, Copies
+from glasscache._entry import Entry, Key
+from glasscache._events import SpanRef
+from glasscache._lease import Claim, Lease, Lookup
+from glasscache.errors import StoreError
+from glasscache.interfaces import Bell, Clock, LeaseStore, Store
+from glasscache.policy import answers, shorten
+
+
+class FarTiers:
+    """`nearer`: where copies are. `max_ttl`: seconds of freshness that the last tier may give."""
+
+    def __init__(self, nearer: Store, last: LeaseStore, *, clock: Clock, max_ttl: float) -> None:
+        self._nearer = nearer
+        self._last = last
+        self._now = clock.now
+        self._max_ttl = max_ttl
+        self._copies = Copies(clock)
+
+    @property
+    def name(self) -> str:
+        """That of the last tier."""
+        return self._last.name
+
+    async def get(self, key: Key) -> Entry | None:
+        """The entry of the nearest tier that has it."""
+        with Asking(self._copies, key) as asking:
+            return await self._found(asking) or await self._last.get(key)
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        """Keep the entry in every tier."""
+        with self._copies.change(key):
+            await self._changed(key, self._nearer.set(key, entry))
+            await self._last.set(key, shorten(entry, self._max_ttl, entry.born))
+
+    async def delete(self, key: Key) -> None:
+        """Remove the entry from every tier, the last one first: nothing is promoted from there any more."""
+        with self._copies.change(key):
+            try:
+                await self._last.delete(key)
+            finally:
+                error = await self._changed(key, self._nearer.delete(key))
+            if error is not None:
+                raise error
+
+    async def aclose(self) -> None:
+        """Close every tier."""
+        await self._last.aclose()
+        await self._nearer.aclose()
+
+    async def look(self, key: Key, claim: Claim) -> Lookup:
+        """The entry of the nearest tier whose entry answers, or what the last one says."""
+        with Asking(self._copies, key) as asking:
+            entry = await self._found(asking)
+            if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
+                return Lookup(entry=entry, tier=self._nearer.name)
+            look = await self._last.look(key, claim)
+            if look.is_answer and look.entry is not None and asking.is_sound():
+                await self._changed(key, self._nearer.set(key, look.entry))
+                if not asking.is_sound():  # whoever has changed it meanwhile may have come first
+                    await self._drop(key)
+            return look
+
+    def drop_copy(self, key: Key) -> Coroutine[object, object, None]:
+        """Another machine has put a newer answer into the last tier: from now on no lookup takes the copy."""
+        self._copies.dropped(key)
+        return self._drop(key)
+
+    async def _drop(self, key: Key) -> None:
+        with self._copies.change(key):
+            await self._changed(key, self._nearer.delete(key))
+
+    async def renew(self, key: Key, lease: Lease) -> bool:
+        """Hold the lease for longer."""
+        return await self._last.renew(key, lease)
+
+    async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
+        """Keep the entry in every tier, if the last one takes it, and give the lease back."""
+        with self._copies.change(key):
+            try:
+                told = await self._last.commit(key, lease, shorten(entry, self._max_ttl, entry.born))
+            except StoreError:
+                self._copies.may_be_old(key)  # nobody knows whether it was kept
+                raise
+            if told is not None:
+                await self._changed(key, self._nearer.set(key, entry))
+        return told
+
+    async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
+        """Give the lease back."""
+        return await self._last.release(key, lease, refuse_for=refuse_for)
+
+    def listen(self, key: Key) -> Bell:
+        """A bell for this key."""
+        return self._last.listen(key)
+
+    # --- copies -----------------------------------------------------------------------------------------------------
+
+    async def _found(self, asking: Asking) -> Entry | None:
+        if not asking.trusts():
+            return None
+        try:
+            entry = await self._nearer.get(asking.key)
+        except StoreError:
+            return None
+        return entry if asking.trusts() else None
+
+    async def _changed(self, key: Key, change: Awaitable[None]) -> StoreError | None:
+        """Overwrite the copy, or remove it; what went wrong."""
+        try:
+            await change
+        except StoreError as error:
+            self._copies.may_be_old(key)
+            return error
+        self._copies.is_new(key)
+        return None

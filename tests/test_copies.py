@@ -1,0 +1,320 @@
+"""Copies in nearer tiers: none is taken, or put back, that was replaced or removed since the lookup began."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from glasscache._entry import Entry, Key
+from glasscache._events import TierCall
+from glasscache._far_tiers import FarTiers
+from glasscache._lease import Claim, Lease, Lookup
+from glasscache._tiers import TieredStore
+from glasscache.errors import StoreError
+from glasscache.interfaces import Told
+from glasscache.stores.memory import MemoryStore
+from glasscache.testing import FlakyStore, ManualClock, SharedServer, entry
+from tests.flights.rig import told
+from tests.flights.site import Site
+from tests.test_machines import Fleet, fleet
+
+KEY = b"k"
+OLD, NEW = entry(b"old"), entry(b"new")
+
+
+class Disk(FlakyStore):
+    """Its answers, too, can be held up: what was read is old by then."""
+
+    def __init__(self) -> None:
+        store = MemoryStore(max_entries=1000)
+        store.name = "disk"
+        super().__init__(store)
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def get(self, key: Key) -> Entry | None:
+        found = await super().get(key)
+        await self.answers.wait()
+        return found
+
+
+class Rig:
+    """A disk that has an old answer, before a tier that machines share."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.server = SharedServer(self.clock)
+        self.disk = Disk()
+        self.last = self.server.store("one")
+        self.far = self.process()
+
+    def process(self) -> FarTiers:
+        """One process of this machine."""
+        return FarTiers(TieredStore([self.disk]), self.last, clock=self.clock, max_ttl=math.inf)
+
+    async def begin(self, *, copy: Entry | None = OLD, kept: Entry = OLD) -> None:
+        if copy is not None:
+            await self.disk.set(KEY, copy)
+        await self.last.set(KEY, kept)
+        self.disk.calls.clear()
+
+    async def look(self, far: FarTiers | None = None) -> bytes:
+        look = await (far or self.far).look(KEY, Claim())
+        assert look.entry is not None
+        return look.entry.body
+
+    async def copy(self) -> bytes | None:
+        found = await self.disk.store.get(KEY)
+        return None if found is None else found.body
+
+    async def lease(self) -> Lease:
+        """To load anew what is there."""
+        lease = (await self.last.look(KEY, Claim(refreshes=True, fresh_for=math.inf))).lease
+        assert lease is not None
+        return lease
+
+
+def run(scenario: Callable[[Rig], Awaitable[None]]) -> None:
+    async def with_rig() -> None:
+        await scenario(Rig())
+
+    asyncio.run(with_rig())
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def dropped(rig: Rig) -> None:
+    """Another machine has a newer answer."""
+    await rig.last.set(KEY, NEW)
+    await rig.far.drop_copy(KEY)
+
+
+async def committed(rig: Rig) -> None:
+    assert await rig.far.commit(KEY, await rig.lease(), NEW) is not None
+
+
+async def overwritten(rig: Rig) -> None:
+    await rig.far.set(KEY, NEW)
+
+
+async def removed(rig: Rig) -> None:
+    await rig.far.delete(KEY)
+    await rig.last.set(KEY, NEW)
+
+
+CHANGES = (dropped, committed, overwritten, removed)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_that_was_read_before_its_key_changed_is_not_the_answer(
+    change: Callable[[Rig], Awaitable[None]],
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        rig.disk.answers.clear()
+        looks = asyncio.gather(rig.look(), rig.look())
+        got = asyncio.create_task(rig.far.get(KEY))
+        await turns()
+        await change(rig)
+        rig.disk.answers.set()
+        assert set(await looks) == {b"new"}
+        found = await got
+        assert found is not None
+        assert found.body == b"new"
+        assert await rig.copy() in (None, b"new")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("until", ["before it is written", "while it is written"])
+def test_a_copy_of_what_the_last_tier_had_before_its_key_changed_does_not_stay(
+    change: Callable[[Rig], Awaitable[None]], until: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin(copy=None)
+        gate, look, first = asyncio.Event(), rig.last.look, True
+
+        async def late(key: Key, claim: Claim) -> Lookup:
+            nonlocal first
+            found = await look(key, claim)
+            if first:
+                first = False
+                await gate.wait()
+            return found
+
+        if until == "before it is written":
+            monkeypatch.setattr(rig.last, "look", late)
+        else:
+            rig.disk.hold(gate, "set")
+        looked = asyncio.create_task(rig.look())
+        await turns()
+        rig.disk.heal()
+        await change(rig)
+        gate.set()
+        await looked
+        assert await rig.copy() in (None, b"new")
+        assert await rig.look() == b"new"
+
+    run(scenario)
+
+
+def test_while_a_copy_is_being_removed_nobody_takes_it_and_its_successor_is_kept_afterwards() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        gate = asyncio.Event()
+        rig.disk.hold(gate, "delete")
+        await rig.last.set(KEY, NEW)
+        drop = rig.far.drop_copy(KEY)
+        assert await rig.look() == b"new", "before its first step"
+        await rig.disk.store.set(KEY, OLD)
+        dropping = asyncio.create_task(drop)
+        await turns()
+        assert await rig.look() == b"new"
+        gate.set()
+        await dropping
+        assert await rig.copy() is None
+        assert await rig.look() == b"new"
+        assert await rig.copy() == b"new"
+
+    run(scenario)
+
+
+def test_while_an_answer_is_being_stored_its_predecessor_is_not_taken_from_the_disk() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        lease, gate = await rig.lease(), asyncio.Event()
+        rig.disk.hold(gate, "set")
+        committing = asyncio.create_task(rig.far.commit(KEY, lease, NEW))
+        await turns()
+        assert await rig.look() == b"new"
+        gate.set()
+        assert await committing == ()
+        assert await rig.copy() == b"new"
+
+    run(scenario)
+
+
+def test_of_two_changes_the_end_of_the_first_is_not_the_end_of_both() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        lease, gate = await rig.lease(), asyncio.Event()
+        rig.disk.hold(gate, "set")
+        committing = asyncio.create_task(rig.far.commit(KEY, lease, NEW))
+        await turns()
+        await rig.far.drop_copy(KEY)
+        await rig.disk.store.set(KEY, OLD)
+        rig.clock.advance(2.0)
+        assert await rig.look() == b"new"
+        gate.set()
+        await committing
+        assert await rig.copy() == b"new"
+
+    run(scenario)
+
+
+def test_a_copy_that_cannot_be_removed_is_passed_over_until_another_takes_its_place() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        rig.disk.fail("delete", "set")
+        await dropped(rig)
+        rig.clock.advance(60.0)
+        assert await rig.look() == b"new"
+        assert await rig.copy() == b"old"
+        rig.disk.heal()
+        assert await rig.look() == b"new"
+        assert await rig.copy() == b"new"
+        rig.disk.calls.clear()
+        assert await rig.look() == b"new"
+        assert rig.disk.calls == {"get": 1}
+
+    run(scenario)
+
+
+def test_a_copy_that_an_answer_of_this_machine_could_not_take_the_place_of_is_passed_over() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        rig.disk.fail("set")
+        await committed(rig)
+        assert await rig.copy() == b"old"
+        assert await rig.look() == b"new"
+
+    run(scenario)
+
+
+def test_where_nobody_knows_whether_an_answer_was_stored_its_predecessor_is_not_taken_from_the_disk() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        lease = await rig.lease()
+        rig.server.fail("commit")
+        with pytest.raises(StoreError):
+            await rig.far.commit(KEY, lease, NEW)
+        await rig.last.set(KEY, NEW)  # it was
+        assert await rig.look() == b"new"
+        assert await rig.copy() == b"new"
+
+    run(scenario)
+
+
+def test_what_another_process_puts_back_before_it_hears_is_not_taken_meanwhile() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin()
+        await dropped(rig)
+        await rig.disk.store.set(KEY, OLD)  # the other one had asked the last tier before
+        assert await rig.look() == b"new"
+        rig.clock.advance(2.0)
+        rig.disk.calls.clear()
+        assert await rig.look() == b"new"
+        assert rig.disk.calls == {"get": 1}
+
+    run(scenario)
+
+
+# --- in memory --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("glances", [False, True])
+def test_what_another_machine_replaced_while_it_was_asked_for_is_neither_the_answer_nor_kept(glances: bool) -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await one.request()
+        await machines.settle()
+        one.engine.near.clear()
+        old = machines.server.slots[b"k"].entry
+        assert old is not None
+        gate, looks = asyncio.Event(), one.state.far.look
+
+        async def look_late(key: Key, claim: Claim) -> Lookup:
+            found = await looks(key, claim)
+            await gate.wait()
+            return found
+
+        async def tell_late(key: Key, then: Told) -> None:
+            found = await looks(key, Claim())
+            await gate.wait()
+            then(found.entry)
+
+        if glances:
+            one.state.glance = lambda key, then: not machines.world.spawn(tell_late(key, then)).done()
+        else:
+            one.state.far.look = look_late  # type: ignore[method-assign]
+        request = machines.world.spawn(one.request())
+        await turns()
+        new = old.but(headers=((b"is", b"new"),))
+        await two.state.far.set(b"k", new)
+        await two.state.tell_replaced(b"k")
+        gate.set()
+        answer = await request
+        assert answer.entry is not None
+        assert (answer.result, answer.entry.headers) == ("hit", new.headers)
+        assert one.stored() is answer.entry
+        gets = [work for work in told(one).ended if isinstance(work, TierCall) and work.operation == "get"]
+        assert [work.found for work in gets[-2:]] == [True, True]
+        await machines.rest()
+
+    fleet(2, scenario)
