@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
 import pytest
 
-from glasscache.asgi import QueryKey, Rule, json_body
-from glasscache.asgi.rules import Routes
+from glasscache import Cache
+from glasscache.asgi import CacheMiddleware, QueryKey, Rule, json_body
+from glasscache.asgi._routing import Routes
+from glasscache.asgi.rules import methods_of, policy_of
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Policy
 
@@ -131,17 +134,27 @@ def test_what_a_query_key_cannot_use_is_refused(options: dict[str, Any], remedy:
         QueryKey(**options)
 
 
-def test_a_rules_group_is_its_name_or_its_path() -> None:
-    assert Rule("/ask").group == "/ask"
-    assert Rule("/ask", name="questions").group == "questions"
+def test_a_rule_shows_its_options_alone() -> None:
+    options = {field.name for field in dataclasses.fields(Rule)}
+    assert {name for name in dir(Rule) if not name.startswith("_")} == options
+
+
+def test_a_rules_group_in_telemetry_is_its_name_or_its_path() -> None:
+    async def app(scope: object, receive: object, send: object) -> None: ...
+
+    cache = Cache()
+    CacheMiddleware(app, cache=cache, rules=[Rule("/ask"), Rule("/docs/{id}", name="documents")])
+    assert set(cache.counters.groups) == {"/ask", "documents"}
 
 
 def test_where_a_rule_says_nothing_the_caches_policy_holds() -> None:
     default = Policy(ttl=10, stale_if_error=20, jitter=0.5)
-    assert Rule("/ask").terms(default) == default
-    assert Rule("/ask", ttl=1, stale_if_error=0).terms(default) == Policy(ttl=1, stale_if_error=0, jitter=0.5)
+    assert policy_of(Rule("/ask"), default) == default
+    assert policy_of(Rule("/ask", ttl=1, stale_if_error=0), default) == Policy(ttl=1, stale_if_error=0, jitter=0.5)
     own = Policy(ttl=7)
-    assert Rule("/ask", policy=own, stale_while_revalidate=3).terms(default) == Policy(ttl=7, stale_while_revalidate=3)
+    assert policy_of(Rule("/ask", policy=own, stale_while_revalidate=3), default) == Policy(
+        ttl=7, stale_while_revalidate=3
+    )
 
 
 # --- paths ----------------------------------------------------------------------------------------------------------
@@ -149,7 +162,7 @@ def test_where_a_rule_says_nothing_the_caches_policy_holds() -> None:
 
 def to(target: str, rule: Rule) -> tuple[Rule, dict[str, str]]:
     """All requests of a rule go there."""
-    return rule, dict.fromkeys(rule.serves, target)
+    return rule, dict.fromkeys(methods_of(rule), target)
 
 
 def found(routes: Routes, path: str, method: str = "GET") -> object:
@@ -205,7 +218,7 @@ def test_unknown_paths_are_not_remembered_where_all_rules_are_exact() -> None:
 
 
 def test_the_memory_of_paths_is_bounded_and_forgets_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glasscache.asgi.rules._MEMO", 3)
+    monkeypatch.setattr("glasscache.asgi._routing._MOST_PATHS", 3)
     routes = Routes([to("docs", Rule("/docs/{id}")), to("ask", Rule("/ask"))])
     for number in range(10):
         assert found(routes, f"/docs/{number}") == "docs"

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glasscache.asgi import QueryKey, Rule, credential, json_body
-from glasscache.asgi.rules import Routes
+from glasscache.asgi._routing import Routes
 from glasscache.policy import Policy
 from tests.asgi.site import Site, read, respond, run
 from tests.support.asgi import ASGIApp, Message, Receive, Scope, Send

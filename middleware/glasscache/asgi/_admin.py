@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from glasscache.asgi._live import LiveFeed, LivePage
 from glasscache.asgi._pages import JsonPage, respond
 from glasscache.asgi._removal import RemovalPage
-from glasscache.asgi.rules import Rule
+from glasscache.asgi.rules import Rule, methods_of
 from glasscache.contention import contention_json
 from glasscache.stats import stats_json
 
@@ -47,7 +47,7 @@ class AdminPages:
                 (Rule(f"{under}/live/events"), token_check.before(self._feed)),
                 (Rule(f"{under}/invalidate", methods=("POST",)), token_check.before(RemovalPage(cache, forget))),
             ]
-        self.targets = [(rule, dict.fromkeys(rule.serves, page)) for rule, page in pages]
+        self.targets = [(rule, dict.fromkeys(methods_of(rule), page)) for rule, page in pages]
 
     def close(self) -> None:
         """End what has no end of its own."""

@@ -17,7 +17,7 @@ from glasscache._gate import Gate
 from glasscache._stream import Head
 from glasscache._values import names_of
 from glasscache.asgi import http
-from glasscache.asgi.rules import Rule, said
+from glasscache.asgi.rules import Rule, keys_by_more, not_awaitable
 from glasscache.asgi.types import ASGIApp, Scope
 from glasscache.interfaces import Clock
 from glasscache.policy import Policy, Share
@@ -70,7 +70,7 @@ class Origin:
     def __post_init__(self) -> None:
         rule = self.rule
         self.hidden = http.CONDITIONALS | self.credentials if rule.shared else http.CONDITIONALS
-        if rule.ttl is not None and rule.store_if is None and not (callable(rule.tags) or rule.keys_by_more):
+        if rule.ttl is not None and rule.store_if is None and not (callable(rule.tags) or keys_by_more(rule)):
             found = http.assess(200, (), ttl=rule.ttl, policy=self.policy, statuses=self.statuses, now_wall=0.0)
             terms = None if found.terms is None else replace(found.terms, tags=names_of(rule.tags))
             self._of_plain = replace(found, terms=terms)
@@ -140,7 +140,7 @@ class AppLoad(Struct, eq=False):
         if found.terms is None:
             return found
         try:
-            if origin.rule.store_if is None or said(origin.rule.store_if(status, headers)):
+            if origin.rule.store_if is None or not_awaitable(origin.rule.store_if(status, headers)):
                 tags = self._tags(headers)
                 return replace(found, terms=replace(found.terms, tags=tags)) if tags else found
         except Exception:
@@ -151,6 +151,6 @@ class AppLoad(Struct, eq=False):
         tags = self.origin.rule.tags
         found = names_of(tags(self.asked) if callable(tags) else tags)
         rule = self.origin.rule
-        is_one_of_many = rule.keys_by_more or self.asked["method"] == "QUERY"
+        is_one_of_many = keys_by_more(rule) or self.asked["method"] == "QUERY"
         url = (http.url_tag(self.asked, by_host=rule.host),) if is_one_of_many else ()
         return (*found, *url, *http.tags(headers), *http.groups(self.asked, headers, b"cache-groups"))

@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 
 from glasscache._entry import Key
 from glasscache.asgi import http
-from glasscache.asgi.rules import QueryKey, Rule, said
+from glasscache.asgi.rules import QueryKey, Rule, not_awaitable
 from glasscache.asgi.types import Message, Receive, Scope
 from glasscache.interfaces import KeyBuilder
 from glasscache.keys import Keyring
@@ -149,7 +149,7 @@ def _is_conditional(headers: _Fields) -> bool:
 def _ask(question: Callable[..., T], *about: object) -> T | None:
     """What a user's callable says; an exception is logged and says nothing."""
     try:
-        return said(question(*about))
+        return not_awaitable(question(*about))
     except Exception:
         log.exception("a rule's callable failed: the request is bypassed")
         return None

@@ -19,7 +19,7 @@ from glasscache.asgi._origin import Origin
 from glasscache.asgi._places import Place, Places, Way
 from glasscache.asgi._request import Body, BypassError
 from glasscache.asgi._responder import send_hit, show
-from glasscache.asgi.rules import Rule
+from glasscache.asgi.rules import Rule, keys_by_more, methods_of, policy_of
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
@@ -42,13 +42,13 @@ class Route:
         self._origin = Origin(
             app=app,
             rule=rule,
-            policy=rule.terms(cache.policy),
+            policy=policy_of(rule, cache.policy),
             gate=Gate(rule.max_loads),
             clock=cache.clock,
             credentials=credentials,
             statuses=None if rule.statuses is None else frozenset(rule.statuses),
         )
-        self.keys_by_more, self.keys_by_host = rule.keys_by_more, rule.host
+        self.keys_by_more, self.keys_by_host = keys_by_more(rule), rule.host
         self._hears = rule.ttl is None or rule.client_may_refresh
         self._engine = cache.engine
         self._near = near = cache.engine.near
@@ -59,7 +59,7 @@ class Route:
         self._now = cache.clock.now
         self._telemetry = cache.telemetry
         self._on_hit = cache.telemetry.on_hit
-        self._counters = cache.engine.counters.group(rule.group)
+        self._counters = cache.engine.counters.group(rule.name or rule.path)
         self._every = self._engine.tally.every
         self._places = Places(rule, cache.keyring, credentials, hears=self._hears)
         self._shows = cache.detail.clear_keys
@@ -69,7 +69,7 @@ class Route:
 
     def targets(self) -> dict[str, Target]:
         """Who answers a request, by its method."""
-        return {method: self._target(method) for method in self._rule.serves}
+        return {method: self._target(method) for method in methods_of(self._rule)}
 
     def _target(self, method: str) -> Target:
         if method not in self._ways:

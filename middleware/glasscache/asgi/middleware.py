@@ -12,9 +12,10 @@ from glasscache.asgi import http
 from glasscache.asgi._admin import AdminPages
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
+from glasscache.asgi._routing import Routes
 from glasscache.asgi._unsafe import Unsafe
 from glasscache.asgi.lifespan import watch_lifespan
-from glasscache.asgi.rules import Routes, Rule
+from glasscache.asgi.rules import Rule, check_under
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
@@ -55,7 +56,7 @@ class CacheMiddleware:
         self.app = app
         self.cache: Cache = cache or settings.cache()
         for rule in rules:
-            rule.check_under(self.cache.policy)
+            check_under(rule, self.cache.policy)
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         targets = [(rule, Route(rule, self.cache, app, named).targets()) for rule in rules]
         token = stats_token or settings.stats_token

@@ -1,4 +1,4 @@
-"""Which requests are cached, and on what terms: rules, and how a path finds its rule.
+"""Which requests are cached, and on what terms: the rules.
 
 A rule is checked when it is made: one that cannot work is refused with its remedy. Nothing here reads a request's body
 or decides about an answer.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
@@ -18,9 +18,7 @@ from glasscache.errors import ConfigurationError
 from glasscache.interfaces import KeyBuilder
 from glasscache.policy import Policy
 
-_PARAM = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
-_MEMO = 4096  # paths remembered for templates and prefixes; anyone can send new ones, so the memo is bounded
-_MEMO_PATH = 2048  # characters of a path that is remembered
+PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 T = TypeVar("T")
 Tenant: TypeAlias = Callable[[Any], str | None]
@@ -134,7 +132,7 @@ class Rule:
         if self.max_loads is not None and self.max_loads < 1:
             raise ConfigurationError(f"Rule({self.path!r}, max_loads={self.max_loads!r}): give 1 or more, or None")
         try:
-            self.terms(Policy())
+            policy_of(self, Policy())
         except ConfigurationError as error:
             raise ConfigurationError(f"Rule({self.path!r}): {error}") from None
 
@@ -169,99 +167,47 @@ class Rule:
             raise ConfigurationError(f"Rule({self.path!r}): write it as the app sees it: {unquote(self.path)!r}")
         if "*" in self.path[:-1] or (self.path.endswith("*") and not self.path.endswith("/*")):
             raise ConfigurationError(f"Rule({self.path!r}): '*' stands only at the end, as in '/api/*'")
-        if re.search(r"[{}<>]|/:", _PARAM.sub("", self.path)):
+        if re.search(r"[{}<>]|/:", PARAMETER.sub("", self.path)):
             raise ConfigurationError(
                 f"Rule({self.path!r}): write a parameter as {{name}}, one path segment or part of it"
             )
 
-    @property
-    def serves(self) -> set[str]:
-        """The methods of its requests. GET includes HEAD: a HEAD is answered from what a GET stored."""
-        return set(self.methods) | ({"HEAD"} if "GET" in self.methods else set())
 
-    @property
-    def group(self) -> str:
-        """`cache.key_group` in telemetry."""
-        return self.name or self.path
+def policy_of(rule: Rule, default: Policy) -> Policy:
+    """The policy of a rule: its own, else the cache's, but for what the rule itself says."""
+    return (rule.policy or default).but(
+        ttl=rule.ttl,
+        stale_while_revalidate=rule.stale_while_revalidate,
+        stale_if_error=rule.stale_if_error,
+        negative_ttl=rule.negative_ttl,
+        jitter=rule.jitter,
+    )
 
-    def terms(self, default: Policy) -> Policy:
-        """The policy of this rule, where it says nothing the cache's (a ttl only if the rule has one)."""
-        return (self.policy or default).but(
-            ttl=self.ttl,
-            stale_while_revalidate=self.stale_while_revalidate,
-            stale_if_error=self.stale_if_error,
-            negative_ttl=self.negative_ttl,
-            jitter=self.jitter,
+
+def check_under(rule: Rule, default: Policy) -> None:
+    """ConfigurationError for a rule that cannot work under the policy of its cache."""
+    errors = [status for status in rule.statuses or () if status >= 400]
+    if errors and not policy_of(rule, default).negative_ttl:
+        raise ConfigurationError(
+            f"Rule({rule.path!r}, statuses={tuple(rule.statuses or ())!r}): say for how long errors are stored: "
+            "negative_ttl=10"
         )
 
-    def check_under(self, default: Policy) -> None:
-        """ConfigurationError for what cannot work under the policy of a cache."""
-        errors = [status for status in self.statuses or () if status >= 400]
-        if errors and not self.terms(default).negative_ttl:
-            raise ConfigurationError(
-                f"Rule({self.path!r}, statuses={tuple(self.statuses or ())!r}): say for how long errors are stored: "
-                "negative_ttl=10"
-            )
 
-    @property
-    def keys_by_more(self) -> bool:
-        """Whether a URL has more answers to GET than the one whose key its unsafe requests know: a tag finds them."""
-        return bool(self.headers or self.tenant)
-
-    def matches(self) -> re.Pattern[str] | None:
-        """What a path must look like; None: exactly like `path`."""
-        if self.path.endswith("/*"):
-            prefix, rest = self.path[:-2], "(?:/.*)?"
-        elif "{" in self.path:
-            prefix, rest = self.path, ""
-        else:
-            return None
-        literals = map(re.escape, _PARAM.split(prefix))
-        return re.compile("[^/]+".join(literals) + rest, re.DOTALL)
+def methods_of(rule: Rule) -> set[str]:
+    """The methods of its requests. GET includes HEAD: a HEAD is answered from what a GET stored."""
+    return set(rule.methods) | ({"HEAD"} if "GET" in rule.methods else set())
 
 
-def said(answer: T) -> T:
-    """What a rule's callable says; TypeError for what would have to be awaited first: it would pass for a yes."""
+def keys_by_more(rule: Rule) -> bool:
+    """Whether one URL may have several answers to GET, so that its unsafe requests find them by a tag, not by a key."""
+    return bool(rule.headers or rule.tenant)
+
+
+def not_awaitable(answer: T) -> T:
+    """What a rule's callable returned. TypeError for what would have to be awaited: it would pass for a yes."""
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()  # or Python warns that nobody awaited it
         raise TypeError("it gave something to await: a rule's callables are plain functions")
     return answer
-
-
-class Routes(dict[str, Any]):
-    """From a path to whatever was registered for it: the first that matches, by method.
-
-    A dict of exact paths, so that a path without a rule costs one lookup. Paths of templates and prefixes are
-    remembered in it, found or not.
-    """
-
-    def __init__(self, targets: Sequence[tuple[Rule, Mapping[str, Any]]]) -> None:
-        super().__init__()
-        self._targets = [(rule.matches(), rule.path, by_method) for rule, by_method in targets]
-        self._has_patterns = any(pattern for pattern, *_ in self._targets)
-        for rule, _ in targets:
-            self[rule.path] = self._find(rule.path)
-        self._known = len(self)
-
-    def _find(self, path: str) -> Mapping[str, Any]:
-        found: dict[str, Any] = {}
-        for pattern, exact, by_method in self._targets:
-            if pattern.fullmatch(path) if pattern else path == exact:
-                found = {**by_method, **found}
-        return found
-
-    def __missing__(self, path: str) -> Mapping[str, Any]:
-        if not self._has_patterns:
-            return _NOTHING
-        found = self._find(path)
-        if len(path) > _MEMO_PATH:
-            return found
-        if len(self) - self._known >= _MEMO:
-            for old in list(self)[self._known :]:
-                del self[old]
-        self[path] = found
-        return found
-
-
-_NOTHING: Mapping[str, Any] = {}

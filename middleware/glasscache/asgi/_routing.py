@@ -1,0 +1,66 @@
+"""How a path finds its rule: the first one that matches it.
+
+Decides what a path must look like. Must never take longer than one lookup where all rules have exact paths; nor
+remember an unbounded number of paths, since anyone can send new ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glasscache.asgi.rules import PARAMETER, Rule
+
+_MOST_PATHS = 4096
+"""Paths of templates and prefixes that are remembered."""
+_LONGEST_PATH = 2048
+"""Characters of a path that is remembered."""
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def pattern_of(rule: Rule) -> re.Pattern[str] | None:
+    """What a path must look like; None: exactly like the rule's."""
+    if rule.path.endswith("/*"):
+        prefix, rest = rule.path[:-2], "(?:/.*)?"
+    elif "{" in rule.path:
+        prefix, rest = rule.path, ""
+    else:
+        return None
+    literals = map(re.escape, PARAMETER.split(prefix))
+    return re.compile("[^/]+".join(literals) + rest, re.DOTALL)
+
+
+class Routes(dict[str, Any]):
+    """From a path to whatever was registered for it, by method: of several rules that match, the first.
+
+    A dict, so that an exact path, or one that was asked for lately, costs one lookup.
+    """
+
+    def __init__(self, targets: Sequence[tuple[Rule, Mapping[str, Any]]]) -> None:
+        super().__init__()
+        self._targets = [(pattern_of(rule), rule.path, by_method) for rule, by_method in targets]
+        self._has_patterns = any(pattern for pattern, *_ in self._targets)
+        for rule, _ in targets:
+            self[rule.path] = self._find(rule.path)
+        self._exact = len(self)
+
+    def _find(self, path: str) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        for pattern, exact, by_method in self._targets:
+            if pattern.fullmatch(path) if pattern else path == exact:
+                found = {**by_method, **found}
+        return found
+
+    def __missing__(self, path: str) -> Mapping[str, Any]:
+        if not self._has_patterns:
+            return _NOTHING
+        found = self._find(path)
+        if len(path) > _LONGEST_PATH:
+            return found
+        if len(self) - self._exact >= _MOST_PATHS:
+            for old in list(self)[self._exact :]:
+                del self[old]
+        self[path] = found
+        return found
