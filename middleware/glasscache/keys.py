@@ -122,27 +122,29 @@ class Text:
     whitespace: bool = False
     case: bool = False
 
-    def normalise(self, text: str) -> str:
-        """The text as it is keyed."""
-        if self.case:  # Unicode, definition D145: decompose before folding
-            text = (unicodedata.normalize("NFD", text) if self.nfc else text).casefold()
-        if self.nfc:
-            text = unicodedata.normalize("NFC", text)
-        return " ".join(text.split()) if self.whitespace else text
-
-    def within(self, value: object) -> object:
-        """A parsed JSON value with all its texts as they are keyed."""
-        if isinstance(value, str):
-            return self.normalise(value)
-        if isinstance(value, list):
-            return [self.within(item) for item in value]
-        if isinstance(value, dict):
-            return {name: self.within(item) for name, item in value.items()}
-        return value
-
 
 _AS_SENT = Text()
 _RAW = b"raw:"
+
+
+def _keyed_text(text: str, overlooked: Text) -> str:
+    """One string as it is keyed."""
+    if overlooked.case:  # Unicode, definition D145: decompose before folding
+        text = (unicodedata.normalize("NFD", text) if overlooked.nfc else text).casefold()
+    if overlooked.nfc:
+        text = unicodedata.normalize("NFC", text)
+    return " ".join(text.split()) if overlooked.whitespace else text
+
+
+def _keyed_value(value: object, overlooked: Text) -> object:
+    """A parsed JSON value, with all its strings as they are keyed."""
+    if isinstance(value, str):
+        return _keyed_text(value, overlooked)
+    if isinstance(value, list):
+        return [_keyed_value(item, overlooked) for item in value]
+    if isinstance(value, dict):
+        return {name: _keyed_value(item, overlooked) for name, item in value.items()}
+    return value
 
 
 def json_body(*fields: str, ignore: Iterable[str] = (), text: Text = _AS_SENT) -> JsonBody:
@@ -199,7 +201,7 @@ class JsonBody:
                     return None
             elif self.fields:
                 return _RAW + body
-            return self.mark + _write(value if self.text is _AS_SENT else self.text.within(value))
+            return self.mark + _write(value if self.text is _AS_SENT else _keyed_value(value, self.text))
         except (ValueError, RecursionError):  # not strict, or half a surrogate pair
             return _RAW + body
 

@@ -194,7 +194,7 @@ def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
             await app(scope, receive, send, seen)
 
         site = Site(origin, rule)
-        [(_, _, targets)] = site.middleware._routes._targets
+        [(_, _, targets)] = site.middleware._routes._handlers
         route = targets["GET"].__self__
         if not short_way:
             assert route._ways or rule.tenant or rule.when or rule.headers or isinstance(rule.key, ByHeader)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glasscache.proxy import _fields
-from glasscache.proxy._head import Head
+from glasscache.proxy._head import HeadFilter
 from tests.support.asgi import Scope
 
 Fields = list[tuple[bytes, bytes]]
@@ -128,19 +128,19 @@ def test_a_body_is_framed_on_its_way_on_as_it_was_on_its_way_here() -> None:
 
 
 def test_a_head_that_comes_in_pieces_is_read_when_it_is_whole() -> None:
-    head = Head(100)
+    head = HeadFilter(100)
     assert [head.take(b"HTTP/1.1 200 OK\r\nTransfer-Enc"), head.take(b"oding: Odd\r\nX-A: 1\r\n")] == [b"", b""]
     assert head.take(b"\r\nbody") == b"HTTP/1.1 200 OK\r\nX-A: 1\r\n\r\nbody"
     assert head.take(b"Transfer-Encoding: odd\r\n\r\n") == b"Transfer-Encoding: odd\r\n\r\n"  # that is content
 
 
 def test_what_never_becomes_a_head_goes_on_as_it_is() -> None:
-    assert Head(100).take(b"x" * 101) == b"x" * 101
-    head = Head(100)
+    assert HeadFilter(100).take(b"x" * 101) == b"x" * 101
+    head = HeadFilter(100)
     assert [head.take(b"Transfer-Encoding: odd\r\n"), head.take(b"")] == [b"", b"Transfer-Encoding: odd\r\n"]
 
 
 @pytest.mark.parametrize("coding", ["chunked", "gzip", "GZIP, chunked", "x-gzip", "odd, chunked", "odd;q=1"])
 def test_a_coding_that_would_have_to_be_decoded_is_left_to_be_refused(coding: str) -> None:
     head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n".encode()
-    assert Head(100).take(head) == head
+    assert HeadFilter(100).take(head) == head

@@ -47,7 +47,7 @@ class AdminPages:
                 (Rule(f"{under}/live/events"), token_check.before(self._feed)),
                 (Rule(f"{under}/invalidate", methods=("POST",)), token_check.before(RemovalPage(cache, forget))),
             ]
-        self.targets = [(rule, dict.fromkeys(methods_of(rule), page)) for rule, page in pages]
+        self.handlers = [(rule, dict.fromkeys(methods_of(rule), page)) for rule, page in pages]
 
     def close(self) -> None:
         """End what has no end of its own."""

@@ -30,20 +30,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("glasscache")
 
-
 _NO_BODY = Body()
-"""Of a request that has none."""
 
 
-async def _nothing(message: Message) -> None:
-    """What is learned where nothing can be."""
+async def _learn_nothing(message: Message) -> None:
+    """For an answer of which nothing is kept."""
 
 
 class Exchange(Ask):
-    """One request that takes the slow way."""
+    """One HTTP request and its answer, where the short way of a hit (`Route`) does not do."""
 
     _is_plain: bool
-    """Without conditions, credentials, ranges or wishes."""
+    """Whether the request has no conditions, credentials, ranges or Cache-Control of its own to be heard."""
     _reader: Reader
     wish: http.Wish | None
 
@@ -57,8 +55,8 @@ class Exchange(Ask):
         key: Key = b"",
         is_missing: bool = False,
     ) -> None:
-        """`key` if the short way has found it already: then it is plain. `is_missing`: it has just seen that nothing is
-        stored near.
+        """`key`: if the short way has found it already, which it does for plain requests alone. `is_missing`: the near
+        tier has just been looked into, and has nothing.
         """
         self.start()
         self.key = self.at = key
@@ -96,7 +94,7 @@ class Exchange(Ask):
         await self.answer(found)
 
     async def answer(self, answer: Answer | None = None) -> None:
-        """Answer a request that has a key, with this answer or with the engine's."""
+        """Answer a request whose key is known: with this answer, or by asking the engine for one."""
         route, engine = self._route, self._route._engine
         try:
             if answer is None:
@@ -145,7 +143,7 @@ class Exchange(Ask):
         return AppLoad(route._origin, scope, private)
 
     def variant(self, marker: Entry) -> Key:
-        """Its key under the marker."""
+        """The key of the variant that this request selects (RFC 9111, section 4.1): `marker` names the fields."""
         headers = self._scope["headers"]
         values = (http.vary_value(name, headers) for name in marker.vary)
         return self._route._cache.keyring.digest(b"vary", self.key, marker.chunks[0], *values)
@@ -162,7 +160,7 @@ class Exchange(Ask):
             self._watch()
 
     def _watch(self) -> None:
-        """From when that is worth a task."""
+        """Watch the client for its disconnect from now on: a task, which short loads are spared."""
         if self._watcher is None:
             self._watcher = Watcher(self._receive)
         self._watcher.joined(self._reader)
@@ -185,7 +183,7 @@ class Exchange(Ask):
         return play(answer.reader, status_field, None if self._is_plain else self._scope, self._send)
 
     def _part(self) -> Answer | None:
-        """From a part that has what is asked for."""
+        """An answer from a stored part (a 206), if that has all the bytes that are asked for."""
         whole, self.at = self.at, self._key_of_part()
         entry = self._route._near.peek(self.at)
         found = None
@@ -237,17 +235,18 @@ class Exchange(Ask):
         if route._telemetry.annotates:
             route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
 
-    def _learning(self, reason: str) -> Callable[[Message], Awaitable[None]]:
-        """What a rule without a ttl does with the messages of an answer that goes past the cache."""
+    def _learner(self, reason: str) -> Callable[[Message], Awaitable[None]]:
+        """Who is shown the messages of an answer that goes past the cache: of a part, or of an answer to a HEAD."""
         engine, load = self._route._engine, self._app_load()
-        return (
-            PartKeeper(engine, load, self, self._key_of_part()) if reason == "range" else HeadReader(engine, load, self)
-        )
+        if reason == "range":
+            return PartKeeper(engine, load, self, self._key_of_part())
+        return HeadReader(engine, load, self)
 
     async def bypass(self, reason: str, *, learns: bool = False) -> None:
         """Let the app answer as if unwrapped: what was read is replayed, then comes the live `receive`.
 
-        `learns`: it is a HEAD or a part: something may be learned from what goes by.
+        `learns`: the request is a HEAD or asks for a part. Under a rule without a ttl its answer, which goes by, may
+        then renew what is stored (RFC 9111, section 4.3.5), or be kept itself (section 3.3).
         """
         route = self._route
         self._told_bypass(reason)
@@ -257,7 +256,7 @@ class Exchange(Ask):
             message = next(replay, None)
             return await self._receive() if message is None else message
 
-        learn = self._learning(reason) if learns and route._rule.ttl is None else _nothing
+        learn = self._learner(reason) if learns and route._rule.ttl is None else _learn_nothing
         field = cache_status.HEADER, cache_status.bypass(reason, "method" if reason == "method" else "bypass")
 
         async def send(message: Message) -> None:

@@ -21,7 +21,7 @@ from glasscache.policy import Terms, make_entry
 _WHERE = re.compile(rb"bytes (?P<first>\d{1,18})-(?P<last>\d{1,18})/(?P<length>\d{1,18})")
 
 
-def place(headers: Headers) -> http.Span | None:
+def span_of(headers: Headers) -> http.Span | None:
     """Which bytes of how many a 206 has; None if it does not say, or says nonsense (RFC 9110, section 14.4)."""
     lines = [value.strip(b" \t") for name, value in headers if name == b"content-range"]
     match = _WHERE.fullmatch(lines[0]) if len(lines) == 1 else None
@@ -32,8 +32,8 @@ def place(headers: Headers) -> http.Span | None:
 
 
 def within(entry: Entry, request_headers: Iterable[tuple[bytes, bytes]]) -> http.Span | None:
-    """The bytes that a request asks for, if a kept part has them all."""
-    kept = place(entry.headers)
+    """The bytes that a request asks for, if this entry, which is a part, has them all."""
+    kept = span_of(entry.headers)
     assert kept is not None  # or it had not been kept
     wanted = http.wanted(request_headers, entry.headers, kept.length)
     return wanted if wanted is not None and kept.first <= wanted.first < wanted.end <= kept.end else None
@@ -69,7 +69,7 @@ class PartKeeper:
                 self._keep(self._terms)
 
     def _start(self, status: int, headers: Headers) -> None:
-        self._place = place(headers)
+        self._place = span_of(headers)
         if status != 206 or self._place is None:
             return
         found = self._load.assess(200, headers, None)

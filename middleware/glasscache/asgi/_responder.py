@@ -17,7 +17,7 @@ from glasscache._entry import Entry, Headers
 from glasscache._reader import Reader
 from glasscache._stream import Head, Stream
 from glasscache.asgi import http
-from glasscache.asgi._parts import place, within
+from glasscache.asgi._parts import span_of, within
 from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import Share
@@ -58,7 +58,7 @@ def _fitted(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[bytes]]:
 
 
 def _part_of_a_part(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[bytes]]:
-    kept, wanted = place(entry.headers), within(entry, scope["headers"])
+    kept, wanted = span_of(entry.headers), within(entry, scope["headers"])
     assert kept is not None  # it was looked at before it was chosen
     assert wanted is not None
     bytes_of_it = wanted._replace(first=wanted.first - kept.first, end=wanted.end - kept.first)

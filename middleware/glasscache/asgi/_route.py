@@ -26,7 +26,7 @@ from glasscache.errors import ConfigurationError
 
 Served: TypeAlias = Entry | Awaitable[None]
 """What is left to do for an answer: to send a hit of one chunk as it is in `shown`, or to await the rest."""
-Target: TypeAlias = Callable[[Scope, Receive, Send], Served]
+Handler: TypeAlias = Callable[[Scope, Receive, Send], Served]
 
 _Steps: TypeAlias = tuple[Callable[[Key], Entry | None], Callable[[Key], None]]
 _NOT_TAKEN = Way(frozenset(), asks_by_query=True)
@@ -67,11 +67,11 @@ class Route:
         self._ways: dict[str, Way] = {} if told else self._places.ways
         self._get = self._ways.get("GET", _NOT_TAKEN)
 
-    def targets(self) -> dict[str, Target]:
+    def handlers(self) -> dict[str, Handler]:
         """Who answers a request, by its method."""
-        return {method: self._target(method) for method in methods_of(self._rule)}
+        return {method: self._handler(method) for method in methods_of(self._rule)}
 
-    def _target(self, method: str) -> Target:
+    def _handler(self, method: str) -> Handler:
         if method not in self._ways:
             return self.slowly
         return self.get if method == "GET" else self.ask

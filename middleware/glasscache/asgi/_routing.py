@@ -38,17 +38,17 @@ class Routes(dict[str, Any]):
     A dict, so that an exact path, or one that was asked for lately, costs one lookup.
     """
 
-    def __init__(self, targets: Sequence[tuple[Rule, Mapping[str, Any]]]) -> None:
+    def __init__(self, handlers: Sequence[tuple[Rule, Mapping[str, Any]]]) -> None:
         super().__init__()
-        self._targets = [(pattern_of(rule), rule.path, by_method) for rule, by_method in targets]
-        self._has_patterns = any(pattern for pattern, *_ in self._targets)
-        for rule, _ in targets:
+        self._handlers = [(pattern_of(rule), rule.path, by_method) for rule, by_method in handlers]
+        self._has_patterns = any(pattern for pattern, *_ in self._handlers)
+        for rule, _ in handlers:
             self[rule.path] = self._find(rule.path)
         self._exact = len(self)
 
     def _find(self, path: str) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
-        for pattern, exact, by_method in self._targets:
+        for pattern, exact, by_method in self._handlers:
             if pattern.fullmatch(path) if pattern else path == exact:
                 found = {**by_method, **found}
         return found

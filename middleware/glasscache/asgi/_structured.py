@@ -35,7 +35,7 @@ class _BrokenError(ValueError):
     """The field is none of this kind."""
 
 
-class _Reader:
+class _Parser:
     """What is left of one field."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
@@ -110,18 +110,18 @@ class _Reader:
 
 def parse_dictionary(lines: Iterable[bytes]) -> dict[bytes, Bare | list[Bare]] | None:
     """The members of a dictionary (section 3.2), the last of a name counts; None if it is broken anywhere."""
-    reader = _Reader(lines)
+    parser = _Parser(lines)
     found: dict[bytes, Bare | list[Bare]] = {}
     try:
-        more = not reader.is_at_end
+        more = not parser.is_at_end
         while more:
-            name = reader.need(_KEY)[0]
-            if reader.skip(b"="):
-                found[name] = reader.member()
+            name = parser.need(_KEY)[0]
+            if parser.skip(b"="):
+                found[name] = parser.member()
             else:
                 found[name] = True
-                reader.parameters()
-            more = reader.next_member()
+                parser.parameters()
+            more = parser.next_member()
     except _BrokenError:
         return None
     return found
@@ -129,16 +129,16 @@ def parse_dictionary(lines: Iterable[bytes]) -> dict[bytes, Bare | list[Bare]] |
 
 def parse_strings(lines: Iterable[bytes]) -> list[str]:
     """The strings of a list of strings (section 3.1); none at all if it is broken, or holds anything else."""
-    reader = _Reader(lines)
+    parser = _Parser(lines)
     found: list[str] = []
     try:
-        more = not reader.is_at_end
+        more = not parser.is_at_end
         while more:
-            item = reader.member()
+            item = parser.member()
             if not isinstance(item, str):
                 return []
             found.append(item)
-            more = reader.next_member()
+            more = parser.next_member()
     except _BrokenError:
         return []
     return found

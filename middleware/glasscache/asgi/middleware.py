@@ -58,14 +58,14 @@ class CacheMiddleware:
         for rule in rules:
             check_under(rule, self.cache.policy)
         named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
-        targets = [(rule, Route(rule, self.cache, app, named).targets()) for rule in rules]
+        handlers = [(rule, Route(rule, self.cache, app, named).handlers()) for rule in rules]
         token = stats_token or settings.stats_token
         unsafe = Unsafe(app, self.cache, self._route_of)
         forget = partial(unsafe.forget, source="api")
         self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token, forget)
-        self._named = Routes([*self._admin.targets, *targets])
+        self._named = Routes([*self._admin.handlers, *handlers])
         """By what it is asked for; `_routes`: by what it answers, that is nothing where the cache is switched off."""
-        self._routes = self._named if self.cache.enabled else Routes(self._admin.targets)
+        self._routes = self._named if self.cache.enabled else Routes(self._admin.handlers)
         self._unsafe = unsafe.serve
 
     def _route_of(self, scope: Scope) -> Route | None:
@@ -175,9 +175,9 @@ def _checked(rules: Any) -> Sequence[Rule]:
     return found
 
 
-def _owner(target: object) -> Route | None:
-    """The route behind a target; None: it is a page of ours, or nothing."""
-    route = getattr(target, "__self__", None)
+def _owner(handler: object) -> Route | None:
+    """The route behind a handler; None: it is a page of ours, or nothing."""
+    route = getattr(handler, "__self__", None)
     return route if isinstance(route, Route) else None
 
 

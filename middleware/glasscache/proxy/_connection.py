@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 
 import h11
 
-from glasscache.proxy._head import Head
+from glasscache.proxy._head import HeadFilter
 from glasscache.proxy._wire import Wire
 from glasscache.proxy.errors import ProxyError
 
@@ -36,7 +36,7 @@ class Connection:
     def __init__(self, wire: Wire, *, read_timeout: float, write_timeout: float) -> None:
         self._wire = wire
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        self._head = Head(_MAX_HEAD)
+        self._head = HeadFilter(_MAX_HEAD)
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self.is_reused: bool = False
@@ -118,7 +118,7 @@ class Connection:
         if left_over or not self.is_quiet:
             return False
         http.start_next_cycle()
-        self._head = Head(_MAX_HEAD)
+        self._head = HeadFilter(_MAX_HEAD)
         self.is_reused, self.has_answered, self.answer_due = True, False, 0.0
         return True
 

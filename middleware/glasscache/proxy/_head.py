@@ -1,8 +1,9 @@
-"""What of a response's head is made plain before h11 reads it, which knows no transfer coding but chunked.
+"""A filter before h11, which refuses every transfer coding but chunked, also those that mean nothing.
 
-Decides one thing: a single coding that nobody has registered, or `identity` (RFC 2616), is none, and the body is what
-comes until the connection ends (RFC 9112, section 6.3, rule 4). A registered one would have to be decoded: it is left
-for h11 to refuse, and so is a coding beside a length, or a second one. Must never change anything else.
+Decides one thing: a single coding that nobody has registered, or `identity` (RFC 2616), is taken out of the response's
+head; the body is then what comes until the connection ends (RFC 9112, section 6.3, rule 4). A registered coding would
+have to be decoded: it is left for h11 to refuse, and so is a coding beside a length, or a second one. Must never change
+anything else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _FRAMING = re.compile(rb"^(?:transfer-encoding|content-length)[ \t]*:", re.IGNOR
 _REGISTERED = frozenset({b"chunked", b"compress", b"deflate", b"gzip", b"trailers", b"x-compress", b"x-gzip"})
 
 
-class Head:
+class HeadFilter:
     """Holds back what has come of one answer until its (first) head is whole; at most `most` bytes, which then go on as
     they are, like all that follows.
     """

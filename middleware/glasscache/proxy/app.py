@@ -20,7 +20,7 @@ from glasscache.asgi.types import Receive, Scope, Send
 from glasscache.errors import ConfigurationError
 from glasscache.interfaces import Clock
 from glasscache.proxy import _fields
-from glasscache.proxy._exchange import ClientGone, Exchange, RestedTooLong
+from glasscache.proxy._forwarding import ClientGone, Forwarding, RestedTooLong
 from glasscache.proxy._pool import Pool
 from glasscache.proxy.errors import ProxyError
 from glasscache.proxy.upstream import Timeouts, Upstream
@@ -63,7 +63,7 @@ class ReverseProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
-            await self._exchange(scope, receive, send)
+            await self._forward(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
@@ -94,23 +94,23 @@ class ReverseProxy:
             )
         return self._pool
 
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _fields.loops(scope):
             raise ProxyError(508, f"the upstream {self.upstream} leads back to this proxy")
-        exchange = Exchange(
+        forwarding = Forwarding(
             self._request(scope), scope, receive, send, clock=self._clock, body_timeout=self._timeouts.read
         )
         with suppress(ClientGone):
             try:
-                await self._attempt(exchange, fresh=False)
+                await self._attempt(forwarding, fresh=False)
             except RestedTooLong:
-                await self._attempt(exchange, fresh=True)
+                await self._attempt(forwarding, fresh=True)
 
-    async def _attempt(self, exchange: Exchange, *, fresh: bool) -> None:
+    async def _attempt(self, forwarding: Forwarding, *, fresh: bool) -> None:
         pool = self.pool()
         connection = await pool.take(fresh=fresh)
         try:
-            await exchange.run(connection)
+            await forwarding.run(connection)
         finally:
             pool.give_back(connection)
 

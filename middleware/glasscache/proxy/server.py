@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from glasscache.proxy._exchange import INTERIM
+from glasscache.proxy._forwarding import INTERIM
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 

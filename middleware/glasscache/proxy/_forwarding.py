@@ -1,4 +1,5 @@
-"""One request and its answer over one connection: the request goes out while the answer may already come in.
+"""One request passed on, and its answer passed back, over one connection: the one may still go out while the other
+comes in.
 
 Decides what of an answer is passed on when: the last bytes together with the end, all others at once.
 """
@@ -40,9 +41,9 @@ class ClientGone(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Exchange:
-    """What one client asked, and how to answer it. `has_body`: whether the request has content, which may not pause
-    for longer than `body_timeout` seconds.
+class Forwarding:
+    """One client's request on its way to the upstream, and the answer on its way back. The request's content may not
+    pause for longer than `body_timeout` seconds.
     """
 
     def __init__(
