@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 from glasscache._buffer import Buffer
-from glasscache._null import NullTelemetry
 from glasscache._wait import Commons
 from glasscache.policy import Limits
 from glasscache.testing import ManualClock
 from tests.flights.rig import run
+from tests.support.null_telemetry import NullTelemetry
 from tests.support.seeded_loop import World
 
 _HALF = b"x" * 200_000

@@ -13,11 +13,11 @@ import pytest
 
 from glasscache import Cache, Limits, MemoryStore, Policy
 from glasscache._climbing import MOST_TAGS
-from glasscache._null import NullTelemetry
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError, RecursiveLoadError
 from glasscache.otel import OtelTelemetry
 from glasscache.testing import FlakyStore, ManualClock, RecordingTelemetry
+from tests.support.null_telemetry import NullTelemetry
 
 SECRET = "a secret of thirty-two characters"
 

@@ -10,12 +10,12 @@ import pytest
 
 from glasscache._contention import KEPT, KEPT_OF_ONE_LOAD, Contentions
 from glasscache._events import Load, SpanRef, Wait
-from glasscache._null import NullTelemetry
 from glasscache.cache import Cache
 from glasscache.contention import contention, contention_json
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Limits
 from glasscache.testing import ManualClock, RecordingTelemetry
+from tests.support.null_telemetry import NullTelemetry
 
 SECRET = "a secret for the tests, long enough"
 

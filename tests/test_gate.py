@@ -8,7 +8,6 @@ import pytest
 
 from glasscache._gate import Gate, KeyGates
 from glasscache._lately import Lately
-from glasscache.errors import ConfigurationError
 from glasscache.testing import ManualClock
 from tests.flights.rig import run
 from tests.support.seeded_loop import World
@@ -54,12 +53,6 @@ def test_a_gate_without_a_limit_is_never_full() -> None:
         leave()
 
     run(scenario)
-
-
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_gate_that_lets_nobody_in_is_refused(limit: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"max_loads={limit}"):
-        Gate(limit)
 
 
 def test_a_gate_serves_one_event_loop_after_the_other() -> None:

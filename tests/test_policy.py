@@ -214,6 +214,15 @@ def test_a_limit_is_a_finite_number_above_0(name: str, value: Any) -> None:
         Limits(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["max_parallel_loads", "max_flights", "max_entry_bytes"])
+def test_half_a_load_or_a_byte_is_no_limit(name: str) -> None:
+    half: dict[str, Any] = {name: 0.5}
+    with pytest.raises(ConfigurationError, match=rf"Limits\({name}=0.5\): give a whole number"):
+        Limits(**half)
+    whole: dict[str, Any] = {name: 10e6}
+    assert getattr(Limits(**whole), name) == 10_000_000
+
+
 def test_whether_to_finish_abandoned_loads_is_no_number() -> None:
     assert Limits(finish_abandoned=False).finish_abandoned is False
     with pytest.raises(ConfigurationError, match=r"finish_abandoned='no'\): give True or False"):

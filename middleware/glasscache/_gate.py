@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 
 from glasscache._entry import Key
-from glasscache.errors import ConfigurationError
 
 
 class _Slots(asyncio.Semaphore):
@@ -42,13 +41,11 @@ def no_slot() -> None:
 
 
 class Gate:
-    """At most `limit` loads at once; None: any number."""
+    """At most `limit` loads at once, 1 or more; None: any number."""
 
     __slots__ = ("_limit", "_slots", "is_bounded", "paused_until")
 
     def __init__(self, limit: int | None = None) -> None:
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"max_loads={limit!r}: give a number of loads of at least 1, or None")
         self._limit = limit
         self.is_bounded: bool = limit is not None
         """Whether anybody ever waits here."""

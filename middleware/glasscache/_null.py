@@ -1,47 +1,13 @@
-"""Telemetry and a backplane for who wants none. Null objects keep `if x is not None` out of the engine."""
+"""A backplane for a machine that is alone. Null objects keep `if x is not None` out of the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from glasscache._entry import Key
-from glasscache._events import Event, Outcome, SpanRef, Work
+from glasscache._events import SpanRef
 from glasscache._lease import Marks
-from glasscache.interfaces import Listener, Observable
-
-
-class NullTelemetry:
-    """Tells nobody."""
-
-    annotates = False
-    on_hit = None
-    _NOTHING: AbstractContextManager[object] = nullcontext()
-
-    def observe(self, source: Observable) -> None:
-        """Do nothing."""
-
-    def span(self, work: Work) -> AbstractContextManager[object]:
-        """Do nothing."""
-        return self._NOTHING
-
-    def hears(self) -> bool:
-        """Nobody does."""
-        return False
-
-    def emit(self, event: Event) -> None:
-        """Do nothing."""
-
-    def annotate(self, outcome: Outcome) -> None:
-        """Do nothing."""
-
-    def current(self) -> SpanRef | None:
-        """There is none."""
-        return None
-
-    def hushed(self) -> AbstractContextManager[object]:
-        """Do nothing."""
-        return self._NOTHING
+from glasscache.interfaces import Listener
 
 
 class NullBackplane:

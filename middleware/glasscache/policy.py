@@ -100,6 +100,8 @@ class Limits:
                     raise ConfigurationError(f"Limits({field.name}={value!r}): give True or False")
             elif not (is_amount(value) and value > 0):
                 raise ConfigurationError(f"Limits({field.name}={value!r}): give a finite number above 0")
+            elif isinstance(field.default, int) and value != int(value):
+                raise ConfigurationError(f"Limits({field.name}={value!r}): give a whole number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

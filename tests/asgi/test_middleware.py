@@ -11,7 +11,6 @@ import pytest
 from glasscache import Cache, MemoryStore
 from glasscache._entry import Entry, Key
 from glasscache._events import Answered
-from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.asgi._responder import show
 from glasscache.errors import ConfigurationError, RecursiveLoadError
@@ -19,6 +18,7 @@ from glasscache.policy import Policy
 from glasscache.testing import entry
 from tests.asgi.site import FIRST, Echo, Origin, Site, run
 from tests.support.asgi import Client, Message, Receive, Scope, Send
+from tests.support.null_telemetry import NullTelemetry
 
 PAGE = Rule("/page", ttl=60)
 ASK = Rule("/ask", methods=("POST", "QUERY"), ttl=60)

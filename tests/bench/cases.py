@@ -18,7 +18,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from glasscache import Cache, MemoryStore
-from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule, json_body
 from tests.bench.measure import Case, Work
 from tests.bench.traffic import (
@@ -37,6 +36,7 @@ from tests.bench.traffic import (
     raw_unsafe,
     respelled,
 )
+from tests.support.null_telemetry import NullTelemetry
 
 RAW, RAW_POST = "raw ASGI constant", "raw ASGI constant, POST body read"
 GET_HIT = "GET hit"

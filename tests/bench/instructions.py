@@ -28,13 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 from glasscache import Cache, MemoryStore
-from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware
 from tests.bench import cases, sizes
 from tests.bench.cases import RAW, RAW_POST
 from tests.bench.measure import Case, Work
 from tests.bench.peers import ROOT
 from tests.bench.traffic import ever_new, get, one_by_one, post, question, raw, raw_reading
+from tests.support.null_telemetry import NullTelemetry
 
 KEPT = Path(__file__).with_name("instructions.json")
 FOLDER = ROOT / "build" / "instructions"

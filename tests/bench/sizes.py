@@ -18,7 +18,6 @@ import cachetools
 
 from glasscache import Cache, MemoryStore
 from glasscache._entry import Entry
-from glasscache._null import NullTelemetry
 from glasscache.asgi import CacheMiddleware, Rule
 from glasscache.interfaces import Store
 from glasscache.stores.memory import MemoryStore as Near
@@ -27,6 +26,7 @@ from tests.bench.cases import HIT, Goal, Line, rules
 from tests.bench.measure import Case, Work
 from tests.bench.report import Row
 from tests.bench.traffic import ANSWER, App, Receive, Send, ask, discard, get, new, one_by_one
+from tests.support.null_telemetry import NullTelemetry
 
 FEWEST = 100
 STALL = 5.0  # milliseconds

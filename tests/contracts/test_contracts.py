@@ -10,7 +10,6 @@ import pytest
 
 from glasscache._clock import SystemClock
 from glasscache._events import Load, SpanRef, Wait
-from glasscache._null import NullTelemetry
 from glasscache.errors import CodecError
 from glasscache.stats import stats
 from glasscache.testing import (
@@ -22,6 +21,7 @@ from glasscache.testing import (
     TelemetryContract,
 )
 from glasscache.testing._contracts import _Source
+from tests.support.null_telemetry import NullTelemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

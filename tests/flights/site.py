@@ -18,13 +18,14 @@ from glasscache._engine import Answer, Engine
 from glasscache._entry import Entry
 from glasscache._flight import Flight
 from glasscache._gate import Gate
-from glasscache._null import NullBackplane, NullTelemetry
+from glasscache._null import NullBackplane
 from glasscache._stream import Head
 from glasscache._tiers import Unleased
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Store, Telemetry
 from glasscache.policy import Detail, Limits, Policy, Share, Terms
 from glasscache.stores._null import NullLeases
 from glasscache.stores.memory import MemoryStore
+from tests.support.null_telemetry import NullTelemetry
 from tests.support.seeded_loop import Chaos, World, explore
 
 Origin = Callable[["Load"], Awaitable[None]]

@@ -9,9 +9,9 @@ from random import Random
 import pytest
 
 from glasscache import Cache, MemoryStore
-from glasscache._null import NullTelemetry
 from glasscache.errors import RecursiveLoadError
 from tests.flights.site import LoopClock, prove
+from tests.support.null_telemetry import NullTelemetry
 from tests.support.seeded_loop import World
 
 pytestmark = pytest.mark.seeded

@@ -10,11 +10,11 @@ import pytest
 from msgspec import structs
 
 from glasscache._entry import Entry
-from glasscache._null import NullTelemetry
 from glasscache._values import whole
 from glasscache.policy import Limits, Policy, Share
 from glasscache.testing import RecordingTelemetry
 from tests.flights.site import Load, OriginError, Site
+from tests.support.null_telemetry import NullTelemetry
 from tests.support.seeded_loop import World, run_seed
 
 SEEDS = range(300)

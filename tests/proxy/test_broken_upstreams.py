@@ -130,7 +130,7 @@ def test_bytes_that_come_while_a_connection_rests_make_it_unusable() -> None:
             is_resting.set()
             await is_poisoned.wait()
             async with asyncio.timeout(PATIENCE):
-                while all(connection.is_quiet for connection in proxy.pool().resting):  # noqa: ASYNC110 - what was sent comes when it comes
+                while all(connection.is_quiet for connection in proxy._connections().resting):  # noqa: ASYNC110 - what was sent comes when it comes
                     await asyncio.sleep(0)
             assert (await client.request("GET", "/b")).body == b"whole"
             assert origin.connections == 2

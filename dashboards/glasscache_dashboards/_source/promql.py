@@ -97,9 +97,9 @@ class Lens:
         """What a counter, or the sum or count of a histogram, gains in a second."""
         return self._sum(by, f"rate({self.series(metric, where, part=part)}[{self.window}]{self._ago})")
 
-    def increase(self, metric: Metric, *by: str, where: Where | None = None) -> str:
+    def increase(self, metric: Metric, *by: str) -> str:
         """What a counter gains in the window."""
-        return self._sum(by, f"increase({self.series(metric, where)}[{self.window}]{self._ago})")
+        return self._sum(by, f"increase({self.series(metric)}[{self.window}]{self._ago})")
 
     def gained(self, metric: Metric, *by: str, where: Where | None = None) -> str:
         """What a counter gained in the window, its first value included: it is not there before its first event."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from glasscache.asgi._live import LiveFeed, LivePage
-from glasscache.asgi._pages import JsonPage, respond
+from glasscache.asgi._live import LiveFeed, live_page
+from glasscache.asgi._pages import json_page, respond
 from glasscache.asgi._removal import RemovalPage
 from glasscache.asgi.rules import Rule, methods_of
 from glasscache.contention import contention_json
@@ -37,13 +37,13 @@ class AdminPages:
         self._feed = LiveFeed(cache)
         pages: list[tuple[Rule, ASGIApp]] = []
         if path:
-            figures = JsonPage(lambda scope: stats_json(cache, groups=token_check.lets_in(scope)))
+            figures = json_page(lambda scope: stats_json(cache, groups=token_check.lets_in(scope)))
             pages.append((Rule(path), figures))
         if path and token:
             under = path.rstrip("/")
             pages += [
-                (Rule(f"{under}/contention"), token_check.before(JsonPage(lambda _: contention_json(cache)))),
-                (Rule(f"{under}/live"), LivePage()),
+                (Rule(f"{under}/contention"), token_check.before(json_page(lambda _: contention_json(cache)))),
+                (Rule(f"{under}/live"), live_page),
                 (Rule(f"{under}/live/events"), token_check.before(self._feed)),
                 (Rule(f"{under}/invalidate", methods=("POST",)), token_check.before(RemovalPage(cache, forget))),
             ]

@@ -43,23 +43,20 @@ _SCRIPTS = ("feed.js", "history.js", "charts.js", "waterfall.js", "page.js")
 _encode = msgspec.json.encode
 
 
-class LivePage:
-    """Answers GET and HEAD with the page. It knows nothing of the cache: it asks for the token, and then the feed."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        page, policy = _page()
-        await respond(
-            scope,
-            send,
-            page,
-            (b"content-type", b"text/html; charset=utf-8"),
-            (b"content-security-policy", policy),
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
-            (b"cross-origin-opener-policy", b"same-origin"),
-            (b"cross-origin-resource-policy", b"same-origin"),
-        )
+async def live_page(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer GET and HEAD with the page. It knows nothing of the cache: it asks for the token, and then the feed."""
+    page, policy = _page()
+    await respond(
+        scope,
+        send,
+        page,
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-security-policy", policy),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-opener-policy", b"same-origin"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+    )
 
 
 @functools.cache

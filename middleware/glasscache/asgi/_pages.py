@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from glasscache.asgi.types import Receive, Scope, Send
+    from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 
 
-class JsonPage:
-    """Answers GET and HEAD with what `body` makes of the request."""
+def json_page(body: Callable[[Scope], bytes]) -> ASGIApp:
+    """A page that answers GET and HEAD with the JSON that `body` makes for the request."""
 
-    def __init__(self, body: Callable[[Scope], bytes]) -> None:
-        self._body = body
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(scope, send, body(scope), (b"content-type", b"application/json"))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await respond(scope, send, self._body(scope), (b"content-type", b"application/json"))
+    return page
 
 
 async def respond(scope: Scope, send: Send, body: bytes, *fields: tuple[bytes, bytes], status: int = 200) -> None:

@@ -7,7 +7,7 @@ depends on it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from glasscache.cache import Cache
@@ -18,7 +18,7 @@ _OVER = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 
 async def watch_lifespan(
-    app: ASGIApp, caches: Iterable[Cache], scope: Scope, receive: Receive, send: Send, *, ending: Callable[[], object]
+    app: ASGIApp, cache: Cache, scope: Scope, receive: Receive, send: Send, *, ending: Callable[[], object]
 ) -> None:
     """Run the app's lifespan; telemetry is not shut down here (a dead collector would hold up the server).
 
@@ -29,17 +29,15 @@ async def watch_lifespan(
         message = await receive()
         if message["type"] == "lifespan.shutdown":
             ending()
-            for cache in caches:
-                await cache.engine.drain()  # what the loads use, the app is about to close
+            await cache.engine.drain()  # what the loads use, the app is about to close
         return message
 
     async def watched_send(message: Message) -> None:
         if message["type"] in _OVER:
-            for cache in caches:
-                try:
-                    await cache.aclose()
-                except Exception:
-                    _log.exception("a store failed to close")
+            try:
+                await cache.aclose()
+            except Exception:
+                _log.exception("a store failed to close")
         await send(message)
 
     await app(scope, watched_receive, watched_send)

@@ -97,7 +97,7 @@ class CacheMiddleware:
             await send(start)
             await send(body)
         elif scope["type"] == "lifespan":
-            await watch_lifespan(self.app, (self.cache,), scope, receive, send, ending=self._admin.close)
+            await watch_lifespan(self.app, self.cache, scope, receive, send, ending=self._admin.close)
         else:
             await self.app(scope, receive, send)
 

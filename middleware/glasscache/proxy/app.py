@@ -84,7 +84,7 @@ class ReverseProxy:
             self._pool.close()
             self._pool = None
 
-    def pool(self) -> Pool:
+    def _connections(self) -> Pool:
         """The connections of this event loop."""
         loop = asyncio.get_running_loop()
         if self._pool is None or self._loop is not loop:
@@ -107,7 +107,7 @@ class ReverseProxy:
                 await self._attempt(forwarding, fresh=True)
 
     async def _attempt(self, forwarding: Forwarding, *, fresh: bool) -> None:
-        pool = self.pool()
+        pool = self._connections()
         connection = await pool.take(fresh=fresh)
         try:
             await forwarding.run(connection)
