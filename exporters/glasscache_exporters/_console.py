@@ -31,48 +31,48 @@ _ID = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 
 
 class SpanLines(SpanExporter):
-    """One line for each span."""
+    """Prints a line for each span that has ended."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Print."""
+        """Print them."""
         _print(_span(span) for span in spans)
         return SpanExportResult.SUCCESS
 
 
 class EventLines(LogRecordExporter):
-    """One line for each event."""
+    """Prints a line for each event."""
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Print."""
+        """Print them."""
         _print(_event(each) for each in batch)
         return LogRecordExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """Nothing is held."""
+        """Do nothing: what was exported is printed."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is held."""
+        """Do nothing: what was exported is printed."""
         return True
 
 
 class MetricLines(MetricExporter):
-    """One line for each series that changed."""
+    """Prints a line for each series that has changed since the last collection."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[tuple[str, str], tuple[float, float]] = {}
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
-        """Print."""
+        """Print them."""
         scopes = [scope for resource in metrics_data.resource_metrics for scope in resource.scope_metrics]
         _print(line for scope in scopes for metric in scope.metrics for line in self._changed(metric))
         return MetricExportResult.SUCCESS
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
-        """Nothing is held."""
+        """Do nothing: what was exported is printed."""
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Nothing is held."""
+        """Do nothing: what was exported is printed."""
         return True
 
     def _changed(self, metric: Metric) -> Iterable[str]:

@@ -68,7 +68,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Family:
-    """All samples of one name."""
+    """A metric as the page has it: all samples of one name, under one HELP and one TYPE."""
 
     name: str
     kind: Kind

@@ -35,16 +35,16 @@ class Busy:
         self._lock.release()
 
     def pause(self) -> None:
-        """A fork is about to happen."""
+        """Before a fork: wait for who holds the lock, at most a moment, and hold it."""
         self._is_paused = self._lock.acquire(timeout=_PAUSE)
 
     def go_on(self) -> None:
-        """It has happened; this is the parent."""
+        """After a fork, in the parent: let go of the lock."""
         if self._is_paused:
             self._lock.release()
 
     def renew(self) -> None:
-        """It has happened; this is the child."""
+        """After a fork, in the child: a new lock, since nobody is left to let go of the old one."""
         self._lock = threading.Lock()
 
 
@@ -61,7 +61,7 @@ def tell(heir: Heir) -> None:
 
 
 def forget(heir: Heir) -> None:
-    """Tell it no more."""
+    """Tell this one of no more children."""
     _heirs.discard(heir)
 
 

@@ -52,7 +52,7 @@ class _Closer:
         threading.Thread(target=self._run, name=f"glasscache-close-{self.signal}", daemon=True).start()
 
     def ask(self) -> None:
-        """Begin the shutdown."""
+        """Let the thread run the shutdown now."""
         self._asked.set()
 
     def wait(self, seconds: float) -> bool:

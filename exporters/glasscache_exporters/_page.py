@@ -57,7 +57,7 @@ class _Reader(MetricReader):
 
 
 class Page:
-    """Get it by `Page.of`."""
+    """The page of one provider, of which there is one only: get it by `Page.of`."""
 
     @classmethod
     def of(cls, provider: metrics.MeterProvider | None) -> Page:

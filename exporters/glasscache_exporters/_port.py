@@ -93,7 +93,7 @@ class MetricsServer:
         self._thread.join()
 
     def stop(self) -> None:
-        """The same, without waiting."""
+        """As `close`, without waiting."""
         self._closed.set()
         _forks.forget(self)
 
@@ -161,7 +161,7 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """In that thread."""
+        """Answer in the thread that `process_request` has started, then make room for another client."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -187,4 +187,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_GET  # noqa: N815 - the names are the base class's
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
-        """A scrape is no news."""
+        """Log nothing: a scrape is no news."""

@@ -70,12 +70,12 @@ class _Sending(Generic[Item_contra, Result_co]):
         self._own = _Own(make)
 
     def export(self, batch: Sequence[Item_contra], /) -> Result_co:
-        """Send."""
+        """Send a batch."""
         with self._own.busy:
             return self._own().export(batch)
 
     def shutdown(self) -> None:
-        """Send no more."""
+        """Send what is left, and close the connection."""
         self._own().shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -84,11 +84,11 @@ class _Sending(Generic[Item_contra, Result_co]):
 
 
 class Spans(_Sending[ReadableSpan, SpanExportResult], SpanExporter):
-    """Sends spans."""
+    """Sends spans, from whichever process it finds itself in."""
 
 
 class Logs(_Sending[ReadableLogRecord, LogRecordExportResult], LogRecordExporter):
-    """Sends log records."""
+    """Sends log records, from whichever process it finds itself in."""
 
 
 class Metrics(MetricReader):
@@ -104,7 +104,7 @@ class Metrics(MetricReader):
         self._timeout_millis = timeout * 1_000
 
     def start(self, provider: MeterProvider) -> None:
-        """Begin."""
+        """Collect and send regularly from now on, what this provider has measured."""
         self._provider = weakref.ref(provider)
         self._run(self._send_regularly)
         _forks.tell(self)

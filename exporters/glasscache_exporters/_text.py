@@ -24,7 +24,7 @@ _PLAIN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
 def openmetrics(families: Iterable[Family]) -> str:
-    """The page in OpenMetrics 1.0."""
+    """The page in OpenMetrics 1.0, with exemplars."""
     lines: list[str] = []
     for family in families:
         lines.append(f"# TYPE {family.name} {family.kind}\n")

@@ -24,10 +24,11 @@ def _salt_alone(marker: Entry) -> Key:
 
 
 def _nothing(reader: Reader) -> None:
-    """Of who need not know."""
+    """`joined` of a request that has nothing to do then."""
 
 
 def _never(entry: Entry) -> bool:
+    """`confirms` of a request whose origin cannot confirm anything."""
     return False
 
 
@@ -37,10 +38,15 @@ def unwanted(entry: Entry, now: float, verdict: Verdict) -> Verdict:
 
 
 _OPEN = Gate()
+"""The gate of requests whose loads nobody counts."""
 
 
 class Ask:
-    """What one request wants: the key, the terms, and how to load it. A front may make it its own request."""
+    """What one request wants of the engine: the key, the terms, and how to load it.
+
+    A front may derive its own kind of request from it (`asgi/_exchange.py`): attributes and methods of these names then
+    take the place of what `__init__` would set.
+    """
 
     key: Key
     counters: GroupCounters
@@ -121,7 +127,7 @@ class Ask:
         return self.stale if self.stale is not None and self.confirms(self.stale) else None
 
     def go_round(self, reader: Reader) -> None:
-        """The request will look again; its wait goes on."""
+        """What this reader reads is not for this request, which will look again: the wait is still the same one."""
         self.waiting, reader.waiting = reader.waiting, None
 
     def end_wait(self, outcome: WaitOutcome) -> None:

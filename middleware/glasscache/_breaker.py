@@ -45,7 +45,7 @@ class Breaker:
         return self.is_open and self._now() >= self._ask_at
 
     def succeeded(self) -> None:
-        """An operation went well."""
+        """Note an operation that went well."""
         self._in_a_row = 0
         self._last.append(True)
         self.is_calm = len(self._last) == _WINDOW and all(self._last)
@@ -53,7 +53,7 @@ class Breaker:
             self._pause = _FIRST_PAUSE  # well again, and not only for a moment
 
     def failed(self) -> None:
-        """An operation went wrong."""
+        """Note an operation that went wrong; open if there were too many."""
         self.is_calm = False
         self._in_a_row += 1
         self._last.append(False)
@@ -68,7 +68,7 @@ class Breaker:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Ask again."""
+        """A probe went well: ask again, as if nothing had been."""
         self.is_open = False
         self._in_a_row = 0
         self._last.clear()

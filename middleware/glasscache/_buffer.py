@@ -98,7 +98,7 @@ class Buffer:
             self._writers.remove(room)
 
     def resume(self) -> None:
-        """Let the producer look again."""
+        """Wake a producer that waits for room: it looks whether there is some, or whether it was stopped."""
         for room in self._writers if self.paced else ():
             if not room.done():
                 room.set_result(None)

@@ -11,7 +11,7 @@ MOST_TAGS = 1024
 
 
 class Climbed(dict[str, None]):
-    """The tags of what was read in one load, in order."""
+    """The tags of all values that were read in one load, each once, in the order in which they came."""
 
     @property
     def is_full(self) -> bool:

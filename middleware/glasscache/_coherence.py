@@ -40,13 +40,13 @@ class Reach(Protocol):
     """What an invalidation reaches on this machine."""
 
     def forget(self, tags: Iterable[str], *, everything: bool) -> int:
-        """Out of the near tier, and out of the table of flights; how many entries there were."""
+        """Drop what has these tags from the near tier and from the table of flights; how many entries there were."""
 
     def forget_replaced(self, key: Key) -> None:
-        """Another machine has a newer answer."""
+        """Drop the entry under `key` from the near tier: another machine has stored a newer one."""
 
     def doubt(self) -> None:
-        """Everything in the near tier may have been told invalid."""
+        """Serve nothing from the near tier before a far tier was asked: any of it may have been told invalid."""
 
 
 class Coherence:
@@ -190,7 +190,7 @@ class Coherence:
         self._reach.doubt()
 
     def restored(self) -> None:
-        """Messages arrive again."""
+        """Messages arrive again; what was missed in between has still to be read (`catch_up`)."""
         self._gaps += 1
         self._hears, self._has_read = True, False
         self.when_restored()

@@ -68,7 +68,7 @@ class Flight(Stream):
 
     @abstractmethod
     def _record(self) -> Load:
-        """What is told of it, as it begins."""
+        """The record of it that telemetry is told, as far as it is known now."""
 
     @abstractmethod
     def _headed(self, head: Head) -> None:
@@ -80,22 +80,22 @@ class Flight(Stream):
 
     @abstractmethod
     def _closed(self) -> None:
-        """It takes no more followers."""
+        """It takes no more followers: out of the table."""
 
     @abstractmethod
     def _voided(self) -> None:
-        """It was told invalid: later requests must not join it."""
+        """It was told invalid: out of the table, so that later requests do not join it."""
 
     def outdate(self) -> None:
         """Another machine has a newer answer: what a far tier had before is none."""
 
     @abstractmethod
     def _landed(self) -> None:
-        """The load is over."""
+        """The load is over, with or without a whole answer: give back what it held, close its span."""
 
     @abstractmethod
     def _gone(self) -> None:
-        """The origin of a stopped load was told to end for the last time."""
+        """A stopped load's origin had its time to end, and is cancelled now: it holds a slot of its gate no more."""
 
     # --- the producer's side ----------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Flight(Stream):
                 raise OSError(_NOBODY)
 
     def finish(self) -> None:
-        """The answer is whole."""
+        """The answer is whole: store it, if it may be, then let its readers see the end."""
         if not self.ended:
             self.entry = self._complete()
             self._land()
@@ -252,7 +252,7 @@ class Flight(Stream):
             self._progress = self.loop.time()
 
     def grow_up(self) -> None:
-        """It is not over yet: from here on its time counts."""
+        """It has not ended at once: from here on it has a time limit. After a second `late` follows."""
         self._progress = self.loop.time()
         self._commons.youth.begin(self, self.loop)
 

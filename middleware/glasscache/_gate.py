@@ -37,7 +37,7 @@ class _Slots(asyncio.Semaphore):
 
 
 def no_slot() -> None:
-    """What leaves a gate without a limit."""
+    """How to leave a gate without a limit: there is nothing to give back."""
 
 
 class Gate:
@@ -54,7 +54,7 @@ class Gate:
 
     @property
     def users(self) -> int:
-        """Loads inside and waiting."""
+        """Loads that are inside, and those that wait for a slot."""
         return 0 if self._slots is None else self._slots.users
 
     @property
@@ -89,7 +89,7 @@ class KeyGates:
         self._gates: dict[Key, Gate] = {}
 
     def __len__(self) -> int:
-        """Keys in use."""
+        """Keys of which a load is inside or waits."""
         return len(self._gates)
 
     def is_full(self, key: Key) -> bool:

@@ -18,10 +18,10 @@ from glasscache.errors import RecursiveLoadError
 
 
 class Collector(Protocol):
-    """The notes on an answer that is being made."""
+    """Who gathers the tags of one load's answer: of a request `asgi.handler.Notes`, of a value `_climbing.Climbed`."""
 
     def carry(self, tags: Iterable[str]) -> None:
-        """A value that carries these was read for it."""
+        """A value with these tags was read: what is made of it must be removed with it."""
 
 
 class Chain(Struct, eq=False):
@@ -63,7 +63,7 @@ def forbid_recursion(key: Key, chain: Chain | None, inside: tuple[Chain, ...]) -
 
 
 def climb(tags: Iterable[str]) -> None:
-    """A value that carries these was read."""
+    """A value with these tags was read here: if that is inside of a load, they are its answer's, too."""
     inside = loading.get()
     if inside and (collector := inside[-1].collector) is not None:
         collector.carry(tags)

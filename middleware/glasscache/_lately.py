@@ -25,7 +25,7 @@ class Lately(dict[Key, float]):
         return super().__contains__(key)
 
     def add(self, key: Key) -> None:
-        """From now on."""
+        """Remember it from now on, for its whole time again if it is remembered already."""
         self.pop(key, None)  # so that they stand in the order of their end
         self[key] = self._clock.now() + self._seconds
         self._forget()

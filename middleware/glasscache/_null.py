@@ -14,17 +14,17 @@ class NullBackplane:
     """Of a machine that is alone: there is nobody to tell."""
 
     async def start(self, listener: Listener) -> None:
-        """Nobody tells anything."""
+        """Listen to nobody: nothing will ever be told."""
 
     async def mark(self, tags: Sequence[str], *, everything: bool, seen: int, source: SpanRef | None) -> int:
-        """The next number."""
+        """The next number; nobody else gives out any."""
         return seen + 1
 
     async def tell_replaced(self, key: Key) -> None:
         """There is nobody to tell."""
 
     async def read(self, since: int) -> Marks:
-        """Nothing was missed."""
+        """No markers: nothing was missed."""
         return Marks(number=since, everything=0, floor=0, tags={})
 
     async def aclose(self) -> None:

@@ -180,7 +180,7 @@ class Instruments:
                 meter.create_observable_up_down_counter(metric.name, [self._callback(metric)], *about)
 
     def add(self, metric: Metric, amount: int, attributes: Attributes) -> None:
-        """Count."""
+        """Add to a counter."""
         self._counters[metric].add(amount, attributes)
 
     def record(self, metric: Metric, value: float, attributes: Attributes, context: Context | None) -> None:

@@ -225,7 +225,7 @@ SAVED_PRICE = Metric(
 SAVED_IO = Metric("glasscache.saved.io", "observable_counter", "By", "Bytes answered without the origin.", (GROUP,))
 
 METRICS: tuple[Metric, ...] = tuple(named for named in tuple(globals().values()) if isinstance(named, Metric))
-"""All of the above."""
+"""All metrics, in the order in which they stand here."""
 
 # --- spans, their links, and log events ---------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def error_attributes(error: BaseException | None) -> Attributes:
 
 
 def context_of(ref: SpanRef) -> SpanContext:
-    """As the API wants it."""
+    """A span's identity as OpenTelemetry's API wants it for a link."""
     flags = TraceFlags(TraceFlags.SAMPLED if ref.sampled else TraceFlags.DEFAULT)
     return SpanContext(ref.trace_id, ref.span_id, is_remote=False, trace_flags=flags)
 
@@ -122,7 +122,7 @@ class Outlet:
             self.instruments.record(metric, value, {names.NAME: self.name, **attributes}, context)
 
     def add(self, metric: Metric, amount: int, attributes: Attributes) -> None:
-        """Count."""
+        """Add to a counter."""
         with self.quiet:
             self.instruments.add(metric, amount, {names.NAME: self.name, **attributes})
 

@@ -72,7 +72,7 @@ class LoadSection(Section[Load]):
             record(names.LOCK_QUEUE_LENGTH, len(work.remote_waiters), scope, context)
 
     def log(self) -> None:
-        """That the lease was lost."""
+        """Log if the lease was lost while its holder still loaded."""
         if self.work.release != "released":
             with self.out.quiet:
                 self._log_lost()
@@ -92,7 +92,7 @@ class LoadSection(Section[Load]):
         self.out.log.tell(names.LOST, lost | ids_of(work.ref))
 
     def close(self) -> None:
-        """It ends with the load, although who waited on other machines is known only later."""
+        """End the span at the time when the load was over; who waited on other machines is known only later."""
         self.span.end(time.time_ns() - int(self.work.told_after * 1e9))
 
 
@@ -174,7 +174,7 @@ class WaitSection(Section[Wait]):
             self.span.set_attribute(names.FENCING_TOKEN, holder.fencing_token)
 
     def log(self) -> None:
-        """That it was long, or given up."""
+        """Log a wait that was long, and one that was given up."""
         work = self.work
         waited = work.ended - work.begun
         if waited > self.out.contention_threshold:

@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 
 
 class Sight(Enum):
-    """What a reader that has passed nothing on yet finds."""
+    """What a reader finds at the end of its wait, before it has passed anything on."""
 
     PLAY = "play"
-    """An answer that it may read."""
+    """There is an answer that it may read."""
     FOUND = "found"
-    """A stored answer, from a far tier."""
+    """A far tier had the answer: it is the stream's `entry`."""
     REFUSED = "refused"
-    """The answer is the leader's alone."""
+    """The answer is the leader's alone (`Share.LEADER`): look again."""
     PRIVATE = "private"
-    """Each request must load for itself."""
+    """The answer is one request's own (`Share.NONE`): load for itself."""
     FAILED = "failed"
+    """The load has failed: the stream's `error` says why."""
     GONE = "gone"
     """The reader's own client has left."""
     TIMEOUT = "timeout"
+    """Its patience is over, and nothing of this is known yet."""
 
 
 _ALL, _PLAY = Share.ALL, Sight.PLAY  # until Python 3.12 a name of an Enum costs a call
@@ -65,13 +67,13 @@ class Onlooker:
         self.news: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
-        """There is news."""
+        """The stream has news: its request looks again."""
         if not self.news.done():  # else its request was cancelled
             self.news.set_result(None)
 
 
 def _nothing() -> None:
-    """What a reader without a client does to watch it."""
+    """For a reader that has no client to watch."""
 
 
 class Reader:
@@ -126,7 +128,7 @@ class Reader:
         return found or Sight.TIMEOUT
 
     def late(self) -> None:
-        """Its patience is over."""
+        """Its patience is over: `sight` ends with TIMEOUT."""
         self._out_of_patience = True
         self.wake()
 
@@ -195,7 +197,7 @@ class Reader:
         return ReaderCutError("this reader was too slow for the others (Limits.reader_timeout)")
 
     def gone(self) -> None:
-        """The client has disconnected."""
+        """Its client has disconnected: `sight` ends with GONE, `next` raises ReaderGone."""
         self._is_gone = True
         self.be_cut()
 
@@ -206,7 +208,7 @@ class Reader:
         self.wake()
 
     def wake(self) -> None:
-        """There is news."""
+        """The stream has news: `sight` or `next` looks again."""
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
@@ -227,4 +229,6 @@ class Reader:
 
 
 ARRIVING: Reader = Reader(cast("Stream", None), leader=True)
-"""In the place of a leader that may turn out to need no reader. It does not read, so it needs no stream."""
+"""Stands among a flight's readers for a leader that may turn out to need no reader (`Engine._lead_at_once`): without it
+the flight would look deserted. It never reads, so it has no stream.
+"""

@@ -95,7 +95,7 @@ class Stream(ABC):
         self.trailers: tuple[dict[str, object], ...] = ()
 
     def left(self, reader: Reader) -> None:
-        """A reader is gone."""
+        """A reader will read no more (`Reader.leave`)."""
         del self.readers[reader]
         if self.paused:
             self.paused.pop(reader, None)
@@ -106,7 +106,7 @@ class Stream(ABC):
 
     @abstractmethod
     def _deserted(self) -> None:
-        """The last reader is gone."""
+        """The last reader has left: forget what is over, or decide whether a load goes on unread."""
 
     def _watch(self) -> None:
         self.is_watched = True

@@ -18,7 +18,7 @@ _HITS_PER_SAMPLE = 64
 
 
 class Tally:
-    """The counting of one engine."""
+    """Counts what one engine does, and tells telemetry the part of it that is told."""
 
     def __init__(self, near: NearStore, clock: Clock, telemetry: Telemetry, detail: Detail) -> None:
         self.counters: Counters = Counters()

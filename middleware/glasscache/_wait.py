@@ -19,13 +19,13 @@ _YOUNG = 1.0  # seconds: most loads are over by then, and watching a client cost
 
 
 class Patient(Protocol):
-    """Who is told when something takes long."""
+    """Something that is under way (a load, a follower's wait), and is told once when it has taken too long."""
 
     def late(self) -> None:
-        """It does."""
+        """Its time is over, and it is not."""
 
     def __hash__(self) -> int:
-        """By identity."""
+        """Two of them are never the same."""
 
 
 def _tell_late(who: Patient) -> None:
@@ -88,9 +88,9 @@ class Commons:
         self.contentions: Contentions = Contentions()
         """The last waits that were longer than `Limits.contention_threshold`."""
         self.youth: Sweep[Patient] = Sweep(min(_YOUNG, limits.load_timeout), _tell_late)
-        """Of loads: most are over within it."""
+        """The first second of each load, in which most end: only then its clients are watched, and it has a timer."""
         self.patience: Sweep[Patient] = Sweep(limits.wait_timeout, _tell_late)
-        """Of followers: `Limits.wait_timeout`."""
+        """How long each follower waits (`Limits.wait_timeout`)."""
 
     def forked(self) -> None:
         """In the child of a fork nobody waits, and nobody did."""
@@ -98,7 +98,7 @@ class Commons:
         self.contentions.clear()
 
     def rest(self) -> None:
-        """Leave no timer behind; nothing is under way."""
+        """Cancel the timers that nothing under way needs."""
         self.youth.rest()
         self.patience.rest()
 

@@ -297,7 +297,7 @@ class Cache:
 
     @property
     def counters(self) -> Counters:
-        """The integers behind all figures."""
+        """The integers behind all figures; `glasscache.stats.stats(cache)` says what they come to."""
         return self.engine.counters
 
     @property
@@ -316,7 +316,7 @@ class Cache:
         return self.engine.abroad
 
     def tier_states(self) -> Iterable[tuple[str, TierState]]:
-        """How each far tier is."""
+        """The name and the state of each far tier: ok, degraded (some operations fail), or open (not asked)."""
         return () if self._guard is None else ((self._guard.name, self._guard.state),)
 
     def _tier_changed(self, state: TierState, error: BaseException | None) -> None:
@@ -324,7 +324,7 @@ class Cache:
         self.telemetry.emit(TierChanged(tier=self._guard.name, state=state, error=error))
 
     def gauges(self) -> Iterable[TierGauge]:
-        """How full each tier is."""
+        """How full the memory tier is, and how full it may be."""
         return self.engine.gauges()
 
 

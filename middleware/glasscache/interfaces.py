@@ -239,10 +239,10 @@ class Observable(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """The integers."""
+        """The integers behind all figures."""
 
     def gauges(self) -> Iterable[TierGauge]:
-        """How full each tier is."""
+        """How full each tier is that knows it, and how full it may be."""
 
     @property
     def waiters(self) -> int:
@@ -257,7 +257,7 @@ class Observable(Protocol):
         """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
 
     def tier_states(self) -> Iterable[tuple[str, TierState]]:
-        """How each far tier is."""
+        """The name and the state of each far tier: ok, degraded (some operations fail), or open (not asked)."""
 
 
 class Telemetry(Protocol):
@@ -274,7 +274,7 @@ class Telemetry(Protocol):
         """
 
     def emit(self, event: Event) -> None:
-        """Something happened."""
+        """Tell one event, after the fact: measure, count or log it."""
 
     def hears(self) -> bool:
         """Whether anybody gets spans and measurements: if not, a load that leads to no other tier makes neither."""

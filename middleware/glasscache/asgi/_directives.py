@@ -39,7 +39,7 @@ class Directives:
         return name in self.said
 
     def get(self, name: bytes) -> bytes | None:
-        """The argument of a directive."""
+        """The argument of a directive; None if it has none, or was not said."""
         return self.said.get(name)
 
 

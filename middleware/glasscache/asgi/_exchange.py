@@ -133,7 +133,7 @@ class Exchange(Ask):
     # --- as an `Ask` ------------------------------------------------------------------------------------------------
 
     def load(self, flight: Flight) -> Awaitable[None]:
-        """Run the app."""
+        """Run the app, which feeds the flight."""
         messages = self._body.messages
         return run_app(self._route._origin, self._scope, messages, flight, self._app_load, self._is_plain)
 

@@ -27,7 +27,7 @@ class HeadReader:
         self._begun = engine.clock.now()
 
     async def __call__(self, message: Message) -> None:
-        """One message of the answer."""
+        """Be shown one message of the answer, on its way to the client."""
         if message["type"] == "http.response.start":
             await self._learn(message["status"], http.normalise(message.get("headers", ())))
 

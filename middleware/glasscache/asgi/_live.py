@@ -97,7 +97,7 @@ class LiveFeed:
             client.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one watcher to the end."""
+        """Serve one watcher until it leaves, its time is over, or the server stops."""
         if len(self._watching) >= MAX_WATCHERS:
             fields = (b"content-type", b"application/json"), (b"retry-after", b"5")
             await respond(scope, send, b'{"error":"enough others are watching"}', *fields, status=503)

@@ -119,6 +119,7 @@ class AppLoad(Struct, eq=False):
     asked: Scope
     """The request's own scope."""
     is_private: bool
+    """Whether it has credentials, and its rule does not say who shares the answer."""
 
     def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
         """What may be done with this answer, for which its handler named a lifetime in seconds or None."""

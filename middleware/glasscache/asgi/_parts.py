@@ -56,7 +56,7 @@ class PartKeeper:
         self._room = engine.commons.limits.max_entry_bytes
 
     async def __call__(self, message: Message) -> None:
-        """One message of the answer."""
+        """Be shown one message of the answer, on its way to the client."""
         if message["type"] == "http.response.start":
             self._start(message["status"], http.normalise(message.get("headers", ())))
         elif message["type"] == "http.response.body" and self._terms is not None:

@@ -54,13 +54,13 @@ class Way:
         """Of a path the place that was asked last: to compare costs less than to look for it."""
 
     def forget(self) -> None:
-        """All places."""
+        """Forget all places, and what was asked there."""
         self.places.clear()
         self.lately.clear()
 
 
 class Places:
-    """The places of one rule."""
+    """What the short way of one rule recognises: by method the places, and keys of what was asked there."""
 
     def __init__(self, rule: Rule, keyring: Keyring, credentials: frozenset[bytes], *, hears: bool) -> None:
         self._rule = rule

@@ -190,7 +190,7 @@ class Watcher:
         self._reader.gone()
 
     def stop(self) -> None:
-        """The answer is over."""
+        """End: the answer is over, nobody needs to know of a disconnect any more."""
         self._reader = None
         self._task.cancel()
 

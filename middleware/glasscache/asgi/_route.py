@@ -34,7 +34,7 @@ _SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
 
 
 class Route:
-    """One rule of one middleware."""
+    """One rule of one middleware at work: it answers requests, by the short way where it can."""
 
     def __init__(self, rule: Rule, cache: Cache, app: ASGIApp, credentials: frozenset[bytes]) -> None:
         self._rule = rule
@@ -180,7 +180,7 @@ class Route:
         return _request.key_at(place, scope, content, rule, self._cache.keyring)
 
     def shown(self, scope: Scope, content: bytes) -> str:
-        """What was asked, in clear text."""
+        """What was asked, in clear text, for the spans of who has opted for that (`Detail.clear_keys`)."""
         query = scope.get("query_string", b"").decode("latin-1")
         asked = f"{scope['method']} {scope['path']}{query and '?'}{query} {content.decode(errors='replace')}"
         return asked[:_SHOWN].rstrip()
@@ -204,4 +204,4 @@ class Route:
 
 
 def _nothing(key: Key) -> None:
-    """What is counted already."""
+    """The second step of a store without two: its `peek` has counted the use already."""

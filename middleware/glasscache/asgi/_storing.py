@@ -84,7 +84,7 @@ class Assessment:
 
     share: Share
     terms: Terms | None = None
-    """None: not stored."""
+    """How long it is stored; None: it is not."""
     vary: tuple[bytes, ...] = ()
     """The request headers that select among variants: lower case, sorted, each once."""
     hidden: frozenset[bytes] = frozenset()

@@ -36,7 +36,7 @@ class _BrokenError(ValueError):
 
 
 class _Parser:
-    """What is left of one field."""
+    """Reads one field from left to right; `at` is where it is."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self.text = b", ".join(lines).strip(b" ")

@@ -125,7 +125,7 @@ def not_modified(request_headers: Iterable[tuple[bytes, bytes]], status: int, st
 
 
 def _none_match(condition: bytes, stored: Headers) -> bool:
-    """RFC 9110, section 13.1.2."""
+    """Whether the stored ETag is among those of If-None-Match (RFC 9110, section 13.1.2)."""
     if condition == b"*":
         return True
     etag = entity_tag(stored)

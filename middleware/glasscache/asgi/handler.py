@@ -19,8 +19,9 @@ class Notes:
     """What the handler of one load has said, and what was read for its answer: what becomes of the words below."""
 
     is_silent: bool = True
-    """Nothing so far."""
+    """Whether nothing was said so far."""
     is_stored: bool = True
+    """Whether the answer may be stored, as far as its handler is concerned."""
     tags: tuple[str, ...] = ()
     ttl: float | None = None
     price: float = 0.0

@@ -123,5 +123,5 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """End it now."""
+        """Close the connection at once."""
         self._wire.close()

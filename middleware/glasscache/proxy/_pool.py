@@ -52,7 +52,7 @@ class Pool:
         self._retire()
 
     def close(self) -> None:
-        """End the connections that rest."""
+        """Close the connections that are kept for later requests."""
         while self.resting:
             self.resting.pop().close()
 

@@ -65,11 +65,11 @@ class Wire(asyncio.Protocol):
     # --- called by the transport ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It stands."""
+        """The connection stands."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Keep what has come; hold the other side back if its reader is slow."""
         self._data += data
         if len(self._data) > _HIGH and not self._is_full and self._transport is not None:
             self._is_full = True
@@ -83,7 +83,7 @@ class Wire(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """The connection is gone, with an error or without."""
         self._has_ended = True
         self._error = exc
         self._transport = None
@@ -95,7 +95,7 @@ class Wire(asyncio.Protocol):
         self._room = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """There is room again."""
+        """The other side keeps up again."""
         room, self._room = self._room, None
         if room is not None and not room.done():
             room.set_result(None)

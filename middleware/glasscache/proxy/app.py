@@ -79,7 +79,7 @@ class ReverseProxy:
                 return
 
     def close(self) -> None:
-        """End the connections that rest."""
+        """Close the connections that are kept for later requests."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None

@@ -60,7 +60,7 @@ SETTINGS: dict[str, Any] = {
     "server_header": False,
     "proxy_headers": False,
 }
-"""What uvicorn is told."""
+"""Options of `uvicorn.Config`."""
 
 
 def serve(app: ASGIApp, listener: socket.socket, *, access_log: bool = False) -> None:
@@ -71,7 +71,7 @@ def serve(app: ASGIApp, listener: socket.socket, *, access_log: bool = False) ->
 
 
 class _ToldToEnd(BaseException):
-    """By SIGTERM."""
+    """SIGTERM has come."""
 
 
 def _end(_signal: int, _frame: object) -> None:

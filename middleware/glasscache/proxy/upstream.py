@@ -32,7 +32,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """The service behind a proxy."""
+    """Where the service behind a proxy is."""
 
     scheme: str
     host: str
@@ -62,7 +62,7 @@ class Upstream:
 
     @property
     def authority(self) -> bytes:
-        """What `Host` says."""
+        """Host and port as the field `Host` has them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}").encode(
             "idna" if host.isascii() is False else "ascii"

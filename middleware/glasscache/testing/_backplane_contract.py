@@ -48,23 +48,23 @@ class Ear:
         self._changed.set()
 
     def marked(self, mark: Mark, lag: float, source: SpanRef | None) -> None:
-        """Keep it."""
+        """Keep what was told invalid, when, and by whom."""
         self.marks.append(mark)
         self.lags.append(lag)
         self.sources.append(source)
         self._note("marked")
 
     def replaced(self, key: Key) -> None:
-        """Keep it."""
+        """Keep the key."""
         self.keys.append(key)
         self._note("replaced")
 
     def lost(self) -> None:
-        """Keep it."""
+        """Keep that messages may be missing."""
         self._note("lost")
 
     def restored(self) -> None:
-        """Keep it."""
+        """Keep that messages arrive again."""
         self._note("restored")
 
     @property
@@ -128,7 +128,7 @@ class BackplaneContract:
         await ear.until(lambda: ear.hears)
 
     async def mark(self, backplane: Backplane, *tags: str, everything: bool = False, seen: int = 0) -> int:
-        """Mark without a span."""
+        """Mark the tags as invalid, outside of any span; the number that was given out."""
         return await backplane.mark(tags, everything=everything, seen=seen, source=None)
 
     def test_it_is_a_backplane(self) -> None:

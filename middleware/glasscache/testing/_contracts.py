@@ -44,7 +44,7 @@ class ClockContract:
     """What every `Clock` promises. Override `make_clock`."""
 
     def make_clock(self) -> Clock:
-        """A clock."""
+        """The clock to test."""
         raise NotImplementedError
 
     def test_now_never_runs_backwards(self) -> None:
@@ -81,10 +81,10 @@ class CodecContract:
     )
     """(value, the type that it is decoded as)."""
     foreign: ClassVar[tuple[object, ...]] = (object(), lambda: None)
-    """Values that cannot be encoded."""
+    """Values of which `encode` says that they cannot be encoded (CodecError)."""
 
     def make_codec(self) -> Codec:
-        """A codec."""
+        """The codec to test."""
         raise NotImplementedError
 
     def test_a_value_comes_back_as_it_was(self) -> None:
@@ -138,7 +138,7 @@ class KeyBuilderContract:
     bypassed: ClassVar[tuple[tuple[dict[str, Any], bytes], ...]] = ()
 
     def make_key_builder(self) -> KeyBuilder:
-        """A key builder."""
+        """The key builder to test."""
         raise NotImplementedError
 
     def test_there_are_samples_to_judge_by(self) -> None:
@@ -186,11 +186,11 @@ class _Source:
         self.counters.group("rule").hits += 1
 
     def gauges(self) -> Iterable[TierGauge]:
-        """One tier, half full."""
+        """A memory tier that is half full."""
         return (TierGauge("memory", 1, 2, 10, 20),)
 
     def tier_states(self) -> Iterable[tuple[str, TierState]]:
-        """One far tier, well."""
+        """One far tier, which answers."""
         return (("far", "ok"),)
 
 
@@ -203,7 +203,7 @@ class TelemetryContract:
 
     @staticmethod
     def works() -> tuple[Work, ...]:
-        """One of each kind."""
+        """A record of each kind of work, and of each way in which it is told apart."""
         load = Load(group="rule", key=b"key", trigger="miss")
         ours = Load(group="rule", key=b"key", trigger="miss", fencing_token=7, release="lost", remote_waiters=[_ABROAD])
         theirs = Load(group="rule", key=b"key", trigger="miss", machine="host-7", ref=_ABROAD)

@@ -30,11 +30,11 @@ class ManualClock:
         self._wall = wall
 
     def now(self) -> float:
-        """What `advance` made of it."""
+        """The time that it was given, and all that it was advanced by."""
         return self._now
 
     def wall(self) -> float:
-        """What `advance` made of it."""
+        """The same as Unix time."""
         return self._wall
 
     def advance(self, seconds: float) -> None:
@@ -71,7 +71,7 @@ class FlakyStore:
 
     @property
     def name(self) -> str:
-        """That of the store behind."""
+        """The name of the store behind."""
         return self.store.name
 
     def fail(self, *operations: str, error: BaseException | None = None) -> None:
@@ -133,13 +133,13 @@ class RecordingTelemetry:
         self.outcomes: list[Outcome] = []
         self.sources: weakref.WeakSet[Observable] = weakref.WeakSet()
         self.current_span: SpanRef | None = None
-        """What `current` answers."""
+        """What `current` returns: set it to be, as it were, inside of a span."""
         self.is_hushed: bool = False
         """Whether somebody is inside of `hushed`."""
         self._ids = itertools.count(1)
 
     def observe(self, source: Observable) -> None:
-        """Keep it in `sources`, weakly."""
+        """Keep the cache in `sources`, weakly."""
         self.sources.add(source)
 
     @contextmanager
@@ -159,15 +159,15 @@ class RecordingTelemetry:
         self.ended.append(work)
 
     def hears(self) -> bool:
-        """It does."""
+        """True: spans and events are kept here, so they have to be made."""
         return True
 
     def emit(self, event: Event) -> None:
-        """Keep it in `events`."""
+        """Keep the event in `events`."""
         self.events.append(event)
 
     def annotate(self, outcome: Outcome) -> None:
-        """Keep it in `outcomes`."""
+        """Keep the outcome in `outcomes`."""
         self.outcomes.append(outcome)
 
     def on_hit(self, group: str, key: Key) -> None:
@@ -175,12 +175,12 @@ class RecordingTelemetry:
         self.annotate(Outcome(result="hit", tier="memory", group=group, key=key))
 
     def current(self) -> SpanRef | None:
-        """`current_span`."""
+        """The span in `current_span`."""
         return self.current_span
 
     @contextmanager
     def hushed(self) -> Iterator[None]:
-        """`is_hushed` meanwhile."""
+        """Set `is_hushed` for as long as the block runs."""
         before, self.is_hushed = self.is_hushed, True
         try:
             yield

@@ -20,14 +20,14 @@ _KEY: Key = b"the key of a leas"[:16]
 
 
 async def lease_of(store: LeaseStore, claim: Claim | None = None, key: Key = _KEY) -> Lease:
-    """The lease, which must be free."""
+    """Look the key up, and expect to be granted its lease."""
     look = await store.look(key, claim or Claim())
     assert look.lease is not None, f"no lease, but {look}"
     return look.lease
 
 
 async def holder_of(store: LeaseStore, claim: Claim | None = None, key: Key = _KEY) -> Holder:
-    """Who holds the lease, which must be held."""
+    """Look the key up, and expect to be told who holds its lease."""
     look = await store.look(key, claim or Claim())
     assert look.holder is not None, f"nobody holds it, but {look}"
     assert look.lease is None
@@ -43,7 +43,7 @@ class LeaseStoreContract(StoreContract):
         raise NotImplementedError
 
     def make_store(self) -> LeaseStore:
-        """One machine."""
+        """The view of the only machine."""
         (store,) = self.make_stores(1)
         return store
 
@@ -188,7 +188,7 @@ class LeaseStoreContract(StoreContract):
         self.run_machines(2, scenario)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let the tier's clock go on."""
+        """Let this much time pass by the tier's clock: override it if that can be moved by hand."""
         await asyncio.sleep(seconds)
 
     def test_what_is_within_its_stale_window_answers_but_for_a_refresh(self) -> None:

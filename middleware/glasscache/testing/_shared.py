@@ -32,7 +32,7 @@ class _Held:
 
 @dataclass(slots=True)
 class _Slot:
-    """Everything under one key."""
+    """All that the server has under one key: the entry, its lease, and who waits for that."""
 
     entry: Entry | None = None
     held: _Held | None = None
@@ -58,12 +58,12 @@ class SharedServer:
         self._failing: set[str] = set()
 
     def store(self, machine: str) -> SharedStore:
-        """That of one machine."""
+        """A machine's view of this server, as a `LeaseStore`."""
         store = self.stores[machine] = SharedStore(self, machine)
         return store
 
     def backplane(self, machine: str) -> SharedBackplane:
-        """That of one machine."""
+        """A machine's view of this server, as a `Backplane`."""
         backplane = self.backplanes[machine] = SharedBackplane(self, machine)
         return backplane
 
@@ -72,7 +72,7 @@ class SharedServer:
         self._failing |= set(operations) or {"all"}
 
     def heal(self) -> None:
-        """Everything works again."""
+        """Let all operations work again."""
         self._failing.clear()
 
     async def enter(self, operation: str) -> None:
@@ -82,7 +82,7 @@ class SharedServer:
         self.check(operation)
 
     def check(self, operation: str) -> None:
-        """StoreError if it is to fail."""
+        """Raise StoreError if this operation was told to fail."""
         if self._failing & {operation, "all"}:
             raise StoreError(f"{operation} was told to fail")
 

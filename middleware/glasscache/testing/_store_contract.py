@@ -43,7 +43,7 @@ class StoreContract:
         return ManualClock()
 
     def entry(self, body: bytes = b"an answer", **changes: Any) -> Entry:
-        """A fresh entry by `self.clock`."""
+        """An entry that is fresh for 300 s by `self.clock`; `changes` are fields of it."""
         now = self.clock.now()
         times = {"born": now, "fresh_until": now + 300.0, "settled_until": now + 290.0}
         return entry(body, **times | changes)
@@ -69,7 +69,7 @@ class StoreContract:
             assert same, f"{name} was {other!r} and is {one!r}"
 
     async def round_trip(self, store: Store, key: Key, wanted: Entry) -> None:
-        """What is set is what is got."""
+        """Set a copy of the entry, and expect to get an equal one."""
         await store.set(key, copy(wanted))
         self.assert_same(await store.get(key), wanted)
 
