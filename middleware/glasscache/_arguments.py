@@ -6,6 +6,7 @@ Must never print a secret.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -49,3 +50,12 @@ def check_policy(call: str, policy: object) -> None:
     """Check the `policy=` of one call. ConfigurationError if it is none."""
     if policy is not None and not isinstance(policy, Policy):
         raise ConfigurationError(f"{call}(policy={policy!r}): give a Policy, such as Policy(ttl=60)")
+
+
+def check_secret_is_shared(store: object) -> None:
+    """ConfigurationError for a tier that machines share, and a secret that each of them would have made for itself."""
+    if not os.environ.get("GLASSCACHE_KEY"):
+        raise ConfigurationError(
+            f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
+            "(or key_secret=), the same on all of them, and after a restart: make one with `glasscache key`"
+        )

@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import os
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from glasscache._arguments import check, check_policy
+from glasscache._arguments import check, check_policy, check_secret_is_shared
 from glasscache._cached import CachedFunction, Decorator, Unbound, cached_function, returned_type
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
@@ -50,17 +49,18 @@ P = ParamSpec("P")
 
 
 class Cache:
-    """A cache for answers and for values, with one load per key however many ask.
+    """A cache for answers and for values, with one load per key however many ask. For one event loop at a time.
 
-    `store`: where answers are kept: a `MemoryStore` (the default), a `DiskStore`, a `RedisStore`, or a `TieredStore` of
-    them. `policy`: how long values live unless a call says otherwise. `name`: `cache.name` in telemetry. `limits`:
-    bounds on sizes and waiting. `telemetry`: by default OpenTelemetry, through `tracer_provider` and `meter_provider`
-    or the global ones. `key_secret`: at least 32 characters, the secret of all keys; by default `GLASSCACHE_KEY`, else
-    random for this process. `codec`: how values become bytes. `detail`: what telemetry tells beyond what costs a hit
-    nothing. `enabled`: False passes everything to app and loaders, as if there were no cache; by default
-    `GLASSCACHE_ENABLED`, else True. `clock`, `random`: for tests (`glasscache.testing.ManualClock`).
+    - `store`: a `MemoryStore` (the default), a `DiskStore`, a `RedisStore`, or a `TieredStore` of them.
+    - `policy`: how long values live unless a call says otherwise. `limits`: bounds on sizes and waiting.
+    - `name`: `cache.name` in telemetry. `detail`: what telemetry tells beyond what costs a hit nothing.
+    - `telemetry`: by default OpenTelemetry, through `tracer_provider` and `meter_provider` or the global ones.
+    - `key_secret`: the secret of all keys, 32 characters or more; by default `GLASSCACHE_KEY`, else random.
+    - `codec`: how values become bytes; by default msgpack.
+    - `enabled`: False: as if there were no cache; by default `GLASSCACHE_ENABLED`, else True.
+    - `clock`, `random`: for tests (`glasscache.testing.ManualClock`).
 
-    One cache belongs to one event loop at a time. Raises ConfigurationError for values that cannot work.
+    Raises ConfigurationError for values that cannot work.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Cache:
         self.telemetry: Telemetry = telemetry
         backplane = tiers.backplane
         if backplane is not None and self.enabled and key_secret is None:
-            _check_secret_is_shared(store)
+            check_secret_is_shared(store)
         random = Random() if random is None else random
         self._guard = self._guarded(tiers, random)
         self.engine: Engine = Engine(
@@ -163,14 +163,18 @@ class Cache:
     ) -> T:
         """The value under `key`, loaded by `loader` if it is not there; concurrent callers share one load.
 
-        `ttl`: seconds, or a function of the loaded value that gives them (default: the policy's). `tags`: names for
-        `invalidate(tag=)`, which removes what was made of the value as well. `type`: what the value is decoded to; by
-        default the loader's annotated return type, else plain JSON-like values. Each call gets a copy of its own.
-        `group`: `cache.key_group` in telemetry (not the key). `store_if`: a function of the loaded value; False: those
-        who wait get it, and it is not kept. `refresh`: load although a value is there (a load that is under way counts:
-        after a change `invalidate`). A value that cannot be kept, or not as `type`, is given as it was loaded, to each
-        who asks one of its own; a warning says why. Raises what the loader raised, LoadTimeoutError and
-        RecursiveLoadError.
+        Each call gets a copy of its own. A value that cannot be kept, or not as `type`, is given as it was loaded, to
+        each who asks one of its own; a warning says why.
+
+        - `ttl`: seconds, or a function of the loaded value that gives them; by default the policy's.
+        - `tags`: names for `invalidate(tag=)`, which removes what was made of the value as well.
+        - `type`: what it is decoded to; by default the loader's annotated return type, else JSON-like values.
+        - `policy`: how long it lives, in place of the cache's.
+        - `group`: `cache.key_group` in telemetry; no part of the key.
+        - `store_if`: a function of the loaded value; False: those who wait get it, and it is not kept.
+        - `refresh`: load although a value is there (a load under way counts: after a change `invalidate`).
+
+        Raises what the loader raised, LoadTimeoutError and RecursiveLoadError.
         """
         if not isinstance(key, str):
             raise ConfigurationError(f"get_or_load(key={key!r}): give a string")
@@ -232,21 +236,25 @@ class Cache:
     ) -> Any:
         """Decorate an async function, or a plain one (it runs in a thread): equal arguments get the stored value.
 
-        What comes out is awaited: `await retrieve(question)`. Each call gets a copy of its own, of the annotated
-        return type. Arguments must be JSON-like values, dataclasses, msgspec Structs or pydantic models. So must
-        the instance of a method, unless it is left out of the key. @classmethod and @staticmethod stand above; a
-        class method's value is removed by `Documents.find.invalidate(Documents, ...)`. `retrieve.invalidate(question)`
-        removes a value, `retrieve.refresh(question)` loads it anew, `retrieve.__wrapped__` is the function itself.
+        What comes out is awaited: `await retrieve(question)`. `retrieve.invalidate(question)` removes a value,
+        `retrieve.refresh(question)` loads it anew, `retrieve.__wrapped__` is the function itself. Each call gets a copy
+        of its own, of the annotated return type; what cannot be kept as that is given as it was loaded, and a warning
+        says why. Arguments, and the instance of a method, must be JSON-like values, dataclasses, msgspec Structs or
+        pydantic models, unless they are left out of the key.
 
-        `ttl`: seconds, or a function of the loaded value that gives them. `tags`: names, or a function of the
-        arguments that gives them. `type`: what values are decoded to, instead of what is annotated. `ignore`:
-        parameters that values do not depend on, such as `("self",)`. `key`: a function of the arguments; what it
-        returns stands for all of them in the key. `name`: stands for the function in keys and telemetry (default: its
-        module and qualified name). A function that closes over variables has keys of its own each time it is made,
-        unless it has a `name`. `store_if`: a function of the loaded value; False: those who wait get it, and it is not
-        kept. What cannot be kept as it is annotated is given as it was loaded; a warning says why. A plain function
-        runs in a copy of the caller's context, in the threads of `asyncio.to_thread`, and cannot be cancelled. Raises
-        ConfigurationError for what cannot be cached; calls raise it for arguments that cannot be keyed.
+        - `ttl`: seconds, or a function of the loaded value that gives them. `policy`: in place of the cache's.
+        - `tags`: names, or a function of the arguments that gives them.
+        - `type`: what values are decoded to, instead of what is annotated.
+        - `key`: a function of the arguments; what it returns stands for all of them in the key.
+        - `ignore`: parameters that values do not depend on, such as `("self",)`.
+        - `name`: stands for the function in keys and telemetry; by default its module and qualified name. A function
+          that closes over variables has keys of its own each time it is made, unless it has a `name`.
+        - `store_if`: a function of the loaded value; False: those who wait get it, and it is not kept.
+
+        @classmethod and @staticmethod stand above; a class method's value is removed by
+        `Documents.find.invalidate(Documents, ...)`. A plain function runs in a copy of the caller's context, in the
+        threads of `asyncio.to_thread`, and cannot be cancelled. Raises ConfigurationError for what cannot be cached;
+        calls raise it for arguments that cannot be keyed.
         """
         check_policy("cached", policy)
         terms, kept = terms_of(policy or self.policy, ttl, store_if)
@@ -331,11 +339,3 @@ class Cache:
 def _bytes_of(key: str) -> bytes:
     """Of whatever a str can hold: a question may come out of a client's JSON with half a surrogate pair in it."""
     return key.encode("utf-8", "surrogatepass")
-
-
-def _check_secret_is_shared(store: Store) -> None:
-    if not os.environ.get("GLASSCACHE_KEY"):
-        raise ConfigurationError(
-            f"Cache({store!r}): machines that share a tier need one secret for its keys: set GLASSCACHE_KEY "
-            "(or key_secret=), the same on all of them, and after a restart: make one with `glasscache key`"
-        )

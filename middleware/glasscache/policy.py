@@ -28,13 +28,17 @@ def is_amount(value: object) -> bool:
 class Policy:
     """How long answers live. All times in seconds.
 
-    `ttl`: freshness of an answer. `stale_while_revalidate`: how long after that it is still served while it is
-    refreshed behind (RFC 5861, section 3). `stale_if_error`: how long after that it may stand in for a failed load
-    (section 4). `soft_timeout`: serve such a stale answer when the load takes longer than this. `negative_ttl`: how
-    long an error answer (404, 410, and 5xx by `statuses` of a rule) may be stored; 0 stores none. `jitter`: each
-    ttl is shortened by a random share of up to this (0 to 1), so that entries of one burst do not expire together.
-    `early_refresh`: the beta of XFetch (Vattani et al., "Optimal Probabilistic Cache Stampede Prevention", VLDB
-    2015): above 1 refreshes earlier, 0 never. Raises ConfigurationError for values that cannot work.
+    - `ttl`: freshness of an answer.
+    - `stale_while_revalidate`: how long after that it is still served, while it is refreshed behind.
+    - `stale_if_error`: how long after its freshness it may stand in for a failed load (both: RFC 5861).
+    - `soft_timeout`: serve such a stale answer when the load takes longer than this; None: wait for the load.
+    - `negative_ttl`: how long an error answer (404, 410, and 5xx by `statuses` of a rule) may be stored; 0: none is.
+    - `jitter`: each ttl is shortened by a random share of up to this (0 to 1), so that entries of one burst do not
+      expire together.
+    - `early_refresh`: the beta of XFetch (Vattani et al., "Optimal Probabilistic Cache Stampede Prevention", VLDB
+      2015): above 1 refreshes earlier, 0 never.
+
+    Raises ConfigurationError for values that cannot work.
     """
 
     ttl: float = 300.0
@@ -63,19 +67,21 @@ class Policy:
 class Limits:
     """How much a cache may hold and how long anybody waits. Times in seconds, sizes in bytes.
 
-    `max_entry_bytes`: the largest answer that is stored. `max_flight_bytes`: all running loads together hold no more.
-    `max_flights`: loads at once, `max_waiters`: requests that share one of them; beyond both a request loads for
-    itself. `max_parallel_loads`: loads at once for one key where they cannot be shared.
+    - `max_entry_bytes`: the largest answer that is stored.
+    - `max_flight_bytes`: what all running loads together may hold.
+    - `max_flights`: loads at once; beyond, each request loads for itself.
+    - `max_waiters`: requests that share one load; beyond, the same.
+    - `max_parallel_loads`: loads at once for one key where they cannot be shared.
+    - `wait_timeout`: how long a request waits for another's load before it takes a stale answer or loads for itself.
+    - `load_timeout`: the longest time in which a load may make no progress.
+    - `reader_timeout`: how long a slow client may hold up others, where an answer is too large to be kept for it.
+    - `drain`: how long a shutdown waits for loads.
+    - `far_timeout`: what the tiers outside of this process may cost one request, all their answers together.
+    - `suspect_ttl`: how long an entry is served that may have been told invalid, if the tier that knows cannot answer.
+    - `contention_threshold`: a wait for another request's load that is longer is kept and told as contention.
+    - `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
 
-    `wait_timeout`: how long a request waits for another one's load before it takes a stale answer or loads for itself.
-    `load_timeout`: the longest time a load may make no progress. `reader_timeout`: how long a slow client may hold up
-    the others, where an answer is too large to be kept for it. `drain`: how long a shutdown waits for loads.
-    `far_timeout`: what the tiers outside of this process may cost one request, all their answers together.
-    `suspect_ttl`: how long an entry is served that may have been told invalid, if the tier that knows cannot answer.
-
-    `contention_threshold`: a wait for another request's load that is longer is kept and told as contention.
-    `finish_abandoned`: whether a storable load goes on when nobody is left to read it. Raises ConfigurationError for
-    values that cannot work.
+    Raises ConfigurationError for values that cannot work.
     """
 
     max_entry_bytes: int = 8 * 1024**2

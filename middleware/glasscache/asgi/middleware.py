@@ -28,16 +28,17 @@ _WHOLE: dict[str, Any] = {"type": "http.response.body", "body": b"", "more_body"
 
 
 class CacheMiddleware:
-    """Caches the answers of any ASGI 3 app.
+    """Caches the answers of any ASGI 3 app. Mount it inside authentication: a hit skips what the app would have done.
 
-    `cache`: by default one made from the environment (see `Settings`). `rules`: what is cached, first match wins; by
-    default everything that GET answers' own headers allow. `stats_path`: where JSON figures are served (default:
-    `GLASSCACHE_STATS_PATH`, else nowhere); `stats_token`: who sends it as a bearer token also sees the figures per
-    rule, and may remove answers (default: `GLASSCACHE_STATS_TOKEN`). `credentials`: names of the request headers that
-    say who asks, in place of `CREDENTIALS`: to add one, give `(*CREDENTIALS, "x-team-token")`.
+    - `cache`: by default one made from the environment (see `glasscache.settings.Settings`).
+    - `rules`: what is cached, the first match wins; by default all that the headers of answers to GET allow.
+    - `stats_path`: where JSON figures are served; by default `GLASSCACHE_STATS_PATH`, else nowhere.
+    - `stats_token`: who sends it as a bearer token also sees the figures per rule, the live page, and may remove
+      answers; by default `GLASSCACHE_STATS_TOKEN`.
+    - `credentials`: names of the request headers that say who asks, in place of `CREDENTIALS`: to add one, give
+      `(*CREDENTIALS, "x-team-token")`.
 
-    Mount it inside authentication: a hit skips what the app would have done inside. Raises ConfigurationError for
-    what cannot work.
+    Raises ConfigurationError for what cannot work.
     """
 
     def __init__(

@@ -68,26 +68,44 @@ _LISTS: tuple[tuple[str, type], ...] = (("methods", str), ("headers", str), ("ta
 class Rule:
     """One kind of request, and on what terms its answers are kept. Times in seconds, sizes in bytes.
 
-    `path`: exact (`/ask`), with parameters (`/docs/{id}`), or a prefix (`/api/*`). `methods`: of GET (which
-    includes HEAD), POST, QUERY. `key`: what of the content is keyed (see `json_body`); by default all of it. `ttl`:
-    freshness; None follows HTTP, by RFC 9111 (docs/http.md). `stale_while_revalidate`, `stale_if_error`,
-    `negative_ttl`, `jitter`, `policy`: see `Policy`.
+    Which requests:
 
-    Who shares: a request with credentials is bypassed (without a ttl: what it brings is shared only if its origin
-    says `public`) unless `tenant` (a callable of the scope; None, "" or an exception bypass; or
-    `credential("authorization")`) says whose answer it is, or `shared=True` says that credentials do not matter,
-    which hides them from the load. `host`: False where all names answer alike.
-    `headers`: request headers that are part of the key. `query`: see `QueryKey`.
+    - `path`: exact (`/ask`), with parameters (`/docs/{id}`), or a prefix (`/api/*`).
+    - `methods`: of GET (which includes HEAD), POST, QUERY.
+    - `when`: a function of the scope; False bypasses.
+    - `max_body`, `body_timeout`: a request whose body is larger, or takes longer to come, is bypassed.
 
-    `tags`: names for `invalidate(tag=)`, or a callable of the scope. `when`: a callable of the scope; False
-    bypasses. `store_if`: a callable of status and headers; False does not store. `statuses`: which are stored
-    (errors only for `negative_ttl`); by default 200, and without a ttl whatever RFC 9111 allows.
-    `client_may_refresh`: hear the Cache-Control of requests (no-cache, max-age and so on), as rules without a ttl do:
-    anyone may then ask for a load. `guess`: without a ttl, guess how fresh an answer is that says nothing but
-    `Last-Modified` (RFC 9111, section 4.2.2). `etag`: give stored answers that have none a strong ETag made from their
-    body, so that who has them already gets a 304. `max_loads`: loads at once. `max_body`, `body_timeout`: beyond them
-    a request is bypassed. `name`: `cache.key_group` in telemetry (default: the path). Raises ConfigurationError for
-    what cannot work.
+    Which of them ask for the same answer:
+
+    - `key`: what of the content is keyed, such as `json_body("question")`; by default all of it.
+    - `query`: which query parameters are keyed (see `QueryKey`); by default the query string as it was sent.
+    - `headers`: request headers that are keyed.
+    - `host`: False where all host names answer alike.
+
+    Who shares an answer. A request with credentials is bypassed until one of these says so (without a ttl it may be
+    answered, but what it brings is shared only if its origin says `public`):
+
+    - `tenant`: whose answer it is: `credential("authorization")`, or a function of the scope (None, "" or an exception:
+      the request is bypassed).
+    - `shared`: True if credentials do not matter; they are hidden from the load.
+
+    How long answers live:
+
+    - `ttl`: their freshness; None follows HTTP, by RFC 9111 (docs/http.md).
+    - `stale_while_revalidate`, `stale_if_error`, `negative_ttl`, `jitter`, `policy`: see `Policy`.
+    - `guess`: without a ttl, guess how fresh an answer is that says nothing but `Last-Modified` (section 4.2.2).
+    - `client_may_refresh`: hear the Cache-Control of requests (no-cache, max-age and so on), as rules without a ttl do:
+      anyone may then ask for a load.
+
+    What is stored:
+
+    - `statuses`: which; by default 200, without a ttl whatever RFC 9111 allows. Errors only for `negative_ttl`.
+    - `store_if`: a function of status and headers; False does not store.
+    - `tags`: names for `invalidate(tag=)`, or a function of the scope that gives them.
+    - `etag`: give answers that have no ETag a strong one, made from their body: who has them already gets a 304.
+
+    `max_loads`: how many of its loads may run at once. `name`: `cache.key_group` in telemetry; by default the path.
+    Raises ConfigurationError for what cannot work.
     """
 
     path: str
