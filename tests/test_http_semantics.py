@@ -8,18 +8,16 @@ import pytest
 
 from glasscache._entry import Headers
 from glasscache.asgi import cache_status
+from glasscache.asgi._fields import content_length, parse_directives, parse_http_date
 from glasscache.asgi.http import (
     CONDITIONALS,
     CREDENTIALS,
     ROUTING,
     Assessment,
     assess,
-    content_length,
     normalise,
     not_modified,
     not_modified_headers,
-    parse_directives,
-    parse_http_date,
     precondition,
     routing_parts,
     storable_headers,

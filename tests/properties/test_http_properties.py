@@ -9,16 +9,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from glasscache.asgi import cache_status
+from glasscache.asgi._fields import content_length, parse_directives, parse_http_date
 from glasscache.asgi.http import (
     CONDITIONALS,
     ROUTING,
     assess,
-    content_length,
     normalise,
     not_modified,
     not_modified_headers,
-    parse_directives,
-    parse_http_date,
     routing_parts,
     storable_headers,
     vary_value,

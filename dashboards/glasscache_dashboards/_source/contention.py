@@ -121,6 +121,7 @@ _WAITS = Band(
     panels.lines(
         Words(
             "Wait p50 and p99 by scope",
+            "Points are exemplars: open the trace of one, and follow its link lock_holder to who held the lock. "
             "cluster above process: waking another machine takes a round trip; far above: its holder died and "
             "its lease had to run out (GLASSCACHE_LEASE_SECONDS).",
             "s",

@@ -13,15 +13,7 @@ from glasscache._entry import Headers
 from glasscache.asgi import cache_status
 from glasscache.asgi._asking import Wish, wish_of
 from glasscache.asgi._directives import SURROGATE, TARGETED
-from glasscache.asgi._fields import (
-    content_length,
-    length_of,
-    members,
-    normalise,
-    parse_directives,
-    parse_http_date,
-    read_fields,
-)
+from glasscache.asgi._fields import length_of, members, normalise, read_fields
 from glasscache.asgi._invalidation import SAFE, Target, changes, groups, tags, targets, url_tag
 from glasscache.asgi._ranges import Span, cut, part_headers, wanted
 from glasscache.asgi._selecting import vary_value
@@ -54,7 +46,6 @@ __all__ = [
     "cache_status",
     "changes",
     "conditions",
-    "content_length",
     "cut",
     "freshen",
     "groups",
@@ -65,8 +56,6 @@ __all__ = [
     "normalise",
     "not_modified",
     "not_modified_headers",
-    "parse_directives",
-    "parse_http_date",
     "part_headers",
     "precondition",
     "routing_parts",
