@@ -1,8 +1,9 @@
-"""Where the short way recognises requests: places, and the keys of what was asked there lately.
+"""How the short way finds the key of a request without building it: by what it remembers of earlier ones.
 
-Decides what two requests must have in common to be known by what they ask alone: all of a request's place that its key
-depends on. Anyone can send new ones, so all that is remembered is bounded. Must never answer for a request that it is
-not sure of: that one takes the slow way, to the same key.
+A *place* is where a question is asked: path, host, scheme and whatever else the key depends on. The *question* is the
+query of a GET, or the content of any other. Of each place the keys of its last questions are remembered; a *way* has
+the places of one method. Decides what two requests must have in common to be asked at one place. Anyone can send new
+ones, so all that is remembered is bounded. Must never be sure of a request that the slow way would give another key.
 """
 
 from __future__ import annotations
