@@ -69,6 +69,11 @@ def test_a_short_secret_is_refused_with_the_remedy_and_without_printing_it(secre
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_secret_that_is_no_text_is_refused_without_printing_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"the key secret is of type int: give a text, or bytes$"):
+        Keyring(12345)  # type: ignore[arg-type]
+
+
 def test_any_secret_of_32_characters_is_taken_however_long_or_odd() -> None:
     assert Keyring("\udcff" * 32).digest(b"x") != Keyring("k" * 1000).digest(b"x")
 
@@ -269,8 +274,8 @@ def test_a_tenant_does_not_show_the_credential() -> None:
     assert b"s3cret".hex() not in marker
 
 
-@pytest.mark.parametrize("name", ["", "authorization:", "a b", "clé"])
-def test_a_credential_needs_the_name_of_a_header(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "authorization:", "a b", "clé", 5, None])
+def test_a_credential_needs_the_name_of_a_header(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="give a header's name"):
         credential(name)
 

@@ -48,6 +48,8 @@ class Keyring:
     def __init__(self, secret: str | bytes | None = None) -> None:
         if secret is None:
             secret = secrets.token_bytes(_SECRET_LENGTH)
+        elif not isinstance(secret, str | bytes):
+            raise ConfigurationError(f"the key secret is of type {type(secret).__name__}: give a text, or bytes")
         elif len(secret) < _SECRET_LENGTH:
             raise ConfigurationError(
                 f"the key secret has {len(secret)} characters and needs {_SECRET_LENGTH} or more: "
@@ -333,6 +335,7 @@ def credential(header: str) -> Credential:
     The digest has no key: it must be the same on all machines, and it goes nowhere but into the keyed digest
     of the rule. Do not log it: a weak credential could be guessed from it.
     """
-    if not _HEADER_NAME.fullmatch(header):
+    given: object = header
+    if not (isinstance(given, str) and _HEADER_NAME.fullmatch(given)):
         raise ConfigurationError(f"credential({header!r}): give a header's name, such as 'authorization'")
     return Credential(header.lower().encode("ascii"))
