@@ -204,7 +204,7 @@ def play(rule: Rule, requests: Sequence[Ask], *, short_way: bool) -> Seen:
             await asyncio.sleep(request.pause)
             seen.by_client.append(await answer_of(site, request))
         await site.cache.aclose()
-        places = [place for way in route._places.ways.values() for place in way.places.values()]
+        places = [place for way in route.places.ways.values() for place in way.places.values()]
         seen.results, seen.bypasses, seen.keys = site.results, site.bypasses, sum([len(place.keys) for place in places])
         known: dict[bytes | None, int] = {}  # variants have a random salt: their keys differ between two sites
         seen.told = [

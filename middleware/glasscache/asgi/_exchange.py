@@ -66,14 +66,14 @@ class Exchange(Ask):
         self._receive = receive
         self._send = send
         self._body = body or _NO_BODY
-        self._begun = route._now()
+        self._begun = route.now()
         self._is_plain = True
         self._watcher: Watcher | None = None
-        origin = route._origin
-        self.counters = route._counters
+        origin = route.origin
+        self.counters = route.counters
         self.policy = origin.policy
         self.gate = origin.gate
-        if route._rule.ttl is None:
+        if route.rule.ttl is None:
             self.queues = False
 
     async def run(self) -> None:
@@ -83,11 +83,11 @@ class Exchange(Ask):
         except BypassError as bypass:
             await self.bypass(bypass.reason)
             return
-        if self._route._shows:
+        if self._route.clear_keys:
             self.text = self._route.shown(self._scope, self._body.content)
         found, only = None, self._only_from_store()
         if only:
-            found = self._route._engine.peek(self) or (self._part() if only == "range" else None)
+            found = self._route.engine.peek(self) or (self._part() if only == "range" else None)
             if found is None:
                 await (self._refuse() if only == "only-if-cached" else self.bypass(only, learns=True))
                 return
@@ -95,19 +95,19 @@ class Exchange(Ask):
 
     async def answer(self, answer: Answer | None = None) -> None:
         """Answer a request whose key is known: with this answer, or by asking the engine for one."""
-        route, engine = self._route, self._route._engine
+        route, engine = self._route, self._route.engine
         try:
             if answer is None:
                 answer = await engine.answer(self)
-            if route._telemetry.annotates:
+            if route.telemetry.annotates:
                 self._annotate(answer)
             await self._pass_on(answer)
-            engine.tally.finished(self, answer, route._now() - self._begun)
+            engine.tally.finished(self, answer, route.now() - self._begun)
         except ReaderGone:
             if answer is None:  # otherwise the client has left in the middle of it
                 await answer_nobody(self._send)
         except Exception:
-            if answer is None and route._telemetry.annotates:
+            if answer is None and route.telemetry.annotates:
                 self._annotate(Answer(result="error", tier="none"))
             raise
         finally:
@@ -119,15 +119,15 @@ class Exchange(Ask):
         route, scope = self._route, self._scope
         self._is_plain = False
         self._body = Body()
-        if route._hears:
+        if route.hears:
             self.wish = http.wish_of(scope["headers"])
-        _request.refuse(scope, route._rule, route._origin.credentials)
+        _request.refuse(scope, route.rule, route.origin.credentials)
         if self.wish is not None and self.wish.no_store:
             raise BypassError("no_store")
         if scope["method"] in BODY_METHODS:
-            await self._body.read(self._receive, route._rule)
+            await self._body.read(self._receive, route.rule)
         key = route.key_of(scope, self._body.content)
-        route._places.note_authority(scope)
+        route.places.note_authority(scope)
         return key
 
     # --- as an `Ask` ------------------------------------------------------------------------------------------------
@@ -135,18 +135,18 @@ class Exchange(Ask):
     def load(self, flight: Flight) -> Awaitable[None]:
         """Run the app, which feeds the flight."""
         messages = self._body.messages
-        return run_app(self._route._origin, self._scope, messages, flight, self._app_load, self._is_plain)
+        return run_app(self._route.origin, self._scope, messages, flight, self._app_load, self._is_plain)
 
     def _app_load(self) -> AppLoad:
         route, scope = self._route, self._scope
-        private = not self._is_plain and _request.has_credentials(scope, route._rule, route._origin.credentials)
-        return AppLoad(route._origin, scope, private)
+        private = not self._is_plain and _request.has_credentials(scope, route.rule, route.origin.credentials)
+        return AppLoad(route.origin, scope, private)
 
     def variant(self, marker: Entry) -> Key:
         """The key of the variant that this request selects (RFC 9111, section 4.1): `marker` names the fields."""
         headers = self._scope["headers"]
         values = (http.vary_value(name, headers) for name in marker.vary)
-        return self._route._cache.keyring.digest(b"vary", self.key, marker.chunks[0], *values)
+        return self._route.cache.keyring.digest(b"vary", self.key, marker.chunks[0], *values)
 
     def confirms(self, entry: Entry) -> bool:
         """RFC 9110, section 13.1.2: to a POST nobody answers 304."""
@@ -171,7 +171,7 @@ class Exchange(Ask):
         entry = answer.entry
         if entry is not None and answer.result == "miss":
             return send_new(entry, self._send)
-        now = self._route._now()
+        now = self._route.now()
         if entry is not None and self._is_plain and answer.result == "hit":  # as the short way does
             if now >= entry.shown[0]:
                 show(entry, now)
@@ -185,16 +185,16 @@ class Exchange(Ask):
     def _part(self) -> Answer | None:
         """An answer from a stored part (a 206), if that has all the bytes that are asked for."""
         whole, self.at = self.at, self._key_of_part()
-        entry = self._route._near.peek(self.at)
+        entry = self._route.near.peek(self.at)
         found = None
         if entry is not None and _parts.within(entry, self._scope["headers"]) is not None:
-            found = self._route._engine.peek(self)
+            found = self._route.engine.peek(self)
         if found is None:
             self.at = whole
         return found
 
     def _key_of_part(self) -> Key:
-        return self._route._cache.keyring.digest(b"part", self.at)
+        return self._route.cache.keyring.digest(b"part", self.at)
 
     def _only_from_store(self) -> str:
         """Why this request neither leads nor joins a load; empty if it may."""
@@ -210,16 +210,16 @@ class Exchange(Ask):
         field = cache_status.HEADER, cache_status.bypass("only_if_cached", "request")
         await self._send({"type": "http.response.start", "status": 504, "headers": [field]})
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        self._route._telemetry.emit(Answered(result="bypass", duration=self._route._now() - self._begun))
+        self._route.telemetry.emit(Answered(result="bypass", duration=self._route.now() - self._begun))
 
     def _annotate(self, answer: Answer) -> None:
         route = self._route
-        now, entry = route._now(), None if answer.result == "miss" else answer.entry
-        route._telemetry.annotate(
+        now, entry = route.now(), None if answer.result == "miss" else answer.entry
+        route.telemetry.annotate(
             Outcome(
                 result=answer.result,
                 tier=answer.tier,
-                group=route._counters.name,
+                group=route.counters.name,
                 key=self.at,
                 text=self.text,
                 age=None if entry is None else now - entry.born,
@@ -230,14 +230,14 @@ class Exchange(Ask):
 
     def _told_bypass(self, reason: str) -> None:
         route = self._route
-        route._counters.others["bypass", "none"] += 1
-        route._engine.counters.bypasses[reason] += 1
-        if route._telemetry.annotates:
-            route._telemetry.annotate(Outcome(result="bypass", tier="none", group=route._counters.name, bypass=reason))
+        route.counters.others["bypass", "none"] += 1
+        route.engine.counters.bypasses[reason] += 1
+        if route.telemetry.annotates:
+            route.telemetry.annotate(Outcome(result="bypass", tier="none", group=route.counters.name, bypass=reason))
 
     def _learner(self, reason: str) -> Callable[[Message], Awaitable[None]]:
         """Who is shown the messages of an answer that goes past the cache: of a part, or of an answer to a HEAD."""
-        engine, load = self._route._engine, self._app_load()
+        engine, load = self._route.engine, self._app_load()
         if reason == "range":
             return PartKeeper(engine, load, self, self._key_of_part())
         return HeadReader(engine, load, self)
@@ -256,7 +256,7 @@ class Exchange(Ask):
             message = next(replay, None)
             return await self._receive() if message is None else message
 
-        learn = self._learner(reason) if learns and route._rule.ttl is None else _learn_nothing
+        learn = self._learner(reason) if learns and route.rule.ttl is None else _learn_nothing
         field = cache_status.HEADER, cache_status.bypass(reason, "method" if reason == "method" else "bypass")
 
         async def send(message: Message) -> None:
@@ -270,10 +270,10 @@ class Exchange(Ask):
 
         failure: Exception | None = None
         try:
-            await route._origin.app(self._scope, receive, send)
+            await route.origin.app(self._scope, receive, send)
         except Exception as error:
             failure = error
             raise
         finally:
-            seconds = route._now() - self._begun
-            route._telemetry.emit(Answered(result="bypass", duration=seconds, error=failure))
+            seconds = route.now() - self._begun
+            route.telemetry.emit(Answered(result="bypass", duration=seconds, error=failure))

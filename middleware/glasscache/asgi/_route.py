@@ -19,7 +19,7 @@ from glasscache.asgi._origin import Origin
 from glasscache.asgi._places import Place, Places, Way
 from glasscache.asgi._request import Body, BypassError
 from glasscache.asgi._responder import send_hit, show
-from glasscache.asgi.rules import Rule, keys_by_more, methods_of, policy_of
+from glasscache.asgi.rules import Rule, methods_of, policy_of
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
@@ -34,12 +34,15 @@ _SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
 
 
 class Route:
-    """One rule of one middleware at work: it answers requests, by the short way where it can."""
+    """One rule of one middleware at work: it answers requests, by the short way where it can.
+
+    `hears`: whether the Cache-Control of requests is heard. `clear_keys`: whether spans show what was asked.
+    """
 
     def __init__(self, rule: Rule, cache: Cache, app: ASGIApp, credentials: frozenset[bytes]) -> None:
-        self._rule = rule
-        self._cache = cache
-        self._origin = Origin(
+        self.rule = rule
+        self.cache = cache
+        self.origin = Origin(
             app=app,
             rule=rule,
             policy=policy_of(rule, cache.policy),
@@ -48,28 +51,26 @@ class Route:
             credentials=credentials,
             statuses=None if rule.statuses is None else frozenset(rule.statuses),
         )
-        self.keys_by_more, self.keys_by_host = keys_by_more(rule), rule.host
-        self._hears = rule.ttl is None or rule.client_may_refresh
-        self._engine = cache.engine
-        self._near = near = cache.engine.near
+        self.hears = rule.ttl is None or rule.client_may_refresh
+        self.engine = cache.engine
+        self.near = near = cache.engine.near
         # what `peek` does, in two steps where the store has them: they take less than its call
         steps: _Steps = getattr(near, "steps", None) or (near.peek, _nothing)
         self._find, self._use = steps
-        self._clock = cache.clock
-        self._now = cache.clock.now
-        self._telemetry = cache.telemetry
+        self.now = cache.clock.now
+        self.telemetry = cache.telemetry
         self._on_hit = cache.telemetry.on_hit
-        self._counters = cache.engine.counters.group(rule.name or rule.path)
-        self._every = self._engine.tally.every
-        self._places = Places(rule, cache.keyring, credentials, hears=self._hears)
-        self._shows = cache.detail.clear_keys
-        told = cache.detail.trace_hits or self._shows  # by the slow way alone
-        self._ways: dict[str, Way] = {} if told else self._places.ways
+        self.counters = cache.engine.counters.group(rule.name or rule.path)
+        self._every = self.engine.tally.every
+        self.places = Places(rule, cache.keyring, credentials, hears=self.hears)
+        self.clear_keys = cache.detail.clear_keys
+        told = cache.detail.trace_hits or self.clear_keys  # by the slow way alone
+        self._ways: dict[str, Way] = {} if told else self.places.ways
         self._get = self._ways.get("GET", _NOT_TAKEN)
 
     def handlers(self) -> dict[str, Handler]:
         """Who answers a request, by its method."""
-        return {method: self._handler(method) for method in methods_of(self._rule)}
+        return {method: self._handler(method) for method in methods_of(self.rule)}
 
     def _handler(self, method: str) -> Handler:
         if method not in self._ways:
@@ -103,26 +104,26 @@ class Route:
                 or place.root_path != scope["root_path"]
                 or ("extensions" in scope and "tls" in (scope["extensions"] or ()))
             ):
-                place = self._places.of(scope, way)
+                place = self.places.of(scope, way)
         except KeyError:  # a server may leave out most of them
-            asked, place = scope.get("query_string", b""), self._places.of(scope, way)
+            asked, place = scope.get("query_string", b""), self.places.of(scope, way)
         if place is None:
             return Exchange(self, scope, receive, send).run()
-        key = place.keys.get(asked) or self._places.identify(place, way, scope, asked)
+        key = place.keys.get(asked) or self.places.identify(place, way, scope, asked)
         return self._answer(key, None, scope, receive, send)
 
     def ask(self, scope: Scope, receive: Receive, send: Send) -> Served:
         """Answer one request that asks by its content."""
         body, way = None, self._ways[scope["method"]]
         try:
-            place = self._places.of(scope, way)
+            place = self.places.of(scope, way)
             if place is None:
                 return Exchange(self, scope, receive, send).run()
             body = Body()
-            rest = body.take(receive, self._rule)
+            rest = body.take(receive, self.rule)
             if rest is not None:
                 return self._ask_when_read(rest, body, place, scope, receive, send)
-            key = place.keys.get(body.content) or self._places.identify(place, way, scope, body.content)
+            key = place.keys.get(body.content) or self.places.identify(place, way, scope, body.content)
         except BypassError as bypass:
             return Exchange(self, scope, receive, send, body).bypass(bypass.reason)
         return self._answer(key, body, scope, receive, send)
@@ -133,7 +134,7 @@ class Route:
         try:
             await rest
             way, asked = self._ways[scope["method"]], body.content
-            key = place.keys.get(asked) or self._places.identify(place, way, scope, asked)
+            key = place.keys.get(asked) or self.places.identify(place, way, scope, asked)
         except BypassError as bypass:
             await Exchange(self, scope, receive, send, body).bypass(bypass.reason)
             return
@@ -141,7 +142,7 @@ class Route:
         await (send_hit(answer, send) if isinstance(answer, Entry) else answer)
 
     def _answer(self, key: Key, body: Body | None, scope: Scope, receive: Receive, send: Send) -> Served:
-        now = self._now()
+        now = self.now()
         entry = self._find(key)
         if entry is None:
             return Exchange(self, scope, receive, send, body, key, is_missing=True).answer()
@@ -151,7 +152,7 @@ class Route:
             if now >= entry.settled_until or entry.vary:
                 return Exchange(self, scope, receive, send, body, key).answer()
             is_whole = show(entry, now)
-        counters = self._counters
+        counters = self.counters
         counters.hits = hits = counters.hits + 1
         counters.saved_seconds += entry.cost
         if entry.price:
@@ -166,18 +167,18 @@ class Route:
 
     async def _send_timed(self, entry: Entry, send: Send, begun: float) -> None:
         await send_hit(entry, send)
-        self._engine.tally.timed(self._counters, begun)
+        self.engine.tally.timed(self.counters, begun)
 
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""
-        rule = self._rule if tenant is None else replace(self._rule, tenant=lambda _: tenant, shared=False)
+        rule = self.rule if tenant is None else replace(self.rule, tenant=lambda _: tenant, shared=False)
         return self._key_at(self._place_of(scope, rule), scope, content, rule)
 
     def _place_of(self, scope: Scope, rule: Rule) -> Key:
-        return _request.place_of(scope, rule, self._cache.keyring)
+        return _request.place_of(scope, rule, self.cache.keyring)
 
     def _key_at(self, place: Key, scope: Scope, content: bytes, rule: Rule) -> Key:
-        return _request.key_at(place, scope, content, rule, self._cache.keyring)
+        return _request.key_at(place, scope, content, rule, self.cache.keyring)
 
     def shown(self, scope: Scope, content: bytes) -> str:
         """What was asked, in clear text, for the spans of who has opted for that (`Detail.clear_keys`)."""
@@ -187,13 +188,13 @@ class Route:
 
     def authority(self, scheme: str | None, host: str | None) -> tuple[str, str]:
         """The one scheme and host that requests came with, as far as they are not given."""
-        if not self._rule.host:
+        if not self.rule.host:
             host = ""
             if scheme is not None:
                 return scheme, host
         seen = {
             (known_scheme, known_host.decode("latin-1"))
-            for known_scheme, known_host in self._places.authorities
+            for known_scheme, known_host in self.places.authorities
             if scheme in (None, known_scheme) and (host or "").lower() in ("", known_host.decode("latin-1"))
         }
         if len(seen) != 1:

@@ -14,6 +14,7 @@ from glasscache._events import Source
 from glasscache.asgi import http
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
+from glasscache.asgi.rules import keys_by_more
 from glasscache.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from glasscache.cache import Cache
 
@@ -70,8 +71,11 @@ class Unsafe:
                 read = {**seen, "headers": [field for field in seen["headers"] if field[0] not in _OF_A_SCRIPT]}
                 for key in {route.key_of(seen, b""): None, route.key_of(read, b""): None}:
                     count += await engine.invalidate(key=key, source=source)
-        tagged = (route if route is not None and route.keys_by_more else None, self._find({**seen, "method": "QUERY"}))
-        for by_host in {one.keys_by_host for one in tagged if one is not None}:
+        tagged = (
+            route if route is not None and keys_by_more(route.rule) else None,
+            self._find({**seen, "method": "QUERY"}),
+        )
+        for by_host in {one.rule.host for one in tagged if one is not None}:
             count += await engine.invalidate(tag=http.url_tag(seen, by_host=by_host), source=source)
         return count
 
