@@ -22,6 +22,7 @@ from glasscache._events import Load
 from glasscache.errors import ConfigurationError
 from glasscache.policy import Detail, Policy
 from glasscache.stores._envelope import Envelope
+from glasscache.stores._redis_memo import Memo
 from glasscache.stores._redis_values import Values
 from glasscache.testing import RecordingTelemetry, entry
 
@@ -285,7 +286,7 @@ def test_nothing_that_was_found_is_kept_as_such_whatever_its_function_says_it_re
 
 
 def test_for_ever_in_any_way_that_users_write_it_is_a_time_that_redis_takes() -> None:
-    values = Values(Envelope(), lambda: 0.0, math.inf)
+    values = Values(Envelope(), lambda: 0.0, math.inf, Memo(0))
     for ttl in (sys.maxsize, 1e18, 1e300):
         Policy(ttl=ttl)
         packed = values.pack(bytes(16), entry(fresh_until=float(ttl)))

@@ -59,6 +59,7 @@ def test_every_variable_is_read_into_its_field() -> None:
             "REDIS_MAX_CONNECTIONS": "10",
             "GLASSCACHE_REDIS_TIMEOUT": "0.1",
             "GLASSCACHE_REDIS_CONNECT_TIMEOUT": "0.2",
+            "GLASSCACHE_REDIS_MEMO_BYTES": "1MiB",
             "GLASSCACHE_PREFIX": "rag",
             "GLASSCACHE_LEASE_SECONDS": "3",
             "GLASSCACHE_COMPRESSION": "zlib",
@@ -73,6 +74,7 @@ def test_every_variable_is_read_into_its_field() -> None:
             max_connections=10,
             timeout=0.1,
             connect_timeout=0.2,
+            memo_bytes=1024**2,
             prefix="rag",
             lease_seconds=3,
             compression="zlib",
@@ -98,6 +100,10 @@ def test_every_limit_has_a_variable_of_its_name() -> None:
         limits = Settings.from_env({f"GLASSCACHE_{field.name.upper()}": text}).limits
         wanted = {field.name: False if text == "no" else 3}
         assert dataclasses.asdict(limits) == dataclasses.asdict(Limits()) | wanted
+
+
+def test_no_memo_may_be_wanted() -> None:
+    assert Settings.from_env({"GLASSCACHE_REDIS_MEMO_BYTES": " 0 "}).redis.memo_bytes == 0
 
 
 def test_a_variable_that_is_empty_counts_as_not_set() -> None:

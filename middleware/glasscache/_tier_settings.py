@@ -39,6 +39,8 @@ class RedisSettings:
     """`GLASSCACHE_LEASE_SECONDS`: how long a machine that has died can hold up the others"""
     compression: str = "zstd"
     """`GLASSCACHE_COMPRESSION`: zstd, zlib or none"""
+    memo_bytes: int = 8 * 1024**2
+    """`GLASSCACHE_REDIS_MEMO_BYTES`: of what was read from there lately; 0: none"""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """`GLASSCACHE_SECRETS`: encrypts what is stored there; the first one writes, all read"""
 

@@ -97,6 +97,10 @@ def _size(text: str) -> int:
     return size
 
 
+def _size_or_none(text: str) -> int:
+    return 0 if text.strip() == "0" else _size(text)
+
+
 def _path(text: str) -> str:
     if not re.fullmatch(r"/[^\s?#]*", text):
         raise ValueError("give a path that begins with /, such as /metrics/cache")
@@ -168,6 +172,7 @@ VARIABLES: Mapping[str, Variable] = {
     "REDIS_POOL_SIZE": Variable(_whole, "pool", "max_connections"),
     "GLASSCACHE_REDIS_TIMEOUT": Variable(_some_seconds, "redis", "timeout"),
     "GLASSCACHE_REDIS_CONNECT_TIMEOUT": Variable(_some_seconds, "redis", "connect_timeout"),
+    "GLASSCACHE_REDIS_MEMO_BYTES": Variable(_size_or_none, "redis", "memo_bytes"),
     "GLASSCACHE_PREFIX": Variable(str, "redis", "prefix"),
     "GLASSCACHE_LEASE_SECONDS": Variable(_some_seconds, "redis", "lease_seconds"),
     "GLASSCACHE_COMPRESSION": Variable(_compression, "redis", "compression"),

@@ -102,7 +102,7 @@ class Glance(Call):
             if type(value) is not bytes or type(left) is not int or left < 0 or len(value) > LARGE:
                 self._settle(key, then, left, value, failed)
                 continue
-            found = self._open(key, left, value)
+            found = glances.values.known(key, value, left, self._asked) or self._open(key, left, value)
             glances.is_likely = found is not None
             then(found)
         self.is_told = not lookups

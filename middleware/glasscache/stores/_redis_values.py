@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from glasscache._entry import Entry, Key
 from glasscache.stores._envelope import Envelope, EnvelopeError
+from glasscache.stores._redis_memo import Memo
 
 T = TypeVar("T")
 
@@ -25,13 +26,16 @@ LARGE = 256 * 1024
 
 
 class Values:
-    """Entries to bytes and back, by `now`. `max_ttl`: seconds that anything is kept."""
+    """Entries to bytes and back, by `now`. `max_ttl`: seconds that anything is kept. `memo`: of what was opened."""
 
-    def __init__(self, envelope: Envelope, now: Callable[[], float], max_ttl: float) -> None:
+    def __init__(self, envelope: Envelope, now: Callable[[], float], max_ttl: float, memo: Memo) -> None:
         self._seal = envelope.seal
         self._open = envelope.open
         self._now = now
         self._max_ttl = max_ttl
+        self._memo = memo
+        self.known: Callable[[Key, bytes, int, float], Entry | None] = memo.known
+        """The entry of this value, if it has been opened before; asked as `unpack` is, in the event loop's thread."""
 
     def pack(self, key: Key, entry: Entry) -> tuple[bytes, bytes] | None:
         """What is stored, and for how many milliseconds; None: it is dead already."""
@@ -46,7 +50,10 @@ class Values:
         begins = value.find(b"\n") + 1
         if not begins or left < 0:
             raise EnvelopeError("foreign")
-        return self._open(key, value[begins:], now, left / 1000)
+        entry = self._open(key, value[begins:], now, left / 1000)
+        if len(value) <= LARGE:  # else this is a thread
+            self._memo.opened(key, value, entry)
+        return entry
 
 
 async def off_loop(size: int, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -38,6 +38,7 @@ from glasscache.stores._redis_bells import RedisBells
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
 from glasscache.stores._redis_glance import PEEK, Glances
+from glasscache.stores._redis_memo import Memo
 from glasscache.stores._redis_scripts import Script
 from glasscache.stores._redis_values import LARGE, Values, milliseconds, off_loop
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
@@ -59,7 +60,8 @@ class RedisStore:
     how long a machine that dies holds up the others. `max_ttl`: seconds that anything is kept, stale or not; None: as
     long as it lives. `secrets`: encrypt what is stored (32 characters or more each; the first writes, all read).
     `compression`: zstd, zlib or none. `max_entry_bytes`: of the largest entry; None: as its cache has it
-    (`Limits.max_entry_bytes`). `max_connections`: at once, of this process. Raises ConfigurationError for values that
+    (`Limits.max_entry_bytes`). `max_connections`: at once, of this process. `memo_bytes`: of what it has read
+    lately, kept to be spared the work of opening the same again; 0: none. Raises ConfigurationError for values that
     cannot work.
     """
 
@@ -76,6 +78,7 @@ class RedisStore:
         compression: str = "zstd",
         max_entry_bytes: int | None = None,
         max_connections: int = 16,
+        memo_bytes: int = 8 * 1024**2,
         clock: Clock | None = None,
     ) -> None:
         if not prefix or set(prefix) & set("{}"):
@@ -84,6 +87,9 @@ class RedisStore:
             raise ConfigurationError(f"RedisStore(lease_seconds={lease_seconds!r}): give 0.05 seconds or more")
         if max_ttl is not None and not 0.001 <= max_ttl < math.inf:
             raise ConfigurationError(f"RedisStore(max_ttl={max_ttl!r}): give 0.001 seconds or more, or None")
+        room: object = memo_bytes
+        if isinstance(room, bool) or not isinstance(room, int) or room < 0:
+            raise ConfigurationError(f"RedisStore(memo_bytes={memo_bytes!r}): give a whole number, or 0 for none")
         self._clients = client if isinstance(client, Clients) else clients_from(client)
         self._prefix = prefix
         self._lease = lease_seconds
@@ -91,7 +97,7 @@ class RedisStore:
         self.fit: Callable[[int], None] = envelope.fit
         """A cache says how many bytes its largest entry may have."""
         self._now = (SystemClock() if clock is None else clock).now
-        self._values = Values(envelope, self._now, math.inf if max_ttl is None else max_ttl)
+        self._values = Values(envelope, self._now, math.inf if max_ttl is None else max_ttl, Memo(memo_bytes))
         self._batches = Batches(self._clients, max_connections, self._context_of_nobody)
         self._large = Calls()
         self._stem = f"{prefix}:{{".encode()
@@ -288,6 +294,9 @@ class RedisStore:
 
     async def _open(self, key: Key, value: bytes, left: int, now: float) -> Entry | None:
         """The entry, of which `left` was left at `now`; None for bytes that are none: they are deleted, and counted."""
+        known = self._values.known(key, value, left, now)
+        if known is not None:
+            return known
         try:
             if len(value) > LARGE:
                 return await asyncio.to_thread(self._values.unpack, key, value, left, now)
