@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +189,31 @@ def test_entries_that_nobody_has_named_belong_to_somebody_else(server: RedisProc
         await in_step(one)
         assert one.engine.epoch == 8
         await one.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["removed", "without a table"])
+def test_a_disk_that_is_begun_anew_under_a_running_machine_belongs_to_the_same_data_again(
+    server: RedisProcess, tmp_path: Path, how: str
+) -> None:
+    async def scenario(place: Place) -> None:
+        one, two = place.machine("one"), place.machine("two")
+        assert await place.ask(one) == await place.ask(two) == "first"
+        if how == "removed":
+            shutil.rmtree(place.folder / "one")
+        else:
+            with closing(sqlite3.connect(place.folder / "one" / "glasscache.db")) as db:
+                db.execute("DROP TABLE bodies")
+        assert await place.ask(one, "another") == "first"
+        await one.aclose()
+        one = place.machine("one")
+        assert await place.ask(one, "another") == "first"
+        assert (results(one), one.engine.epoch) == ({"hit disk": 1}, 0)
+        assert await place.ask(one) == "first"
+        assert (results(one), place.loads) == ({"hit disk": 1, "hit redis": 1}, 2)
+        for cache in (one, two):
+            await cache.aclose()
 
     run(server, tmp_path, scenario)
 

@@ -161,7 +161,54 @@ def test_two_versions_that_run_side_by_side_do_not_take_the_file_from_each_other
     run(scenario)
 
 
-def test_a_directory_that_is_removed_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *("DROP TABLE entries", "DROP TABLE bodies", "DROP TABLE leases", "DROP TABLE marks", "DROP TABLE messages"),
+        *("DROP TABLE state", "DELETE FROM state", "ALTER TABLE entries RENAME COLUMN dead TO gone"),
+    ],
+)
+def test_a_part_that_is_taken_away_while_it_is_open_is_no_error_of_a_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, statement: str
+) -> None:
+    async def scenario() -> None:
+        await fill(tmp_path)
+        store, other = (DiskStore(tmp_path, clock=ManualClock()) for _ in range(2))
+        for one in (store, other):
+            assert await one.get(KEY) is not None
+        assert await store.backplane.mark(("tag",), everything=False, seen=0, source=None) == 1
+        change(tmp_path / "glasscache.db", statement)
+        await asyncio.gather(works(store), store.backplane.mark(("tag",), everything=False, seen=1, source=None))
+        assert (await store.backplane.read(0)).everything >= 2, "what was told invalid may have been forgotten"
+        assert await store.get(b"other") is None
+        assert (tmp_path / "glasscache.db.aside").exists()
+        await works(other)
+        aside, anew = (record.message for record in caplog.records if record.levelno >= logging.WARNING)
+        assert "glasscache.db was set aside as glasscache.db.aside, and begun anew: " in aside
+        assert "was removed, or another put in its place, while it was open: opened anew" in anew
+        for one in (store, other):
+            await one.aclose()
+
+    run(scenario)
+
+
+def test_what_is_wrong_with_a_question_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = DiskStore(tmp_path, clock=ManualClock())
+        await works(store)
+        wrong = store._thread.write(lambda db: db.execute("SELECT nothing FROM nowhere").fetchall())
+        set_beside = store.set(b"beside", entry())
+        answers = await asyncio.gather(wrong, set_beside, return_exceptions=True)
+        assert isinstance(answers[0], StoreError)
+        assert answers[1] is None
+        assert await store.get(KEY) is not None
+        assert not (tmp_path / "glasscache.db.aside").exists()
+        await store.aclose()
+
+    run(scenario)
+
+
+def test_a_directory_that_is_removed_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         folder = tmp_path / "cache"
         store = DiskStore(folder, clock=ManualClock())
@@ -169,6 +216,8 @@ def test_a_directory_that_is_removed_is_made_again(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         assert await store.get(KEY) is None
         await works(store)
+        (told,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+        assert "glasscache.db was removed, or another put in its place, while it was open: opened anew" in told
         await store.aclose()
 
     run(scenario)

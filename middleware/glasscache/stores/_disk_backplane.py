@@ -198,3 +198,8 @@ def recall(db: Connection) -> tuple[str, int]:
 def belong(life: str, db: Connection) -> None:
     """See Middle."""
     db.execute("UPDATE state SET life = ?", (life,))
+
+
+def belong_still(life: str, db: Connection) -> None:
+    """The same in a file that was begun anew meanwhile: otherwise what is kept in it would be nobody's."""
+    db.execute("UPDATE state SET life = ? WHERE life = ''", (life,))

@@ -27,9 +27,11 @@ NAME = "glasscache.db"
 _BUSY = 0.1
 """Seconds that another process may hold the file up; half of what a request gives all its tiers."""
 _OPENING_BUSY = 1.0
-_PARTS = "SELECT count(*) FROM sqlite_master WHERE sql IS NOT NULL"
-"""Ours, and SQLite's own table of what AUTOINCREMENT has given out."""
+_PARTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+"""Ours as they were written, and SQLite's own table of what AUTOINCREMENT has given out."""
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_ODD = {0, sqlite3.SQLITE_ERROR}
+"""What comes of a table, or a row, that is not there: errors of SQLite's, and of what reads its rows."""
 _NO_BETTER_ALONE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 """What one of a batch alone would meet, too, and wait for."""
 
@@ -68,7 +70,7 @@ class DiskFile:
     def run(self, jobs: Sequence[Job]) -> None:
         """Every step, those that read first. What fails, fails with a StoreError."""
         error = self._tried(jobs)
-        if error is not None and _is_damage(error) and self._replace(error):
+        if error is not None and self._replace(error):
             error = self._tried(jobs)
         if error is not None:
             for job in jobs:
@@ -94,6 +96,8 @@ class DiskFile:
 
     def _opened(self) -> Connection:
         if self._db is None or _identity(self._path) != self._identity:
+            if self._db is not None:
+                log.warning("%s was removed, or another put in its place, while it was open: opened anew", self._path)
             self.close()
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._alone():
@@ -138,7 +142,7 @@ class DiskFile:
                 db.execute("INSERT INTO state (id, birth) VALUES (1, ?)", (secrets.token_hex(8),))
                 db.execute(f"PRAGMA application_id = {APPLICATION}")
                 db.execute(f"PRAGMA user_version = {VERSION}")
-        if _one(db, _PARTS) != len(SCHEMA) + 1 or _one(db, "SELECT count(*) FROM state") != 1:
+        if not _is_whole(db):
             raise _Foreign(f"{self._path} lacks a part")
 
     @contextmanager
@@ -160,15 +164,23 @@ class DiskFile:
     # --- what is not ours -------------------------------------------------------------------------------------------
 
     def _replace(self, error: Exception) -> bool:
-        """Begin anew instead of a file that turned out to be damaged, unless another process has done so already."""
-        self.close()
+        """Begin anew instead of a file that is to blame for an error, unless another process has done so already."""
         try:
+            if not self._is_to_blame(error):
+                return False
+            self.close()
             with self._alone():
                 if _identity(self._path) == self._identity:
                     self._set_aside(error)
         except (sqlite3.Error, OSError):
             return False
         return True
+
+    def _is_to_blame(self, error: Exception) -> bool:
+        """Whether it is damaged, or somebody has taken a part of it."""
+        if self._db is None or _code(error) not in _ODD or isinstance(error, (StoreError, OSError)):
+            return _is_damage(error)
+        return not _is_whole(self._db)
 
     def _set_aside(self, error: Exception) -> None:
         aside = self._path.with_suffix(".db.aside")
@@ -190,7 +202,7 @@ class DiskFile:
         try:
             self._keep(db, writes)
         except Exception as error:
-            if _is_damage(error):
+            if self._is_to_blame(error):
                 raise
             self._keep_each(db, writes, error)
 
@@ -249,3 +261,8 @@ def _code(error: Exception) -> int:
 
 def _is_damage(error: Exception) -> bool:
     return _code(error) in _DAMAGE
+
+
+def _is_whole(db: Connection) -> bool:
+    """Whether every part is there, and as it was made."""
+    return {*SCHEMA} <= {sql for (sql,) in db.execute(_PARTS)} and _one(db, "SELECT count(*) FROM state") == 1

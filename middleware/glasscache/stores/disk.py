@@ -27,11 +27,11 @@ from glasscache.errors import ConfigurationError, StoreError, UnstorableError
 from glasscache.interfaces import Clock, Told
 from glasscache.stores._bells import Bells, KeyBell
 from glasscache.stores._compression import best
-from glasscache.stores._disk_backplane import DiskBackplane, belong, recall
+from glasscache.stores._disk_backplane import DiskBackplane, belong, belong_still, recall
 from glasscache.stores._disk_bus import Ear, Position, position
 from glasscache.stores._disk_file import DiskFile
 from glasscache.stores._disk_leases import Leases
-from glasscache.stores._disk_rows import Rows
+from glasscache.stores._disk_rows import Packed, Rows
 from glasscache.stores._disk_thread import DiskThread, Write
 from glasscache.stores._envelope import Envelope
 
@@ -89,6 +89,7 @@ class DiskStore:
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever stored bytes were no entry."""
         self._is_trusted = self._keeps = self._is_likely = True
+        self._life = ""
         self._rows = Rows(envelope, clock, max_bytes)
         self._leases = Leases(self._rows, lambda: self.machine, lease_seconds, clock.now)
         file = DiskFile(self.path, self._rows)
@@ -206,6 +207,7 @@ class DiskStore:
     async def belong(self, life: str) -> None:
         """From now on they belong to this one. It is trusted."""
         await self._thread.write(partial(belong, life))
+        self._life = life
         self._is_trusted = self._keeps = True
 
     def distrust(self) -> bool:
@@ -217,7 +219,12 @@ class DiskStore:
 
     def _set(self, key: Key, entry: Entry, _: Connection) -> Write[None] | None:
         packed = self._rows.pack(key, entry)
-        return None if packed is None else Write(lambda db: self._leases.keep(db, key, packed))
+        return None if packed is None else Write(partial(self._keep, key, packed))
+
+    def _keep(self, key: Key, packed: Packed, db: Connection) -> None:
+        if self._life:
+            belong_still(self._life, db)
+        self._leases.keep(db, key, packed)
 
     def _look(self, key: Key, claim: Claim, db: Connection) -> _Look | Write[_Look]:
         found = self._leases.find(db, key, claim)
