@@ -27,7 +27,7 @@ from glasscache.stats import stats
 from glasscache.testing import RecordingTelemetry
 from tests.support.chaos_proxy import ChaosProxy, Faults
 from tests.support.patience import PATIENCE
-from tests.support.redis_process import ADMIN, RedisProcess, cluster_options, least
+from tests.support.redis_process import ADMIN, UNHURRIED, RedisProcess, cluster_options, least
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -336,3 +336,42 @@ def test_no_request_fails_or_hangs_and_all_is_well_afterwards(name: str, tmp_pat
     figures = f"p50 {took[len(took) // 2] * 1e3:.1f} ms, p99 {p99 * 1e3:.0f} ms of {len(took)}"
     print(f"{name}: {figures}; the machine itself was late by {late * 1e3:.0f} ms")
     assert p99 < BUDGET + SPARE + TURNS * late
+
+
+def test_who_waits_for_another_machine_is_not_held_up_by_a_server_that_takes_no_writes_any_more(
+    server: RedisProcess,
+) -> None:
+    async def scenario() -> None:
+        url = f"redis://127.0.0.1:{server.port}"
+        loading, loaded = asyncio.Event(), asyncio.Event()
+
+        def machine() -> Cache:
+            store = RedisStore.from_url(url, prefix="takes no writes", lease_seconds=600.0, **UNHURRIED)
+            limits = Limits(far_timeout=10.0, wait_timeout=600.0)
+            return Cache(TieredStore([MemoryStore(), store]), limits=limits, key_secret=SECRET)
+
+        async def load() -> str:
+            loading.set()
+            await loaded.wait()
+            return "first"
+
+        async def load_too() -> str:
+            return "second"
+
+        one, two = machine(), machine()
+        first = asyncio.create_task(one.get_or_load("q", load))
+        await loading.wait()
+        second = asyncio.create_task(two.get_or_load("q", load_too))
+        async with asyncio.timeout(PATIENCE):
+            while two.abroad != (1, 0):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.005)
+            server.do("REPLICAOF", "127.0.0.1", 1)
+            try:
+                loaded.set()
+                assert await asyncio.gather(first, second) == ["first", "second"]
+            finally:
+                server.do("REPLICAOF", "NO", "ONE")
+        for cache in (one, two):
+            await cache.aclose()
+
+    asyncio.run(scenario())

@@ -88,8 +88,8 @@ if kept then
       else
         place = redis.call('HLEN', queue) + 1
         redis.call('HSET', queue, machine, place .. '|' .. trace)
-        redis.call('PEXPIRE', queue, {_QUEUE_LIVES})
       end
+      redis.call('PEXPIRE', queue, {_QUEUE_LIVES})  -- whenever: a server that takes no writes refuses who waits
     end
     return {{'held', value, left, kept, remains, place, now}}
   elseif tonumber(old) >= tonumber(now) then
