@@ -276,6 +276,81 @@ def test_what_another_process_puts_back_before_it_hears_is_not_taken_meanwhile()
     run(scenario)
 
 
+class Glanced(Disk):
+    """It tells its answers as well, when the gate opens."""
+
+    is_likely = True
+
+    def glance(self, key: Key, then: Told) -> bool:
+        if self.is_likely:
+            asyncio.get_running_loop().create_task(self._tell(key, then)).add_done_callback(asyncio.Task.result)
+        return self.is_likely
+
+    async def _tell(self, key: Key, then: Told) -> None:
+        try:
+            found = await self.get(key)
+        except StoreError as error:
+            then(error)
+        else:
+            then(found)
+
+
+def glanced(scenario: Callable[[Rig, Glanced], Awaitable[None]]) -> None:
+    async def with_disk(rig: Rig) -> None:
+        rig.disk = disk = Glanced()
+        rig.far = rig.process()
+        await rig.begin()
+        await scenario(rig, disk)
+        assert not rig.far._copies.under_way
+
+    run(with_disk)
+
+
+def test_a_copy_is_told_without_being_awaited_if_there_is_one_and_it_can_be_believed() -> None:
+    async def scenario(rig: Rig, disk: Glanced) -> None:
+        told: list[Entry | StoreError | None] = []
+        assert rig.far.glance(KEY, told.append)
+        await turns()
+        assert [found.body for found in told if isinstance(found, Entry)] == [b"old"]
+        assert rig.far.glanced == "disk"
+        disk.is_likely = False
+        assert not rig.far.glance(KEY, told.append)
+        disk.is_likely = True
+        disk.fail("get")
+        assert rig.far.glance(KEY, told.append)
+        await turns()
+        assert told[1:] == [None], "the last tier has not been asked"
+        await dropped(rig)
+        assert not rig.far.glance(KEY, told.append)
+
+    glanced(scenario)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_that_changes_while_it_is_told_is_none(change: Callable[[Rig], Awaitable[None]]) -> None:
+    async def scenario(rig: Rig, disk: Glanced) -> None:
+        disk.answers.clear()
+        told: list[Entry | StoreError | None] = []
+        assert rig.far.glance(KEY, told.append)
+        await turns()
+        await change(rig)
+        disk.answers.set()
+        await turns()
+        assert told == [None]
+
+    glanced(scenario)
+
+
+def test_of_several_tiers_with_copies_none_is_glanced_at() -> None:
+    async def scenario(rig: Rig) -> None:
+        other = MemoryStore()
+        other.name = "other"
+        near = TieredStore([Glanced(), FlakyStore(other)])
+        assert not FarTiers(near, rig.last, clock=rig.clock, max_ttl=math.inf).glance(KEY, print)
+
+    run(scenario)
+
+
 # --- in memory --------------------------------------------------------------------------------------------------------
 
 

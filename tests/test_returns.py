@@ -299,7 +299,7 @@ def test_a_machine_that_was_cut_off_when_its_load_ended_holds_up_no_other(tmp_pa
             proxy.cut()
             go_on.set()
             assert await first == "one"
-            while not one._guard._returns._tasks:  # type: ignore[union-attr]  # noqa: ASYNC110
+            while not one._guards[-1]._returns._tasks:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert not second.done()
             proxy.heal()

@@ -183,9 +183,14 @@ def test_between_memory_and_the_last_tier_others_are_asked_first_and_get_what_wa
         disk.fail()
         assert (await far.get(KEY)) is not None
         await far.set(KEY, entry(b"newer"))
+        await far.delete(KEY)
+        assert server.slots[KEY].entry is None
+        assert await disk.store.get(KEY) is found
+        server.fail("delete")
         with pytest.raises(StoreError):
             await far.delete(KEY)
-        assert server.slots[KEY].entry is None
+        server.heal()
+        assert await far.get(KEY) is None
         assert await far.commit(KEY, Lease(token=99, seconds=1.0), entry()) is None
         disk.heal()
         await far.aclose()

@@ -23,7 +23,7 @@ it drops it when it hears."""
 
 
 class Asking:
-    """One lookup of a key, around which it is entered."""
+    """One lookup of a key, around which it is entered; or from `begin` to `end`."""
 
     __slots__ = ("_copies", "has_changed", "key")
 
@@ -41,17 +41,23 @@ class Asking:
         """Whether it may take a copy."""
         return not self.has_changed and not self._copies.is_doubted(self.key)
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
         """It is under way."""
         self._copies.under_way.setdefault(self.key, []).append(self)
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def end(self) -> None:
         """It is over."""
         under_way = self._copies.under_way[self.key]
         under_way.remove(self)
         if not under_way:
             del self._copies.under_way[self.key]
+
+    def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
 
 
 class Copies:

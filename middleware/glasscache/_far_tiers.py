@@ -1,21 +1,21 @@
 """Tiers outside of this process as one that grants leases: the last one does, the nearer ones have copies.
 
 Decides who is asked first, and which copies are taken and kept: none that is older than what the last tier had when the
-lookup began, as far as this process can know (see `_copies.py`). What is wrong with a copy must never fail a lookup, or
-the commit of an answer.
+lookup began, as far as this process can know (see `_copies.py`). What is wrong with a copy must never fail anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 from glasscache._copies import Asking, Copies
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import StoreError
-from glasscache.interfaces import Bell, Clock, LeaseStore, Store
+from glasscache.interfaces import Bell, Clock, LeaseStore, Store, Told
 from glasscache.policy import answers, shorten
+from glasscache.stores._null import never
 
 
 class FarTiers:
@@ -27,6 +27,9 @@ class FarTiers:
         self._now = clock.now
         self._max_ttl = max_ttl
         self._copies = Copies(clock)
+        self._glance: Callable[[Key, Told], bool] = getattr(nearer, "glance", never)
+        self.glanced: str = nearer.name
+        """Which tier a glance asks."""
 
     @property
     def name(self) -> str:
@@ -50,9 +53,7 @@ class FarTiers:
             try:
                 await self._last.delete(key)
             finally:
-                error = await self._changed(key, self._nearer.delete(key))
-            if error is not None:
-                raise error
+                await self._changed(key, self._nearer.delete(key))
 
     async def aclose(self) -> None:
         """Close every tier."""
@@ -71,6 +72,22 @@ class FarTiers:
                 if not asking.is_sound():  # whoever has changed it meanwhile may have come first
                     await self._drop(key)
             return look
+
+    def glance(self, key: Key, then: Told) -> bool:
+        """The copy alone, of the nearest tier."""
+        asking = Asking(self._copies, key)
+        if not asking.trusts():
+            return False
+
+        def told(found: Entry | StoreError | None) -> None:
+            asking.end()
+            then(found if isinstance(found, Entry) and asking.trusts() else None)
+
+        asking.begin()
+        if self._glance(key, told):
+            return True
+        asking.end()
+        return False
 
     def drop_copy(self, key: Key) -> Coroutine[object, object, None]:
         """Another machine has put a newer answer into the last tier: from now on no lookup takes the copy."""
@@ -116,12 +133,11 @@ class FarTiers:
             return None
         return entry if asking.trusts() else None
 
-    async def _changed(self, key: Key, change: Awaitable[None]) -> StoreError | None:
-        """Overwrite the copy, or remove it; what went wrong."""
+    async def _changed(self, key: Key, change: Awaitable[None]) -> None:
+        """Overwrite the copy, or remove it."""
         try:
             await change
-        except StoreError as error:
+        except StoreError:
             self._copies.may_be_old(key)
-            return error
-        self._copies.is_new(key)
-        return None
+        else:
+            self._copies.is_new(key)

@@ -24,6 +24,7 @@ from glasscache._sweep import Sweep
 from glasscache._tasks import Tasks
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore, Told
+from glasscache.stores._null import never
 
 T = TypeVar("T")
 
@@ -31,11 +32,6 @@ _MAX_REMOVALS = 10_000
 _MAKE_UP_PAUSE = 4.0  # seconds from one try to the next
 _NO_KEY: Key = bytes(16)
 """Asked for by a probe; what it finds does not matter."""
-
-
-def never(key: Key, then: Told) -> bool:
-    """The glance of a store that has none."""
-    return False
 
 
 def _nobody(state: TierState, error: BaseException | None) -> None:
@@ -81,6 +77,8 @@ class Guard:
         self._now = clock.now
         self._breaker = Breaker(clock.now, random)
         self._glance: Callable[[Key, Told], bool] = getattr(store, "glance", never)
+        self.glanced: str = getattr(store, "glanced", store.name)
+        """Which tier a glance asks."""
         self.drop_copy: Callable[[Key], Coroutine[Any, Any, None]] | None = getattr(store, "drop_copy", None)
         """Where the store keeps copies on this machine: removes one of them."""
         self._sweep = Sweep["asyncio.Future[Any] | _Glance"](budget, self._no_answer)
@@ -156,7 +154,10 @@ class Guard:
 
     def _glanced(self, glance: _Glance, found: Entry | StoreError | None) -> None:
         self._sweep.end(glance)
-        self._judge(found if isinstance(found, StoreError) else None)
+        if isinstance(found, StoreError):
+            self._judge(found)
+        elif self.glanced == self.name:
+            self._judge(None)
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for longer."""
@@ -208,7 +209,8 @@ class Guard:
         except Exception as error:
             self._judge(error)
             raise
-        self._judge(None)
+        if not (isinstance(answer, Lookup) and answer.tier):  # else a copy has answered, and the store was not asked
+            self._judge(None)
         return answer
 
     async def _in_time(self, operation: Coroutine[Any, Any, T], too_late: Callable[[T], None] | None = None) -> T:

@@ -84,7 +84,7 @@ class Right:
         """An entry that is not dead. Where there was none, that is told with the lookup that follows."""
         if found is None or self._glanced_at is None:
             return None
-        call = TierCall(tier=self._state.far.name, operation="get", begun=self._glanced_at)
+        call = TierCall(tier=self._state.glanced, operation="get", begun=self._glanced_at)
         self._glanced_at = None
         with self._commons.telemetry.span(call):
             call.ended = self._commons.clock.now()
@@ -95,7 +95,7 @@ class Right:
         coherence = self._state.coherence
         if self.is_outdated or not coherence.in_step or found.number < coherence.dead_below(found, self._asked):
             return None
-        self.tier = self._state.far.name
+        self.tier = self._state.glanced
         return found
 
     async def seek(self, flight: Flight) -> Entry | None:
@@ -165,7 +165,7 @@ class Right:
         else:
             look = await far.look(self._at, self._claim())  # within the time, or not at all: see _guard.py
         ends = call.begun + self._commons.limits.far_timeout
-        call.found = look.entry is not None
+        call.found, call.tier = look.entry is not None, look.tier or call.tier
         if coherence.in_step:
             return look
         try:  # after the lookup: what was told invalid before it is known then

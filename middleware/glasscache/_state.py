@@ -20,12 +20,12 @@ from glasscache._entry import Entry, Key, sendable
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
 from glasscache._gate import KeyGates
-from glasscache._guard import never
 from glasscache._lately import Lately
 from glasscache._wait import Commons
 from glasscache.errors import ConfigurationError, LoadStoppedError
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Told
 from glasscache.policy import shorten
+from glasscache.stores._null import never
 
 _log = logging.getLogger("glasscache")
 
@@ -62,6 +62,8 @@ class State:
         self.near = near
         self.far = far
         self.glance: Callable[[Key, Told], bool] = getattr(far, "glance", never)
+        self.glanced: str = getattr(far, "glanced", far.name)
+        """Which tier a glance asks."""
         self._drop_copy: Callable[[Key], Coroutine[object, object, None]] | None = getattr(far, "drop_copy", None)
         self.commons = commons
         self.has_far = has_far

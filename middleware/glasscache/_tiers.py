@@ -15,9 +15,9 @@ from glasscache._events import SpanRef
 from glasscache._far_tiers import FarTiers
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError
-from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, Middle, NearStore, Store
+from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, Middle, NearStore, Store, Told
 from glasscache.policy import answers, shorten
-from glasscache.stores._null import NullBell, NullStore
+from glasscache.stores._null import NullBell, NullStore, never
 
 _FOR_EVER = Lease(token=0, seconds=math.inf)
 
@@ -75,6 +75,14 @@ class Unleased:
         return NullBell()
 
 
+def _leased(store: Store, clock: Clock) -> LeaseStore:
+    return store if isinstance(store, LeaseStore) else Unleased(store, clock=clock)
+
+
+def _unguarded(store: LeaseStore) -> LeaseStore:
+    return store
+
+
 class TieredStore:
     """`stores`, the nearest first: a `MemoryStore` (or another `NearStore`) can only be the first.
 
@@ -95,6 +103,8 @@ class TieredStore:
         if any(isinstance(store, NearStore) for store in self.stores[1:]):
             raise ConfigurationError(f"TieredStore({names}): a store in memory can only be the first")
         _introduce(self.stores)
+        alone = self.stores[0] if len(names) == 1 else None
+        self._glance: Callable[[Key, Told], bool] = getattr(alone, "glance", never)
         for name, ttl in self._max_ttl.items():
             if name not in names:
                 raise ConfigurationError(f"TieredStore(max_ttl={{{name!r}: ...}}): there are {', '.join(names)}")
@@ -123,22 +133,26 @@ class TieredStore:
                 return backplane
         return None
 
-    def far(self, clock: Clock) -> LeaseStore | None:
-        """The others as one, by the clock of the cache; None: there are none."""
+    def far(self, clock: Clock, guard: Callable[[LeaseStore], Store] = _unguarded) -> LeaseStore | None:
+        """The others as one, by the clock of the cache; None: there are none. `guard`: of what has copies."""
         stores = self.stores if self.near is None else self.stores[1:]
         if not stores:
             return None
         *nearer, last = stores
-        leased = last if isinstance(last, LeaseStore) else Unleased(last, clock=clock)
+        leased = _leased(last, clock)
         ttls = {store.name: self.max_ttl(store) for store in nearer if store.name in self._max_ttl}
         if not nearer and last.name not in self._max_ttl:
             return leased
-        between = TieredStore(nearer or [NullStore()], max_ttl=ttls)
+        between = TieredStore([guard(_leased(store, clock)) for store in nearer] or [NullStore()], max_ttl=ttls)
         return FarTiers(between, leased, clock=clock, max_ttl=self.max_ttl(last))
 
     def max_ttl(self, store: Store) -> float:
         """Seconds of freshness that this tier may give."""
         return self._max_ttl.get(store.name, math.inf)
+
+    def glance(self, key: Key, then: Told) -> bool:
+        """That of the tier, if there is only one."""
+        return self._glance(key, then)
 
     async def get(self, key: Key) -> Entry | None:
         """The entry of the nearest tier that has it. StoreError if none has, and one could not answer."""

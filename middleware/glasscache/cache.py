@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from glasscache._counters import Counters
     from glasscache._events import Source, TierGauge, TierState
-    from glasscache.interfaces import Clock, Codec, Store, Telemetry
+    from glasscache.interfaces import Clock, Codec, LeaseStore, Store, Telemetry
 
 __all__ = ["Cache", "CachedFunction"]
 
@@ -110,16 +110,17 @@ class Cache:
         if backplane is not None and self.enabled and key_secret is None:
             check_secret_is_shared(store)
         random = Random() if random is None else random
-        self._guard = self._guarded(tiers, random)
+        self._guards: list[Guard] = []
+        far = self._guarded(tiers, random)
         self.engine: Engine = Engine(
             NullNear() if tiers.near is None else tiers.near,
-            NullLeases() if self._guard is None else self._guard,
+            NullLeases() if far is None else far,
             NullBackplane() if backplane is None else backplane,
             limits=self.limits,
             clock=self.clock,
             telemetry=self.telemetry,
             random=random,
-            has_far=self._guard is not None,
+            has_far=far is not None,
             is_shared=backplane is not None,
             near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
             detail=self.detail,
@@ -130,13 +131,16 @@ class Cache:
         self.telemetry.observe(self)
 
     def _guarded(self, tiers: TieredStore, random: Random) -> Guard | None:
-        """The tiers outside of this process, so that they can hold nobody up."""
-        far = tiers.far(self.clock)
-        if far is None:
-            return None
-        guard = Guard(far, clock=self.clock, budget=self.limits.far_timeout, random=random)
-        guard.told = self._tier_changed
-        return guard
+        """The tiers outside of this process, so that they hold up nobody; those with copies for half of the time."""
+
+        def guard(store: LeaseStore, budget: float = self.limits.far_timeout / 2) -> Guard:
+            guard = Guard(store, clock=self.clock, budget=budget, random=random)
+            guard.told = functools.partial(self._tier_changed, store.name)
+            self._guards.append(guard)
+            return guard
+
+        far = tiers.far(self.clock, guard)
+        return None if far is None else guard(far, self.limits.far_timeout)
 
     def _settle_in(self, stores: Iterable[Store]) -> None:
         """Tell stores outside of this process what they cannot know by themselves."""
@@ -325,11 +329,10 @@ class Cache:
 
     def tier_states(self) -> Iterable[tuple[str, TierState]]:
         """The name and the state of each far tier: ok, degraded (some operations fail), or open (not asked)."""
-        return () if self._guard is None else ((self._guard.name, self._guard.state),)
+        return [(guard.name, guard.state) for guard in self._guards]
 
-    def _tier_changed(self, state: TierState, error: BaseException | None) -> None:
-        assert self._guard is not None
-        self.telemetry.emit(TierChanged(tier=self._guard.name, state=state, error=error))
+    def _tier_changed(self, tier: str, state: TierState, error: BaseException | None) -> None:
+        self.telemetry.emit(TierChanged(tier=tier, state=state, error=error))
 
     def gauges(self) -> Iterable[TierGauge]:
         """How full the memory tier is, and how full it may be."""

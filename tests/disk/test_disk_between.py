@@ -16,14 +16,15 @@ import pytest
 from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache._clock import SystemClock
 from glasscache._entry import Entry
+from glasscache._events import TierCall
 from glasscache._far_tiers import FarTiers
 from glasscache._guard import Guard
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError, StoreError
-from glasscache.interfaces import Middle
+from glasscache.interfaces import Middle, Telemetry
 from glasscache.stores._null import NullMiddle
 from glasscache.stores.disk import DiskStore
-from glasscache.testing import entry
+from glasscache.testing import RecordingTelemetry, entry
 from tests.support.patience import PATIENCE
 from tests.support.redis_process import UNHURRIED, RedisProcess
 
@@ -43,13 +44,13 @@ class Place:
         self.version = "first"
         self.loads = 0
 
-    def machine(self, name: str, *, alone: bool = False) -> Cache:
+    def machine(self, name: str, *, alone: bool = False, telemetry: Telemetry | None = None) -> Cache:
         """One process of the machine of this name; `alone`: it knows of no Redis."""
         disk = DiskStore(self.folder / name)
         url = f"redis://127.0.0.1:{self.server.port}"
         shared = [] if alone else [RedisStore.from_url(url, prefix=self.prefix, **UNHURRIED)]
         tiers = TieredStore([MemoryStore(), disk, *shared])
-        return Cache(tiers, limits=Limits(far_timeout=10.0), key_secret=SECRET)
+        return Cache(tiers, limits=Limits(far_timeout=10.0), key_secret=SECRET, telemetry=telemetry)
 
     async def ask(self, cache: Cache, question: str = "q") -> str:
         async def load() -> str:
@@ -276,6 +277,67 @@ def test_a_newer_answer_of_another_machine_takes_the_place_of_a_copy_on_the_disk
             while await place.ask(one) == "first":  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.005)
         assert place.loads == 1
+        for cache in (one, two):
+            await cache.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_a_hit_on_the_disk_needs_no_task_and_is_told_as_the_disks(server: RedisProcess, tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        one = place.machine("one")
+        assert await place.ask(one) == "first"
+        await one.aclose()
+        telemetry = RecordingTelemetry()
+        one = place.machine("one", telemetry=telemetry)
+        assert await place.ask(one, "another") == "first"
+        await in_step(one)
+        one.engine.near.clear()
+        assert await place.ask(one) == "first"
+        one.engine.near.clear()
+        await drained(one)
+        telemetry.ended.clear()
+        before = asyncio.all_tasks()
+        asking = asyncio.ensure_future(place.ask(one))
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() - before == {asking}
+        assert await asking == "first"
+        assert results(one) == {"miss origin": 1, "hit disk": 2}
+        calls = [work for work in telemetry.ended if isinstance(work, TierCall)]
+        assert [(call.tier, call.operation, call.found) for call in calls] == [("disk", "get", True)]
+        await one.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_a_disk_that_is_held_up_is_left_alone_and_takes_neither_redis_nor_an_invalidation_with_it(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    async def scenario(place: Place) -> None:
+        one, two = place.machine("one"), place.machine("two")
+        for number in range(100):
+            await place.ask(one, f"{number}")
+        await place.ask(two, "0")
+        await in_step(two)
+        states = set[tuple[str, object]]()
+        with closing(sqlite3.connect(place.folder / "two" / "glasscache.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for number in range(1, 50):
+                assert await place.ask(two, f"{number}") == "first"
+                states |= set(two.tier_states())
+            assert place.loads == 100
+            assert states >= {("disk", "open")}
+            assert {state for tier, state in states if tier == "redis"} == {"ok"}
+            await two.invalidate(key="7")
+            assert dict(two.tier_states())["redis"] == "ok"
+            place.version = "second"
+            assert await place.ask(two, "7") == await place.ask(one, "7") == "second"
+        questions = itertools.count(50)
+        async with asyncio.timeout(PATIENCE):
+            while dict(two.tier_states()) != {"disk": "ok", "redis": "ok"}:
+                await place.ask(two, f"{next(questions) % 100}")
+                two.engine.near.clear()
+                await asyncio.sleep(0.005)
         for cache in (one, two):
             await cache.aclose()
 

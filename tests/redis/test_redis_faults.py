@@ -368,7 +368,7 @@ def test_who_waits_for_another_machine_is_not_held_up_by_a_server_that_takes_no_
             server.do("REPLICAOF", "127.0.0.1", 1)
             try:
                 loaded.set()
-                assert await asyncio.gather(first, second) == ["first", "second"]
+                assert (await first, await second) == ("first", "second")
             finally:
                 server.do("REPLICAOF", "NO", "ONE")
         for cache in (one, two):

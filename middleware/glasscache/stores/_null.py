@@ -14,7 +14,12 @@ from glasscache._lease import Claim, Lease, Lookup
 
 if TYPE_CHECKING:
     from glasscache._entry import Entry, Key
-    from glasscache.interfaces import RemovalHook
+    from glasscache.interfaces import RemovalHook, Told
+
+
+def never(key: Key, then: Told) -> bool:
+    """The glance of a store that has none."""
+    return False
 
 
 class NullStore:

@@ -126,7 +126,9 @@ class DiskStore:
         """The entry under `key`, or None."""
         if not self._is_trusted:
             return None
-        return await self._thread.call(lambda db: self._rows.find(db, key))
+        found = await self._thread.call(lambda db: self._rows.find(db, key))
+        self._is_likely = found is not None
+        return found
 
     async def set(self, key: Key, entry: Entry) -> None:
         """Keep the entry, in place of any other under `key`."""
