@@ -1,7 +1,8 @@
 """Run the tests on every supported Python that this machine has, beside the one that runs this: `make pythons`.
 
 Decides which those are: the versions that pyproject.toml names, found on the path or among pyenv's, and working. Each
-gets an environment of its own below build/. Must never pass where tests fail; a version that is not there is named.
+gets an environment of its own below build/. The first one that can start tasks eagerly does it once more, with that. Must
+never pass where tests fail; a version that is not there is named.
 """
 
 import os
@@ -35,11 +36,24 @@ def found(minor: int) -> str | None:
     return None
 
 
+EAGER = 12
+"""The first minor version that has `asyncio.eager_task_factory`."""
+
+
 def passes(minor: int, python: str) -> bool:
     """`make test` with that Python; the arguments of the outer make reach it through the environment."""
     print(f"==> Python 3.{minor}: {python}", flush=True)
     command = ["make", "--no-print-directory", "test", f"PYTHON={python}", f"VENV=build/python3.{minor}"]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    is_well = subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    return is_well and (minor != EAGER or passes_eagerly(minor))
+
+
+def passes_eagerly(minor: int) -> bool:
+    """The same with loops that start tasks eagerly; but for the bench, whose crowds are to find a load under way."""
+    print(f"==> Python 3.{minor}, eager tasks", flush=True)
+    pytest = [f"build/python3.{minor}/bin/python", "-m", "pytest", "-q", "-p", "tests.support.eager_tasks"]
+    options = ["-m", "not soak and not seeded", "--ignore=tests/test_bench.py"]
+    return subprocess.run([*pytest, *options], cwd=ROOT, check=False).returncode == 0
 
 
 def main() -> int:

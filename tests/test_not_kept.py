@@ -197,7 +197,7 @@ def test_who_waits_for_a_value_of_another_type_loads_it_at_last_without_the_cach
         while not asking.done():  # whenever it looks, somebody else loads what it has no use for
             others.append(asyncio.create_task(cache.get_or_load("k", Loader({"name": "pep"}), refresh=True)))
             await asyncio.sleep(0)
-        assert await asking is mine.value
+        assert await asking == mine.value
         await asyncio.gather(*others)
         await cache.aclose()
 

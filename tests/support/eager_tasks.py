@@ -9,7 +9,7 @@ _new_event_loop = asyncio.events.new_event_loop
 
 def _new_eager_event_loop() -> asyncio.AbstractEventLoop:
     loop = _new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
     return loop
 
 
