@@ -52,8 +52,9 @@ def passes_eagerly(minor: int) -> bool:
     """The same with loops that start tasks eagerly; but for the bench, whose crowds are to find a load under way."""
     print(f"==> Python 3.{minor}, eager tasks", flush=True)
     pytest = [f"build/python3.{minor}/bin/python", "-m", "pytest", "-q", "-p", "tests.support.eager_tasks"]
-    options = ["-m", "not soak and not seeded", "--ignore=tests/test_bench.py"]
-    return subprocess.run([*pytest, *options], cwd=ROOT, check=False).returncode == 0
+    spread = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
+    chosen = ["-m", "not soak and not seeded", "--ignore=tests/test_bench.py"]
+    return subprocess.run([*pytest, *spread, *chosen], cwd=ROOT, check=False).returncode == 0
 
 
 def main() -> int:
