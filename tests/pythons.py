@@ -1,8 +1,8 @@
 """Run the tests on every supported Python that this machine has, beside the one that runs this: `make pythons`.
 
 Decides which those are: the versions that pyproject.toml names, found on the path or among pyenv's, and working. Each
-gets an environment of its own below build/. The first one that can start tasks eagerly does it once more, with that. Must
-never pass where tests fail; a version that is not there is named.
+gets an environment of its own below build/. The first one that can start tasks eagerly does it once more, with that.
+Must never pass where tests fail; a version that is not there is named.
 """
 
 import os

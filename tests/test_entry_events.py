@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from glasscache import _entry, errors
-from glasscache._clock import SystemClock
 from glasscache._counters import Counters, GroupCounters
 from glasscache._entry import entry_of
 from glasscache._events import Answered, Load, SpanRef, TierGauge, Wait
@@ -132,12 +129,6 @@ def test_events_cannot_be_changed_and_work_can() -> None:
 def test_a_gauge_is_read_by_name() -> None:
     gauge = TierGauge("memory", 1, 2, 3, 4)
     assert (gauge.tier, gauge.entries, gauge.entry_limit, gauge.size, gauge.size_limit) == gauge
-
-
-def test_the_system_clock_is_the_systems_functions_themselves() -> None:
-    clock = SystemClock()
-    assert clock.now is time.monotonic
-    assert clock.wall is getattr(time, "time")  # noqa: B009 - the lint bans its name, here it is what is meant
 
 
 @pytest.mark.parametrize(

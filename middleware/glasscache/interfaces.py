@@ -32,7 +32,7 @@ class Clock(Protocol):
 
     @property
     def now(self) -> Callable[[], float]:
-        """Seconds on a clock that never jumps."""
+        """Seconds on a clock that never jumps, and that goes on while the machine sleeps."""
 
     @property
     def wall(self) -> Callable[[], float]:
