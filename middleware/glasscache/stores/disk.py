@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import secrets as random
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,6 +32,7 @@ from glasscache.stores._disk_leases import Leases
 from glasscache.stores._disk_rows import Packed, Rows
 from glasscache.stores._disk_thread import DiskThread, Write
 from glasscache.stores._envelope import Envelope
+from glasscache.stores._machine import Machine
 
 _LEAST_BYTES = 64 * 1024
 _PLAIN = Claim()
@@ -85,7 +84,7 @@ class DiskStore:
         """A cache says how many bytes its largest entry may have."""
         self.path: Path = Path(os.path.abspath(path))
         """The directory."""
-        self._name = socket.gethostname(), random.token_hex(4)
+        self._machine = Machine()
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever stored bytes were no entry."""
         self._is_trusted = self._keeps = self._is_likely = True
@@ -107,8 +106,7 @@ class DiskStore:
     @property
     def machine(self) -> str:
         """Tells this process from all others, from those that it was forked from, too."""
-        host, number = self._name
-        return f"{host}-{os.getpid()}-{number}"
+        return self._machine.name
 
     @property
     def rejected(self) -> Counter[str]:

@@ -11,14 +11,10 @@ import asyncio
 import contextvars
 import hashlib
 import math
-import os
-import secrets as random
-import socket
 from binascii import hexlify
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from redis.exceptions import ResponseError
 
@@ -32,6 +28,7 @@ from glasscache.policy import answers
 from glasscache.stores import _redis_lua as lua
 from glasscache.stores._bells import KeyBell
 from glasscache.stores._envelope import Envelope, EnvelopeError
+from glasscache.stores._machine import Machine
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_bells import RedisBells
@@ -109,10 +106,9 @@ class RedisStore:
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever there were some."""
         self._wake = f"{prefix}:wake:".encode()
-        self._take_name()
-        self.backplane: RedisBackplane = RedisBackplane(self._clients, machine=self.machine, prefix=prefix, clock=clock)
+        self.backplane: RedisBackplane = RedisBackplane(self._clients, machine="", prefix=prefix, clock=clock)
         """Invalidations between the machines that use this prefix."""
-        _all.add(self)
+        self._machine = Machine(self._named)
 
     @classmethod
     def from_url(
@@ -135,16 +131,13 @@ class RedisStore:
         )
         return cls(clients_of(url, choices), max_connections=max_connections, **options)
 
-    def _take_name(self) -> None:
-        self.machine: str = f"{socket.gethostname()}-{os.getpid()}-{random.token_hex(4)}"
+    def _named(self, name: str) -> None:
+        """The child of a fork is a machine of its own, which hears its parent and its siblings."""
+        self.machine: str = name
         """Tells this process from all others."""
-        self._name = self.machine.encode()
-        self._bells = RedisBells(self._clients, f"{self._prefix}:wake:{self.machine}")
-
-    def forked(self) -> None:
-        """In the child of a fork: it is a machine of its own, which hears its parent and its siblings."""
-        self._take_name()
-        self.backplane.machine = self.machine
+        self._name = name.encode()
+        self._bells = RedisBells(self._clients, f"{self._prefix}:wake:{name}")
+        self.backplane.machine = name
 
     def _context_of_nobody(self) -> contextvars.Context:
         return self.backplane.context.copy()
@@ -338,15 +331,3 @@ def _holder(lease: bytes, remaining: int, position: int, now: int) -> Holder:
         remaining=max(0.0, remaining / 1000),
         position=position,
     )
-
-
-_all: WeakSet[RedisStore] = WeakSet()
-
-
-def _forked() -> None:
-    for store in _all:
-        store.forked()
-
-
-# gunicorn --preload makes the store before it forks its workers. (Windows does not fork.)
-getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_forked)
