@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from glasscache import _guard
 from glasscache._entry import Entry, Key
 from glasscache._events import TierState
+from glasscache._far_tiers import FarTiers
 from glasscache._guard import Guard
 from glasscache._lease import Claim, Lookup
+from glasscache._tiers import TieredStore
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import LeaseStore
 from glasscache.testing import LeaseStoreContract, ManualClock, SharedServer, entry
@@ -351,5 +354,38 @@ def test_what_came_in_the_moment_of_the_deadline_came_in_time() -> None:
         loop.time = lambda: now() + 10.0  # type: ignore[method-assign]
         assert await asking is None
         assert rig.guard.state == "ok"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("glances", [False, True])
+def test_what_a_copy_answers_says_nothing_of_the_store_behind_it(glances: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        disk = rig.server.store("disk")
+        disk.name = "disk"
+        kept = entry(b"kept", fresh_until=rig.clock.now() + 60.0)
+        await disk.set(b"kept", kept)
+        rig.server.glances = glances
+        shared = SharedServer(rig.clock)
+        far = FarTiers(TieredStore([disk]), shared.store("one"), clock=rig.clock, max_ttl=math.inf)
+        guard = Guard(far, clock=rig.clock, budget=5.0, random=Random(1))
+        assert guard.glanced == "disk"
+        shared.fail()
+
+        async def ask() -> Entry | StoreError | None:
+            if not glances:
+                return (await guard.look(b"kept", Claim())).entry
+            found: list[Entry | StoreError | None] = []
+            assert guard.glance(b"kept", found.append)
+            await until(lambda: bool(found))
+            return found[0]
+
+        for _ in range(5):
+            found = await ask()
+            assert isinstance(found, Entry)
+            assert found.body == b"kept"
+            await rig.fails(guard.look(KEY, Claim()))
+        assert guard.state == "open"
+        await guard.aclose()
 
     run(scenario)
