@@ -15,7 +15,7 @@ import secrets
 import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from types import CellType, CodeType, MethodType, SimpleNamespace
+from types import CellType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from glasscache._calls import call_key
@@ -33,13 +33,6 @@ T_co = TypeVar("T_co", covariant=True)
 F = TypeVar("F")
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-
-
-_mark_as_coroutine_function: Callable[[Any], object] = getattr(
-    inspect,
-    "markcoroutinefunction",  # since Python 3.12; before, asyncio had a mark of its own
-    lambda function: vars(function).update(_is_coroutine=asyncio.coroutines._is_coroutine),  # type: ignore[attr-defined]
-)
 
 
 # Since Python 3.14 annotations are evaluated when somebody asks for them: names that are not there (yet) stay names.
@@ -66,7 +59,8 @@ class CachedFunction(Generic[P, T]):
     ) -> None:
         _check(function, name)
         functools.update_wrapper(self, function)
-        _mark_as_coroutine_function(self)  # for frameworks that ask whether to await it: Quart, Django, schedulers
+        # of the object itself, no bound method: there Litestar would look for hints, and find those of all functions
+        self.__dict__["__call__"] = functools.partial(CachedFunction.__call__, self)
         self._values = values
         self._function: Callable[..., Any] = function
         self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
@@ -81,6 +75,17 @@ class CachedFunction(Generic[P, T]):
         self._kept = kept
         self._bound: tuple[Any, ...] = ()
 
+    if not typing.TYPE_CHECKING:
+        # Frameworks ask `inspect` what they are given: Starlette takes what is no function for an app, BlackSheep awaits
+        # only what has the code of an async one. So it is one, as a decorated function of `wrapt` is.
+        __class__ = property(lambda self: FunctionType)
+        __closure__ = __defaults__ = __kwdefaults__ = None
+        __globals__ = property(lambda self: getattr(inspect.unwrap(self), "__globals__", {}))
+
+    def __reduce__(self) -> Any:
+        """Copied and pickled as functions and methods are: by name."""
+        return (getattr, (*self._bound, self._function.__name__)) if self._bound else self._function.__qualname__
+
     def __repr__(self) -> str:
         """Of which function."""
         return f"<cached {self._name}>"
@@ -88,6 +93,8 @@ class CachedFunction(Generic[P, T]):
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The stored value for these arguments, or a new one."""
         return cast("T", await self._value(args, kwargs, refresh=False))
+
+    __code__ = __call__.__code__
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """A new value for these arguments, stored in place of the one that may be there.
@@ -178,6 +185,7 @@ class Unbound(CachedFunction[P, T], Generic[P, T, F]):
         bound._bound = (instance,)
         # What inspect.signature() and frameworks look at: the parameters that are left.
         bound.__dict__["__wrapped__"] = MethodType(self._function, instance)
+        bound.__dict__["__call__"] = functools.partial(CachedFunction.__call__, self, instance)
         return bound
 
 
