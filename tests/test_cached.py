@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import dataclasses
 import functools
 import inspect
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Optional, assert_type
@@ -192,6 +192,49 @@ def named(self: str, function: str, args: int = 1) -> list[object]:
     return [self, function, args]
 
 
+def test_equal_calls_have_one_key_however_their_arguments_are_given() -> None:
+
+    @CACHE.cached
+    async def search(question: str, k: int = 5, *, lang: str = "en") -> int:
+        return k
+
+    @CACHE.cached
+    async def simple(question: str, k: int = 5) -> int:
+        return k
+
+    @CACHE.cached
+    async def many(*questions: str, **options: int) -> int:
+        return len(questions)
+
+    @CACHE.cached(key=lambda question="why": question)
+    async def keyed(question: str = "why") -> int:
+        return 1
+
+    assert search.key_for("a") == search.key_for(question="a") == search.key_for("a", lang="en", k=5)
+    assert simple.key_for("a") == simple.key_for(k=5, question="a") == simple.key_for("a", 5)
+    assert simple.key_for("a", 6) == simple.key_for(k=6, question="a") != simple.key_for("a")
+    assert len({many.key_for(), many.key_for("a"), many.key_for("a", "b"), many.key_for(a=1)}) == 4
+    assert keyed.key_for() == keyed.key_for("why") != keyed.key_for("how")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "why"),
+    [
+        ((), {}, "missing a required argument: 'question'"),
+        (("a", 5, 6), {}, "too many positional arguments"),
+        (("a",), {"question": "a"}, "multiple values for argument 'question'"),
+        (("a",), {"j": 5}, "got an unexpected keyword argument 'j'"),
+    ],
+)
+def test_a_call_that_does_not_fit_fails_as_the_function_itself_would(args: Any, kwargs: Any, why: str) -> None:
+    @CACHE.cached
+    async def search(question: str, k: int = 5) -> int:
+        return k
+
+    with pytest.raises(TypeError, match=why):
+        search.key_for(*args, **kwargs)
+
+
 def test_parameters_may_have_any_names() -> None:
     async def scenario() -> None:
         assert await named(self="a", function="b", args=2) == ["a", "b", 2]
@@ -219,8 +262,27 @@ def test_a_function_may_say_which_of_its_values_are_kept() -> None:
 def test_a_cached_function_says_what_it_is_to_who_prints_it_and_to_frameworks_that_ask() -> None:
     assert repr(greeting) == f"<cached {__name__}.greeting>"
     assert repr(Shop("s", 1).price) == f"<cached {__name__}.Shop.price>"
-    asked = asyncio.iscoroutinefunction if sys.version_info < (3, 12) else inspect.iscoroutinefunction
-    assert all(asked(function) for function in (greeting, shouted, Shop("s", 1).price))
+    shown: list[Any] = [greeting, shouted, Shop("s", 1).price]
+    assert all(inspect.iscoroutinefunction(function) and inspect.isfunction(function) for function in shown)
+    assert all(inspect.iscoroutinefunction(function.__call__) for function in shown)
+    assert all(function.__globals__ is globals() and function.__closure__ is None for function in shown)
+
+
+def test_a_cached_function_is_copied_and_pickled_as_functions_and_methods_are() -> None:
+    assert copy.copy(read) is copy.deepcopy(read) is read
+    shop = Shop("s", 1)
+    assert copy.deepcopy(shop.price).key_for("tea") == shop.price.key_for("tea") != Shop("t", 1).price.key_for("tea")
+    assert (read.__reduce__(), shop.price.__reduce__()) == ("read", (getattr, (shop, "price")))
+
+
+def test_what_stands_for_a_calls_of_a_function_is_its_call() -> None:
+    async def scenario() -> None:
+        shop, called = Shop("s", 2), read.__call__
+        assert await called("a", limit=1) == await read("a", limit=1) == ["a"]
+        assert await shop.price.__call__("tea") == await shop.price("tea") == 3.0
+        assert len(CALLS) == 2
+
+    asyncio.run(scenario())
 
 
 # --- methods --------------------------------------------------------------------------------------------------------
@@ -281,7 +343,6 @@ class Record(msgspec.Struct):
 
 
 class Person(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(ignored_types=(CachedFunction,))
     name: str
 
     @CACHE.cached()

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from glasscache import Cache, MemoryStore
-from glasscache._cached import _PLACES, _said, returned_type
+from glasscache._returned import _PLACES, _said, returned_type
 from glasscache.testing import RecordingTelemetry
 
 

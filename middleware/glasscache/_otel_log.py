@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(SCOPE)
 SHOWN = ": %s"
 """What follows an event's message where nothing but the message is shown; who sends its attributes leaves it out."""
+_MOST_SHOWN = 200  # characters of the words of an error
 _INTERVAL = 1.0  # seconds between two records of one name
 _SHOWN = (NAME, GROUP, LOCK_WAIT, TIER, TIER_STATE, ERROR_TYPE, EVICTION_RATE)
 
@@ -49,12 +50,14 @@ class EventLog:
         self._last[name] = now
         return True
 
-    def tell(self, event: LogEvent, attributes: dict[str, object]) -> None:
-        """Log the event. Its attributes become the record's; their dots keep them clear of logging's own."""
+    def tell(self, event: LogEvent, attributes: dict[str, object], why: object = None) -> None:
+        """Log the event. Its attributes become the record's; their dots keep them clear of logging's own. `why`: for
+        readers of the log alone, since nobody knows whose words they are.
+        """
         if self._is_due(event.name):
-            _logger.log(
-                event.level, event.message + SHOWN, _shown(attributes), extra={EVENT_NAME: event.name, **attributes}
-            )
+            text = "" if why is None else str(why)[:_MOST_SHOWN]
+            shown = _shown(attributes) + (f" ({text})" if text else "")
+            _logger.log(event.level, event.message + SHOWN, shown, extra={EVENT_NAME: event.name, **attributes})
 
     def failed(self, error: Exception) -> None:
         """Log that telemetry itself failed."""

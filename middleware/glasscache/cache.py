@@ -14,13 +14,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from glasscache._arguments import check, check_policy, check_secret_is_shared
-from glasscache._cached import CachedFunction, Decorator, Unbound, cached_function, returned_type
+from glasscache._cached import CachedFunction, Decorator, Unbound, cached_function
 from glasscache._clock import SystemClock
 from glasscache._engine import Engine
 from glasscache._entry import Key, sendable
 from glasscache._events import TierChanged
 from glasscache._guard import Guard
 from glasscache._null import NullBackplane
+from glasscache._returned import returned_type
 from glasscache._switch import is_enabled
 from glasscache._tiers import TieredStore
 from glasscache._values import LoadedAlways, Values, terms_of

@@ -165,7 +165,7 @@ class OtelTelemetry:
             **error_attributes(event.error),
         }
         with self._quiet:
-            self._out.log.tell(names.RECOVERED if event.state == "ok" else names.DEGRADED, attributes)
+            self._out.log.tell(names.RECOVERED if event.state == "ok" else names.DEGRADED, attributes, event.error)
 
     def _tell_hit(self, event: LookedUp) -> None:
         """A span that is over: it begins when the answer was asked for."""

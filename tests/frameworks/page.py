@@ -15,7 +15,7 @@ FEATURES = {**RUNNING, **STOPPED}
 
 def page() -> str:
     """The page's text."""
-    return "\n".join([*_matrix(), *_contract(), *_exemptions(), *_mounting()])
+    return "\n".join([*_matrix(), *_contract(), *_exemptions(), *_mounting(), _VALUES])
 
 
 def _matrix() -> Iterator[str]:
@@ -67,6 +67,28 @@ def _mounting() -> Iterator[str]:
     yield ""
     yield "Where in the stack, and what happens elsewhere: [order.md](order.md)."
     yield ""
+
+
+_VALUES = """\
+## Values: `@cache.cached` under a framework's own decorator
+
+`@cache.cached` stands nearest to the function. What comes out is an async function to every framework, with the
+parameters and annotations of the one that was written:
+
+```python
+@app.get("/passages/{question}")  # FastAPI; Litestar, Quart and BlackSheep alike
+@cache.cached(ttl=60)
+async def passages(question: str) -> list[Passage]: ...
+```
+
+So do dependencies of FastAPI and Litestar, methods of Litestar's controllers (`ignore=("self",)`), endpoints of
+Starlette, `async` views of Django and fields of Strawberry. Two things cannot be kept:
+
+- **A request** is part of no key: `ignore=("request",)` where the value does not depend on it, else
+  `key=lambda request: request.path_params["question"]`.
+- **A response** is no value: what returns a `Response` (endpoints of Starlette, views of Django) is called each time,
+  and the log says so, once. Cache the function that finds what is answered, or the answer itself, by `CacheMiddleware`.
+"""
 
 
 if __name__ == "__main__":
