@@ -267,6 +267,13 @@ def test_different_credentials_are_different_tenants_and_none_is_none() -> None:
     assert tenant(scope_with((b"authorization", b""))) is None
 
 
+def test_a_cookie_is_one_credential_in_however_many_fields_http2_has_split_it() -> None:
+    tenant = credential("cookie")
+    whole = tenant(scope_with((b"cookie", b"a=1; b=2")))
+    assert whole == tenant(scope_with((b"cookie", b"a=1"), (b"cookie", b"b=2"))) is not None
+    assert whole != tenant(scope_with((b"cookie", b"a=1")))
+
+
 def test_a_tenant_does_not_show_the_credential() -> None:
     marker = credential("authorization")(scope_with((b"authorization", b"s3cret")))
     assert marker is not None

@@ -55,7 +55,7 @@ class EventLog:
         readers of the log alone, since nobody knows whose words they are.
         """
         if self._is_due(event.name):
-            text = "" if why is None else str(why)[:_MOST_SHOWN]
+            text = "" if why is None else " ".join(str(why).split())[:_MOST_SHOWN]
             shown = _shown(attributes) + (f" ({text})" if text else "")
             _logger.log(event.level, event.message + SHOWN, shown, extra={EVENT_NAME: event.name, **attributes})
 

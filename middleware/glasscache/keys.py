@@ -326,6 +326,8 @@ class Credential:
         values = [bytes(value) for name, value in scope["headers"] if name.lower() == self.header]
         if not any(values):
             return None
+        if self.header == b"cookie":
+            values = [b"; ".join(values)]  # one field that HTTP/2 may split (RFC 9113, section 8.2.3)
         return hashlib.blake2b(_pack((self.header, *values)), digest_size=32, person=b"glasscache.cred").hexdigest()
 
 

@@ -213,4 +213,4 @@ def test_a_tier_that_fails_and_recovers_is_logged(rig: Rig, caplog: pytest.LogCa
         "a tier does not answer as it should: ",
         "a tier answers again: ",
     ]
-    assert caplog.records[0].getMessage().endswith(" tier=redis tier.state=open error.type=ConnectionError")
+    assert caplog.records[0].getMessage().endswith(" tier=redis tier.state=open error.type=ConnectionError (no)")
