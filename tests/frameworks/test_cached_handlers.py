@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from glasscache import Cache
-from glasscache._null import NullTelemetry
+from tests.support.null_telemetry import NullTelemetry
 
 CACHE = Cache(telemetry=NullTelemetry())
 CALLS: Counter[str] = Counter()
