@@ -1,4 +1,4 @@
-"""The machine's date jumps, as after a suspended virtual machine, a wrong NTP server, or by hand: nothing follows it."""
+"""The machine's date jumps, as after a virtual machine's sleep, a wrong NTP server, or by hand: nothing follows it."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def holds(jump: float, far: list[Store], clocks: list[JumpingClock], *, ke
             assert await cache.get_or_load("k", load, **asked) == seen + 1
         load.go.clear()
         held = asyncio.create_task(one.get_or_load("held", load, **asked))
-        while load.count == seen + 1:
+        while load.count == seen + 1:  # noqa: ASYNC110 - a store tells nobody here
             await asyncio.sleep(0.001)
         for clock in clocks:
             clock.off = 0.0

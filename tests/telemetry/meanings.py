@@ -170,7 +170,7 @@ ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
     "cache.fencing_token": ((), "the number of the lease: it rises with each one of a key"),
     "cache.eviction.reason": (
         get_args(Cause),
-        "no room, its age, told invalid, a newer answer; `rejected` never came in (too large, or a value that cannot be kept as its annotated type), or, in a shared tier, was no entry under its key: damaged, foreign or tampered with, and deleted",
+        "no room, its age, told invalid, a newer answer; `rejected` never came in (too large, or a value that cannot be kept as its annotated type), or, in a shared tier, was no entry under its key: damaged, foreign, tampered with, or encrypted with other secrets",
     ),
     "cache.eviction.rate": ((), "entries a second"),
     "cache.entry.count": ((), "entries that the tier holds"),

@@ -7,7 +7,7 @@ transaction that there is anyway.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from sqlite3 import Connection
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from glasscache._entry import Entry, Key
 from glasscache.errors import UnstorableError
 from glasscache.interfaces import Clock
 from glasscache.stores._envelope import Envelope, EnvelopeError
+from glasscache.stores._rejects import Rejects
 
 _ROW = 128
 """Bytes of a row beside its key and its value, about."""
@@ -63,7 +64,7 @@ class Packed(NamedTuple):
 class Rows:
     """Entries of one store. `max_bytes`: of all rows together."""
 
-    def __init__(self, envelope: Envelope, clock: Clock, max_bytes: int) -> None:
+    def __init__(self, envelope: Envelope, clock: Clock, max_bytes: int, where: str) -> None:
         self._envelope = envelope
         self._now = clock.now
         self._wall = clock.wall
@@ -71,8 +72,8 @@ class Rows:
         self._used: set[int] = set()
         self._bad: dict[int, int] = {}
         self._swept = 0
-        self.rejected: Counter[str] = Counter()
-        """Stored bytes that were not an entry under their key, by reason; they were deleted."""
+        self.rejects: Rejects = Rejects(where, clock.now)
+        """Stored bytes that were not an entry under their key."""
         self.untold: deque[str] = deque()
         """Of those that nobody was told of yet."""
 
@@ -81,7 +82,7 @@ class Rows:
         return int(self._wall() * 1e6)
 
     def find(self, db: Connection, key: Key) -> Entry | None:
-        """The entry, if there is one that is whole."""
+        """The entry, if there is one that is whole. EnvelopeError for one that is left to who has written it."""
         now = self.now()
         row = db.execute(_FIND, (key, now, now)).fetchone()
         if row is None:
@@ -92,15 +93,15 @@ class Rows:
             if used < now - _COARSE:
                 self._used.add(number)
         except (EnvelopeError, TypeError, ValueError) as error:  # a value, or a time, of another type
-            self._reject(number, written, getattr(error, "reason", "foreign"))
+            self._reject(key, number, written, error if isinstance(error, EnvelopeError) else EnvelopeError("foreign"))
             return None
         return entry
 
-    def _reject(self, number: int, written: int, reason: str) -> None:
+    def _reject(self, key: Key, number: int, written: int, error: EnvelopeError) -> None:
         if number not in self._bad:
+            self.untold.append(error.reason)
+            self.rejects.meet(key, error)
             self._bad[number] = written
-            self.rejected[reason] += 1
-            self.untold.append(reason)
 
     def pack(self, key: Key, entry: Entry) -> Packed | None:
         """What is to be kept; None: it is dead already. UnstorableError for what is too large."""

@@ -89,7 +89,7 @@ class DiskStore:
         """Called with the name of the tier whenever stored bytes were no entry."""
         self._is_trusted = self._keeps = self._is_likely = True
         self._life = ""
-        self._rows = Rows(envelope, clock, max_bytes)
+        self._rows = Rows(envelope, clock, max_bytes, repr(self))
         self._leases = Leases(self._rows, lambda: self.machine, lease_seconds, clock.now)
         file = DiskFile(self.path, self._rows)
         self._thread = DiskThread(file, self._tell)
@@ -110,8 +110,8 @@ class DiskStore:
 
     @property
     def rejected(self) -> Counter[str]:
-        """Stored bytes that were not an entry under their key, by reason; they were deleted."""
-        return self._rows.rejected
+        """Stored bytes that were not an entry under their key, by reason."""
+        return self._rows.rejects.counts
 
     def _tell(self) -> None:
         while self._rows.untold:

@@ -38,6 +38,7 @@ from glasscache.stores._redis_glance import PEEK, Glances
 from glasscache.stores._redis_memo import Memo
 from glasscache.stores._redis_scripts import Script
 from glasscache.stores._redis_values import LARGE, Values, milliseconds, off_loop
+from glasscache.stores._rejects import Rejects
 from glasscache.stores._traceparent import from_traceparent, to_traceparent
 
 T = TypeVar("T")
@@ -101,8 +102,7 @@ class RedisStore:
         self._glances = Glances(
             self._stem, self._values, self._now, lambda opening: self._large.soon(opening, self._context_of_nobody())
         )
-        self.rejected: Counter[str] = Counter()
-        """Stored bytes that were not an entry under their key, by reason; they were deleted."""
+        self._rejects = Rejects(repr(self), self._now)
         self.told_rejected: Callable[[str], None] = _nobody
         """Called with the name of the tier whenever there were some."""
         self._wake = f"{prefix}:wake:".encode()
@@ -141,6 +141,11 @@ class RedisStore:
 
     def _context_of_nobody(self) -> contextvars.Context:
         return self.backplane.context.copy()
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Stored bytes that were not an entry under their key, by reason."""
+        return self._rejects.counts
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._clients.where} prefix={self._prefix!r}>"
@@ -295,8 +300,8 @@ class RedisStore:
                 return await asyncio.to_thread(self._values.unpack, key, value, left, now)
             return self._values.unpack(key, value, left, now)
         except EnvelopeError as error:
-            self.rejected[error.reason] += 1
             self.told_rejected(self.name)
+            self._rejects.meet(key, error)
             digest = hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()  # what Redis can compute, too
             await self._run(lua.REJECT, key, digest)
             return None
