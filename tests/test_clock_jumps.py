@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,7 @@ async def holds(jump: float, far: list[Store], clocks: list[JumpingClock], *, ke
     """
     async with two_machines(far, clocks) as (one, two):
         load = Loads()
-        asked = {"ttl": 300.0, "tags": ("doc",)}
+        asked: dict[str, Any] = {"ttl": 300.0, "tags": ("doc",)}
         assert await one.get_or_load("k", load, **asked) == 1
         for clock in clocks:
             clock.off = jump
@@ -132,11 +133,12 @@ async def holds(jump: float, far: list[Store], clocks: list[JumpingClock], *, ke
         assert again == (1 if keeps else load.count)
         for cache in (one, two):
             await cache.invalidate(tag="doc")
-            seen = load.count
-            assert await cache.get_or_load("k", load, **asked) == seen + 1
+            before = load.count
+            assert await cache.get_or_load("k", load, **asked) == before + 1
         load.go.clear()
+        before = load.count
         held = asyncio.create_task(one.get_or_load("held", load, **asked))
-        while load.count == seen + 1:  # noqa: ASYNC110 - a store tells nobody here
+        while load.count == before:  # noqa: ASYNC110 - a store tells nobody here
             await asyncio.sleep(0.001)
         for clock in clocks:
             clock.off = 0.0
