@@ -15,7 +15,7 @@ FEATURES = {**RUNNING, **STOPPED}
 
 def page() -> str:
     """The page's text."""
-    return "\n".join([*_matrix(), *_contract(), *_exemptions(), *_mounting(), _VALUES])
+    return "\n".join([*_matrix(), *_contract(), *_exemptions(), *_mounting(), _VALUES, _SERVERS])
 
 
 def _matrix() -> Iterator[str]:
@@ -88,6 +88,24 @@ Starlette, `async` views of Django and fields of Strawberry. Two things cannot b
   `key=lambda request: request.path_params["question"]`.
 - **A response** is no value: what returns a `Response` (endpoints of Starlette, views of Django) is called each time,
   and the log says so, once. Cache the function that finds what is answered, or the answer itself, by `CacheMiddleware`.
+"""
+
+
+_SERVERS = """\
+## Servers as they are deployed
+
+**SIGTERM amid a load** (`tests/frameworks/test_deployments.py`): uvicorn, also with `--workers`, gunicorn with
+uvicorn's workers, also with `--preload`, hypercorn in one process and granian, also with `--workers`, answer those who
+wait, end the app's lifespan and themselves, and log no error. `uvicorn --reload` does the same before it starts anew,
+with an empty memory. What they do otherwise, with or without a cache:
+
+- hypercorn with several workers: the first one that has ended takes the others with it, and cuts their requests. Run
+  several hypercorns of one process each.
+- granian: a SIGTERM that comes while a worker starts is lost on it, and the end then waits for ever.
+- daphne cuts all requests.
+
+**HTTP/2** of hypercorn and granian: one entry for an authority, however it is written and whichever field it comes in;
+cookies in several fields are one credential.
 """
 
 

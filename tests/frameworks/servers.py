@@ -55,26 +55,53 @@ SERVERS = (
 )
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that runs."""
+
+    port: int
+    output: Path
+    _process: Process
+
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        return self._process.pid
+
+    async def stop(self) -> int:
+        """SIGTERM; how it ended."""
+        self._process.terminate()
+        await _until_ended(self._process)
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+
 @asynccontextmanager
 async def serving(server: Server, app: str, folder: Path, told: Path) -> AsyncIterator[int]:
     """Serve `app` (`module:name`) and yield the port. When the block has ended, so has the server.
 
     `folder`: where its output goes. `told`: where the app tells what happened.
     """
+    async with running(server, app, folder, told) as served:
+        yield served.port
+        await served.stop()
+
+
+@asynccontextmanager
+async def running(server: Server, app: str, folder: Path, told: Path, **variables: str) -> AsyncIterator[Running]:
+    """As `serving`, for a block that stops it. `variables`: of its environment, beside those that all have."""
     with free_port() as port, _output(folder, told) as output:
         process = await asyncio.create_subprocess_exec(
             *server.command(app, port),
             cwd=ROOT,
-            env=_environment(told),
+            env={**_environment(told), **variables},
             stdout=output,
             stderr=STDOUT,
             start_new_session=True,
         )
         try:
             await _until_open(process, port)
-            yield port
-            process.terminate()
-            await _until_ended(process)
+            yield Running(port, folder / "output.txt", process)
         finally:
             with suppress(ProcessLookupError):  # as it should be
                 os.killpg(process.pid, signal.SIGKILL)  # its workers, too
