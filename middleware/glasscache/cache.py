@@ -97,39 +97,43 @@ class Cache:
         if not self.enabled:
             _log.warning("cache %r is switched off: nothing is kept, every request and call loads", name)
         self.keyring: Keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
-        if telemetry is None:
-            telemetry = OtelTelemetry(
-                name=name,
-                label=self.keyring.label,
-                tracer_provider=tracer_provider,
-                meter_provider=meter_provider,
-                contention_threshold=self.limits.contention_threshold,
-                clock=self.clock,
-            )
-        self.telemetry: Telemetry = telemetry
-        backplane = tiers.backplane
-        if backplane is not None and self.enabled and key_secret is None:
+        if tiers.backplane is not None and self.enabled and key_secret is None:
             check_secret_is_shared(store)
+        if telemetry is None:
+            telemetry = self._open_telemetry(tracer_provider, meter_provider)
+        self.telemetry: Telemetry = telemetry
         random = Random() if random is None else random
         self._guards: list[Guard] = []
-        far = self._guarded(tiers, random)
-        self.engine: Engine = Engine(
+        self.engine: Engine = self._engine_over(tiers, self._guarded(tiers, random), random)
+        self._settle_in(tiers.stores)
+        kind = Values if self.enabled else LoadedAlways
+        self._values = kind(self.engine, self.keyring, MsgspecCodec() if codec is None else codec, self.detail)
+        self.telemetry.observe(self)
+
+    def _open_telemetry(self, tracers: TracerProvider | None, meters: MeterProvider | None) -> OtelTelemetry:
+        return OtelTelemetry(
+            name=self.name,
+            label=self.keyring.label,
+            tracer_provider=tracers,
+            meter_provider=meters,
+            contention_threshold=self.limits.contention_threshold,
+            clock=self.clock,
+        )
+
+    def _engine_over(self, tiers: TieredStore, far: Guard | None, random: Random) -> Engine:
+        return Engine(
             NullNear() if tiers.near is None else tiers.near,
             NullLeases() if far is None else far,
-            NullBackplane() if backplane is None else backplane,
+            NullBackplane() if tiers.backplane is None else tiers.backplane,
             limits=self.limits,
             clock=self.clock,
             telemetry=self.telemetry,
             random=random,
             has_far=far is not None,
-            is_shared=backplane is not None,
+            is_shared=tiers.backplane is not None,
             near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
             detail=self.detail,
         )
-        self._settle_in(tiers.stores)
-        kind = Values if self.enabled else LoadedAlways
-        self._values = kind(self.engine, self.keyring, MsgspecCodec() if codec is None else codec, self.detail)
-        self.telemetry.observe(self)
 
     def _guarded(self, tiers: TieredStore, random: Random) -> Guard | None:
         """The tiers outside of this process, so that they hold up nobody; those with copies for half of the time."""

@@ -6,7 +6,7 @@ believe what a client says of itself (`Forwarded`, `X-Forwarded-*`) unless told 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 
 from glasscache._entry import Headers
@@ -70,26 +70,34 @@ def to_upstream(scope: Scope, authority: bytes, *, keep_host: bool, trust: bool)
     """
     fields = end_to_end(scope["headers"])
     host = next((value for name, value in fields if name == b"host"), authority)
-    claims = {name: [value for known, value in fields if known == name] for name in _FORWARDED} if trust else {}
     hidden = {b"host", b"expect", b"via", b"surrogate-capability", *(_FORWARDED if trust else _CLAIMS)}
     if framing(scope):  # by chunks: RFC 9112, section 6.2
         hidden.add(b"content-length")
-    client = scope.get("client")
-    # each proxy adds the peer that it sees; of host and scheme the first one knows best
-    seen = {
-        b"x-forwarded-for": b", ".join(
-            [*claims.get(b"x-forwarded-for", ()), *([client[0].encode()] if client else [])]
-        ),
-        b"x-forwarded-host": next(iter(claims.get(b"x-forwarded-host", ())), host),
-        b"x-forwarded-proto": next(iter(claims.get(b"x-forwarded-proto", ())), scope.get("scheme", "http").encode()),
-    }
     return [
         (b"host", host if keep_host else authority),
         *(field for field in fields if field[0] not in hidden),
-        *((name, value) for name, value in seen.items() if value),
+        *_forwarded(scope, host, fields if trust else ()),
         (b"surrogate-capability", _CAPABILITY),
         (b"via", via(fields, scope.get("http_version", "1.1").encode())),
     ]
+
+
+def _forwarded(scope: Scope, host: bytes, claims: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Who asked, for which host, by which scheme. `claims`: the fields of a proxy that is believed. Each adds the peer
+    that it sees; of host and scheme the first one knows best.
+    """
+
+    def claimed(name: bytes) -> list[bytes]:
+        return [value for known, value in claims if known == name]
+
+    client = scope.get("client")
+    peers = [*claimed(b"x-forwarded-for"), *([client[0].encode()] if client else [])]
+    told = {
+        b"x-forwarded-for": b", ".join(peers),
+        b"x-forwarded-host": next(iter(claimed(b"x-forwarded-host")), host),
+        b"x-forwarded-proto": next(iter(claimed(b"x-forwarded-proto")), scope.get("scheme", "http").encode()),
+    }
+    return [(name, value) for name, value in told.items() if value]
 
 
 def to_client(status: int, fields: Iterable[tuple[bytes, bytes]], version: bytes, now_wall: float) -> Headers:
