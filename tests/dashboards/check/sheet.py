@@ -18,7 +18,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 from matplotlib.transforms import Bbox
 
 from tests.dashboards import model
@@ -46,6 +46,8 @@ _COLOURS = [
 _NAMED = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "text": _TEXT, "blue": "#5794f2"}
 _NAMED |= {"light-blue": "#8ab8ff", "purple": "#b877d9", "yellow": "#fade2a"}
 _ROWS_SHOWN = 9
+_POINT: dict[str, Any] = {"marker": "D", "markersize": 2.2, "color": "#ff00ff"}
+"""An exemplar."""
 
 
 class Sources(NamedTuple):
@@ -164,9 +166,13 @@ def _lines(frame: Axes, panel: dict[str, Any], targets: list[Target], sources: S
     else:
         for (name, series), colour in zip(found, colours, strict=True):
             axes.plot(*_columns(series, sources.metrics.spans.began), color=colour, linewidth=1.0, label=name)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
+    top = axes.get_ylim()[1] * 1.05
+    axes.set_ylim(0, top)
     axes.yaxis.set_major_formatter(lambda value, _: units.shown(value, unit))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    in_bytes = unit in ("bytes", "Bps")
+    axes.yaxis.set_major_locator(MultipleLocator(2.0 ** math.ceil(math.log2(top / 4))) if in_bytes else MaxNLocator(4))
+    for at, value in _exemplars(targets[0], sources):
+        axes.plot(at, value, **_POINT)
     _time_axis(axes, sources)
     if found:
         frame.legend(
@@ -215,7 +221,8 @@ def _heat(frame: Axes, panel: dict[str, Any], targets: list[Target], sources: So
         shown = np.ma.masked_less_equal(within, 1e-9)
         edges = [at - sources.metrics.spans.began for at in times]
         axes.pcolormesh(edges, np.arange(len(bounds)), shown, cmap="Spectral_r", norm=PowerNorm(0.5), shading="nearest")
-        _points(axes, target, bounds, sources)
+        for at, value in _exemplars(target, sources):
+            axes.plot(at, next(row for row, bound in enumerate(bounds) if value <= bound), **_POINT)
     axes.set_ylim(-0.5, len(bounds) - 0.5)
     every = max(1, len(bounds) // 7)
     names = ["+Inf" if bound == float("inf") else units.shown(bound, "s") for bound in bounds]
@@ -223,12 +230,12 @@ def _heat(frame: Axes, panel: dict[str, Any], targets: list[Target], sources: So
     _time_axis(axes, sources)
 
 
-def _points(axes: Axes, target: Target, bounds: list[float], sources: Sources) -> None:
-    """Exemplars."""
-    spans = sources.metrics.spans
-    for exemplar in sources.exemplars.exemplars(target):
-        row = next(number for number, bound in enumerate(bounds) if float(exemplar["value"]) <= bound)
-        axes.plot(float(exemplar["timestamp"]) - spans.began, row, marker="D", markersize=2.2, color="#ff00ff")
+def _exemplars(target: Target, sources: Sources) -> list[tuple[float, float]]:
+    """When, and of which value; none where the panel does not show them."""
+    if not target.target.get("exemplar"):
+        return []
+    began, found = sources.metrics.spans.began, sources.exemplars.exemplars(target)
+    return [(float(exemplar["timestamp"]) - began, float(exemplar["value"])) for exemplar in found]
 
 
 def _states(frame: Axes, panel: dict[str, Any], targets: list[Target], sources: Sources) -> None:
