@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glasscache._tiers import TieredStore
+from glasscache._warming import Warmed
 from glasscache.cache import Cache, CachedFunction
 from glasscache.errors import (
     CodecError,
@@ -38,6 +39,7 @@ __all__ = [
     "RecursiveLoadError",
     "StoreError",
     "TieredStore",
+    "Warmed",
 ]
 # DiskStore and RedisStore are not among them: `from glasscache import *` must work without what they need.
 

@@ -67,6 +67,8 @@ class Abroad:
         there.begun, there.fencing_token = now - holder.elapsed, holder.token
         self._work.waits_for = there
         self._work.named()
+        if self._work.trigger == "warm":
+            return  # nobody waits yet; its followers, should some come, have waits of their own
         self._waiting = self._commons.begin_wait(there, group, self._key, holder.position, "cluster")
 
     def over(self, outcome: WaitOutcome) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Coroutine
 
 from glasscache._ask import Answer, Ask
 from glasscache._events import Acquired, Result, StaleReason, Trigger
+from glasscache._far_run import NotLoadedError
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
-from glasscache._inside import Chain, forbid_recursion, loading
-from glasscache._looking import Looking
+from glasscache._inside import awaiting, forbid_recursion, loading
 from glasscache._reader import ARRIVING, Onlooker, Reader, ReaderGone, Sight, copy_of
 from glasscache._run import Run
 from glasscache._stream import one_turn
+from glasscache._warming import Warming
 from glasscache.errors import LoadStoppedError, LoadTimeoutError
 
 __all__ = ["Answer", "Engine"]
@@ -36,7 +37,7 @@ _PLAY, _TIMEOUT = Sight.PLAY, Sight.TIMEOUT  # until Python 3.12 a name of an En
 _MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
 
 
-class Engine(Looking):
+class Engine(Warming):
     """One cache's requests."""
 
     def answer(self, ask: Ask) -> Coroutine[object, object, Answer]:
@@ -176,14 +177,7 @@ class Engine(Looking):
         waits_on = to_the_end or (reader.leader and ask.policy.soft_timeout is None)
         sight = reader.sight(None) if waits_on else self._patiently(ask, reader)
         inside = loading.get()
-        return self._inside(inside[-1], reader.stream.chain, sight) if inside else sight
-
-    async def _inside(self, waits: Chain, awaited: Chain, sight: Awaitable[Sight]) -> Sight:
-        waits.awaits.append(awaited)
-        try:
-            return await sight
-        finally:
-            waits.awaits.remove(awaited)
+        return awaiting(reader.stream.chain, sight, inside) if inside else sight
 
     async def _patiently(self, ask: Ask, reader: Reader) -> Sight:
         """A leader, or who can neither stand in nor load, waits to the end; a follower for `wait_timeout`."""
@@ -255,6 +249,8 @@ class Engine(Looking):
         if reader.leader:
             raise error
         reader.wait_over("holder_failed")
+        if isinstance(error, NotLoadedError):
+            return None
         if isinstance(error, LoadStoppedError) and not reader.stream.stopping and not ask.generation:
             ask.generation = 1  # the origin never had its say: one of those who waited leads again
             return None

@@ -21,7 +21,7 @@ LockScope: TypeAlias = Literal["process", "cluster"]
 WaitOutcome: TypeAlias = Literal[
     "served", "promoted", "acquired", "timeout", "holder_failed", "stale_served", "cancelled", "error"
 ]
-Trigger: TypeAlias = Literal["miss", "refresh", "revalidate"]
+Trigger: TypeAlias = Literal["miss", "refresh", "revalidate", "warm"]
 StaleReason: TypeAlias = Literal["revalidating", "error", "wait_timeout"]
 Release: TypeAlias = Literal["released", "expired", "lost"]
 TierState: TypeAlias = Literal["ok", "degraded", "open"]

@@ -22,6 +22,14 @@ from glasscache.errors import LoadStoppedError, StoreError
 from glasscache.policy import Share, Verdict
 
 
+class NotLoadedError(LoadStoppedError):
+    """Nobody waits for this load, and there is no use in it: `reason` is one word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"nobody waits for this load, and there is no use in it ({reason})")
+        self.reason = reason
+
+
 class FarRun(Run):
     """One load of one request's origin, unless a far tier has the answer."""
 
@@ -77,13 +85,13 @@ class FarRun(Run):
         right, ask = self._right, self._ask
         entry = await right.seek(self)
         ask.stale = self.stand_in or ask.stale
-        if ask.wish is not None:
+        if right.insists:
             self.stand_in = None  # its request wants the origin's own word
         if self.ended:  # stopped meanwhile
             self._give_back()
             return True
-        if entry is None and right.is_idle:
-            self.fail(LoadStoppedError("another machine refreshes this answer"))
+        if entry is None and right.idle:
+            self.fail(NotLoadedError(right.idle))
             return True
         return entry is not None and self._answers(entry)
 

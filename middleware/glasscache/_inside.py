@@ -7,14 +7,16 @@ must cost next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
 from glasscache._entry import Key
 from glasscache.errors import RecursiveLoadError
+
+T = TypeVar("T")
 
 
 class Collector(Protocol):
@@ -60,6 +62,18 @@ def forbid_recursion(key: Key, chain: Chain | None, inside: tuple[Chain, ...]) -
             "a load asked for the key that it is itself loading: it would wait for ever "
             "(of a request: is the middleware there twice, with one cache?)"
         )
+
+
+async def awaiting(awaited: Chain, work: Awaitable[T], inside: tuple[Chain, ...]) -> T:
+    """Await the work of another load; meanwhile the load that we are inside of, if any, is known to wait for it."""
+    if not inside:
+        return await work
+    waits = inside[-1].awaits
+    waits.append(awaited)
+    try:
+        return await work
+    finally:
+        waits.remove(awaited)
 
 
 def climb(tags: Iterable[str]) -> None:

@@ -33,8 +33,8 @@ class Right:
 
     is_known = True
     """Whether the shared tier has answered; otherwise what is stored near is under doubt."""
-    is_idle = False
-    """Whether a refresh has found that another machine does its work."""
+    idle = ""
+    """Why a run that nobody waits for has no use: `refreshed` (another machine does), `uncacheable`, `wait_timeout`."""
     is_outdated = False
     """Whether another machine has told of a newer answer since the far tier was asked."""
     tier = "origin"
@@ -49,7 +49,10 @@ class Right:
         self._asked = asked
         self._work = work
         self._refreshes = work.trigger == "refresh"
-        self._insists = insists
+        self._warms = work.trigger == "warm"
+        self.insists = insists and not self._warms
+        """Whether its request wants the origin's own word."""
+        self._takes_stale = not (self._refreshes or insists)
         self._fresh_for = fresh_for
         self._newer_than = 0
         self._glanced_at: float | None = None
@@ -72,7 +75,7 @@ class Right:
 
     def glance(self, then: Told) -> bool:
         """For a request that takes what is stored, while it is known what was told invalid."""
-        if self._refreshes or self._insists or not self._state.coherence.in_step:
+        if not self._takes_stale or not self._state.coherence.in_step:
             return False
         self._glanced_at = self._commons.clock.now()
         if self._state.glance(self._at, then):
@@ -99,7 +102,7 @@ class Right:
         return found
 
     async def seek(self, flight: Flight) -> Entry | None:
-        """An entry that answers; None: load, unless the run `is_idle`. A stale one may stand in meanwhile."""
+        """An entry that answers; None: load, unless the run is `idle`. A stale one may stand in meanwhile."""
         bell = self._state.far.listen(self._at)
         waiting = Abroad(self._state, self._at, self._work, bell)
         try:
@@ -117,6 +120,7 @@ class Right:
                 if not await waiting.wait(look.holder):
                     break
             self._told_acquired("timeout")
+            self.idle = "wait_timeout" if self._warms else ""
             return None
         finally:
             waiting.leave()
@@ -148,8 +152,8 @@ class Right:
         coherence, fresh_for = self._state.coherence, self._fresh_for
         return Claim(
             ref=self._work.ref or self._commons.telemetry.current(),
-            refreshes=self._refreshes or self._insists,
-            fresh_for=_NEVER_FRESH_ENOUGH if self._insists else fresh_for and fresh_for + _FRESHER,
+            refreshes=not self._takes_stale,
+            fresh_for=_NEVER_FRESH_ENOUGH if self.insists else fresh_for and fresh_for + _FRESHER,
             waits=not self._refreshes,
             number=coherence.markers.number,
             newer_than=max(self._newer_than, coherence.markers.everything),
@@ -214,7 +218,7 @@ class Right:
             return look.entry
         else:  # nothing will be stored, or a refresh is under way elsewhere
             waiting.over("holder_failed")
-            self.is_idle = self._refreshes
+            self.idle = "refreshed" if self._refreshes else "uncacheable" if self._warms else ""
         self._drop_doubted()
         return None
 

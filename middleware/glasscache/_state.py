@@ -85,6 +85,8 @@ class State:
         self.running: dict[Flight, Key] = {}
         """Every load under way, shared or not, and the key that was asked for, whatever the variant."""
         self.tasks: set[asyncio.Task[None]] = set()
+        self.warmers: set[asyncio.Task[None]] = set()
+        """What loads ahead of all requests: it ends before anything else does."""
         self.slots = KeyGates(commons.limits.max_parallel_loads, commons.limits.load_timeout)
         """The turns of those who load for themselves."""
         self.uncacheable = Lately(_UNCACHEABLE_KEYS, UNCACHEABLE_FOR, commons.clock)
@@ -96,7 +98,7 @@ class State:
     def forked(self) -> None:
         """In the child of a fork: what was under way goes on in the parent, which holds the leases."""
         self.leases = 0
-        for under_way in (self.leased, self.flights, self.running, self.tasks):
+        for under_way in (self.leased, self.flights, self.running, self.tasks, self.warmers):
             under_way.clear()
 
     def settle(self) -> asyncio.AbstractEventLoop:
@@ -285,6 +287,8 @@ class State:
     async def drain(self) -> None:
         """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
         self.settle()
+        for warmer in self.warmers:
+            warmer.cancel()
         # what only asks the far tier has no task yet
         asking = [asyncio.ensure_future(flight.until_over()) for flight in self.running if flight.task is None]
         if self.tasks or asking:

@@ -47,7 +47,7 @@ def test_help_names_every_command() -> None:
     command = [sys.executable, "-m", "glasscache.cli", "--help"]
     plain = os.environ | {"NO_COLOR": "1"}  # Python 3.14 colours it, for a terminal or FORCE_COLOR
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
-    assert all(f"\n    {name} " in done.stdout for name in ("proxy", "check", "key", "stats", "invalidate"))
+    assert all(f"\n    {name} " in done.stdout for name in ("proxy", "check", "key", "stats", "invalidate", "warm"))
 
 
 def test_key_makes_a_secret_that_a_cache_takes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ METRICS: dict[str, Kind] = {
         "s",
         LOAD,
         cache__key_group=GROUPS,
-        cache__load__trigger=words("miss refresh revalidate"),
+        cache__load__trigger=words("miss refresh revalidate warm"),
         error__type=ERRORS,
     ),
     "lock.wait.duration": histogram(

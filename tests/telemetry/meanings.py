@@ -149,7 +149,7 @@ ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
     "cache.age": ((), "seconds since the answer was made"),
     "cache.ttl": ((), "seconds of freshness that are left; negative: stale. On `cache.store`: seconds that it is kept"),
     "cache.bypass.reason": (BYPASSES, "why the cache was not asked; or a word of your own `KeyBuilder`"),
-    "cache.load.trigger": (get_args(Trigger), "why it was loaded"),
+    "cache.load.trigger": (get_args(Trigger), "why it was loaded; `warm`: before anybody asked"),
     "cache.lock.scope": (get_args(LockScope), "among the requests of one process, or among machines"),
     "cache.lock.outcome": (
         get_args(WaitOutcome),

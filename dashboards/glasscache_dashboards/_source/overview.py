@@ -151,7 +151,7 @@ _LOADS = Band(
         Words(
             "Loads by trigger",
             "Runs of the origin. miss: a request waited for it. refresh: behind a stale answer, or early. "
-            "Refreshes far above misses: the ttl is short for what is asked often.",
+            "warm: before anybody asked. Refreshes far above misses: the ttl is short for what is asked often.",
             "ops",
         ),
         Query(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glasscache.asgi._warming import WarmRequest
 from glasscache.asgi.handler import AnswerNotes, answer
 from glasscache.asgi.middleware import CREDENTIALS, CacheMiddleware
 from glasscache.asgi.rules import QueryKey, Rule
@@ -14,6 +15,7 @@ __all__ = [
     "QueryKey",
     "Rule",
     "Text",
+    "WarmRequest",
     "answer",
     "credential",
     "json_body",

@@ -1,5 +1,5 @@
-"""The pages about a cache, under its `stats_path`: figures for everybody; with the token, who waits for whom, and the
-removal of answers.
+"""The pages about a cache, under its `stats_path`: figures for everybody; with the token, who waits for whom, the
+removal of answers, and their warming.
 
 Decides who sees what. A page that needs the token is not there until one is set. Must never show a key, a request or a
 tenant, with the token or without; never compare a token in a time that tells how much of it was right.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from glasscache.asgi._live import LiveFeed, live_page
 from glasscache.asgi._pages import json_page, respond
 from glasscache.asgi._removal import RemovalPage
+from glasscache.asgi._warm_page import WarmPage
 from glasscache.asgi.rules import Rule, methods_of
 from glasscache.contention import contention_json
 from glasscache.stats import stats_json
@@ -20,6 +21,7 @@ from glasscache.stats import stats_json
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from glasscache.asgi._warming import Warmer
     from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
     from glasscache.cache import Cache
 
@@ -27,11 +29,16 @@ if TYPE_CHECKING:
 class AdminPages:
     """The pages under `path` (None: there are none); without a token only the totals.
 
-    `forget`: removes what is stored for a request, however it is keyed.
+    `forget`: removes what is stored for a request, however it is keyed. `warmer`: loads what nobody has asked for.
     """
 
     def __init__(
-        self, cache: Cache, path: str | None, token: str | None, forget: Callable[[Scope], Awaitable[int]]
+        self,
+        cache: Cache,
+        path: str | None,
+        token: str | None,
+        forget: Callable[[Scope], Awaitable[int]],
+        warmer: Warmer,
     ) -> None:
         token_check = TokenCheck(token)
         self._feed = LiveFeed(cache)
@@ -46,6 +53,7 @@ class AdminPages:
                 (Rule(f"{under}/live"), live_page),
                 (Rule(f"{under}/live/events"), token_check.before(self._feed)),
                 (Rule(f"{under}/invalidate", methods=("POST",)), token_check.before(RemovalPage(cache, forget))),
+                (Rule(f"{under}/warm", methods=("POST",)), token_check.before(WarmPage(cache, warmer))),
             ]
         self.handlers = [(rule, dict.fromkeys(methods_of(rule), page)) for rule, page in pages]
 

@@ -15,6 +15,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import Answered, Outcome
 from glasscache._flight import Flight
 from glasscache._reader import Reader, ReaderGone
+from glasscache._warming import Warmth
 from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._heads import HeadReader
 from glasscache.asgi._origin import AppLoad
@@ -113,6 +114,18 @@ class Exchange(Ask):
         finally:
             if self._watcher is not None:
                 self._watcher.stop()
+
+    async def warm(self, tenant: str | None) -> Warmth:
+        """See to it that there is an answer, without answering. `tenant`: see `unvouched`."""
+        route, scope = self._route, self._scope
+        try:
+            self.key = self.at = await self._find_key()
+        except BypassError as bypass:
+            return Warmth("not_stored", bypass.reason)
+        if route._shows:
+            self.text = route.shown(scope, self._body.content)
+        why = _request.unvouched(scope, route._rule, route._origin.credentials, tenant) or self._only_from_store()
+        return Warmth("not_stored", why) if why else await route._engine.warm(self)
 
     async def _find_key(self) -> Key:
         """The key of a request that the short way cannot handle. BypassError if it has none."""

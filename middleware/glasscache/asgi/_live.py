@@ -102,7 +102,7 @@ class LiveFeed:
             fields = (b"content-type", b"application/json"), (b"retry-after", b"5")
             await respond(scope, send, b'{"error":"enough others are watching"}', *fields, status=503)
             return
-        client = asyncio.get_running_loop().create_task(_until_gone(receive))
+        client = asyncio.get_running_loop().create_task(until_gone(receive))
         self._watching.add(client)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
@@ -119,7 +119,7 @@ class LiveFeed:
         now = asyncio.get_running_loop().time
         ends = now() + _LONGEST
         news = [self._hello()]
-        while not client.done() and now() < ends and not _server_is_stopping():
+        while not client.done() and now() < ends and not server_is_stopping():
             latest = self._cache.engine.commons.contentions.seen
             if latest > seen:
                 found = contentions(self._cache, since=seen)
@@ -175,13 +175,13 @@ def _event(name: str, data: object, *, id: str | None = None) -> bytes:  # noqa:
     return b"event: %s\n%sdata: %s\n\n" % (name.encode(), identity, _encode(data))
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
     with suppress(Exception):  # a connection whose receive fails has nobody at its end either
         while (await receive())["type"] != "http.disconnect":
             pass
 
 
-def _server_is_stopping() -> bool:
+def server_is_stopping() -> bool:
     """Whether uvicorn waits for its requests to end, this one among them.
 
     It tells the app of the end (lifespan.shutdown) only after all requests are over, which a feed is not by itself;

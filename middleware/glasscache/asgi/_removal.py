@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
 from glasscache.asgi._pages import respond
 from glasscache.asgi._request import Body, BypassError
+from glasscache.asgi._urls import url_of
 from glasscache.asgi.rules import Rule
 from glasscache.stats import declared_workers
 
@@ -74,24 +74,17 @@ def digest_of(text: str) -> bytes | None:
     return bytes.fromhex(text) if is_digest else None
 
 
-def _as_sent(text: str) -> bytes:
-    """What a client makes of it: the rest is encoded already."""
-    return quote(text, safe="%/:?@[]!$&'()*+,;=~").encode()
-
-
-def _request_of(url: str, asked: Scope) -> Scope:
+def _request_of(text: str, asked: Scope) -> Scope:
     """The GET of a URL as it would come by the way that this request took. ValueError for what is no URL."""
-    parts = urlsplit(url)
-    if not parts.path.startswith("/") or bool(parts.scheme) != bool(parts.netloc):
-        raise ValueError(f"url {url!r}: give path and query, such as /search?q=a, or all of it")
-    host = [(b"host", parts.netloc.encode("idna"))] if parts.netloc else []
+    url = url_of(text)
+    host = [(b"host", url.host)] if url.host else []
     left_out = {b"authorization", b"content-type", b"content-length", *(name for name, _ in host)}
     return {
         **asked,
         "method": "GET",
-        "scheme": parts.scheme or asked.get("scheme", "http"),
-        "path": unquote(parts.path),
-        "raw_path": _as_sent(parts.path),
-        "query_string": _as_sent(parts.query),
+        "scheme": url.scheme or asked.get("scheme", "http"),
+        "path": url.path,
+        "raw_path": url.raw_path,
+        "query_string": url.query,
         "headers": [*host, *(field for field in asked["headers"] if field[0] not in left_out)],
     }

@@ -134,6 +134,16 @@ def refuse(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> None:
         raise BypassError("when")
 
 
+def unvouched(scope: Scope, rule: Rule, credentials: frozenset[bytes], tenant: str | None) -> str:
+    """Why a request of ours must not be made in that name; empty if it may. With credentials that no tenant stands for
+    it would be somebody's own; and `tenant` is what the rule has to say of it.
+    """
+    if has_credentials(scope, rule, credentials):
+        return "credentials"
+    is_another = tenant is not None and (rule.tenant is None or _ask(rule.tenant, scope) != tenant)
+    return "tenant" if is_another else ""
+
+
 def has_credentials(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> bool:
     """Whether a request says who asks, and its rule does not say who shares the answer."""
     if rule.tenant is not None or rule.shared:

@@ -22,12 +22,6 @@ log = logging.getLogger("glasscache")
 
 _OF_THE_CONTENT = frozenset({b"content-type", b"content-encoding", b"content-length", b"transfer-encoding"})
 
-_OF_A_SCRIPT = frozenset(
-    b"next-action next-router-state-tree x-http-method x-http-method-override x-inertia x-method-override x-pjax"
-    b" x-requested-with".split()
-)
-"""Of http.ROUTING, what a script or a form sends with a change, and a browser does not when it reads the same page."""
-
 
 class Unsafe:
     """Passes unsafe requests on, and invalidates before their answers go out.
@@ -68,7 +62,7 @@ class Unsafe:
         route = self._find(seen)
         if route is not None:
             with suppress(BypassError):  # nothing of it can be stored
-                read = {**seen, "headers": [field for field in seen["headers"] if field[0] not in _OF_A_SCRIPT]}
+                read = {**seen, "headers": [field for field in seen["headers"] if field[0] not in http.OF_A_SCRIPT]}
                 for key in {route.key_of(seen, b""): None, route.key_of(read, b""): None}:
                     count += await engine.invalidate(key=key, source=source)
         tagged = (

@@ -34,6 +34,7 @@ __all__ = [
     "CONDITIONALS",
     "CREDENTIALS",
     "HOP_BY_HOP",
+    "OF_A_SCRIPT",
     "ROUTING",
     "SAFE",
     "Asked",
@@ -95,6 +96,12 @@ ROUTING = frozenset(
     b" x-wap-profile".split()
 )
 """Request headers that can make an application believe it was asked something else: keyed when present."""
+
+OF_A_SCRIPT = frozenset(
+    b"next-action next-router-state-tree x-http-method x-http-method-override x-inertia x-method-override x-pjax"
+    b" x-requested-with".split()
+)
+"""Of these, what a script or a form sends with a change, and a browser does not when it reads the same page."""
 
 HOP_BY_HOP = frozenset(
     {

@@ -8,12 +8,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from glasscache._entry import Entry, Key
+from glasscache._warming import CONCURRENCY, Warmed
 from glasscache.asgi import http
 from glasscache.asgi._admin import AdminPages
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
 from glasscache.asgi._routing import Routes
 from glasscache.asgi._unsafe import Unsafe
+from glasscache.asgi._warming import Warmer, WarmRequest
 from glasscache.asgi.lifespan import watch_lifespan
 from glasscache.asgi.rules import Rule, check_under
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
@@ -63,7 +65,8 @@ class CacheMiddleware:
         token = stats_token or settings.stats_token
         unsafe = Unsafe(app, self.cache, self._route_of)
         forget = partial(unsafe.forget, source="api")
-        self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token, forget)
+        self._warmer = Warmer(self.cache, self._route_of)
+        self._admin = AdminPages(self.cache, stats_path or settings.stats_path, token, forget, self._warmer)
         self._named = Routes([*self._admin.handlers, *handlers])
         """By what it is asked for; `_routes`: by what it answers, that is nothing where the cache is switched off."""
         self._routes = self._named if self.cache.enabled else Routes(self._admin.handlers)
@@ -98,6 +101,7 @@ class CacheMiddleware:
             await send(start)
             await send(body)
         elif scope["type"] == "lifespan":
+            self._warmer.surroundings = scope
             await watch_lifespan(self.app, self.cache, scope, receive, send, ending=self._admin.close)
         else:
             await self.app(scope, receive, send)
@@ -145,6 +149,28 @@ class CacheMiddleware:
             return route.key_of(scope, body, tenant=tenant)
         except BypassError as bypass:
             raise ConfigurationError(f"key_for({method!r}, {path!r}): it is bypassed ({bypass.reason})") from None
+
+    async def warm(
+        self,
+        requests: Iterable[str | WarmRequest],
+        *,
+        concurrency: int = CONCURRENCY,
+        host: str | None = None,
+        scheme: str | None = None,
+        root_path: str = "",
+    ) -> Warmed:
+        """Load the answers to these requests before anybody asks: after a start, after an invalidation.
+
+        `requests`: path and query, or all of a URL, each percent-encoded as a client sends it; or `WarmRequest`s. What
+        is fresh is left alone, in any tier; what is missing or stale is loaded by the app, as for a request and by the
+        same rules, at most `concurrency` at once. One that fails stops no other. `host`, `scheme`: of URLs that do
+        not say them; by default the ones that this middleware has seen, if there is just one pair. `root_path`: where
+        the app is mounted; URLs begin with it. A shutdown ends it, and what was done until then is told.
+        ConfigurationError for what cannot work.
+        """
+        way: Scope = {"root_path": root_path} | ({} if scheme is None else {"scheme": scheme})
+        way["headers"] = [] if host is None else [(b"host", host.encode("latin-1"))]
+        return await self._warmer.warm(requests, way, concurrency)
 
 
 def _check(app: Any, cache: Any, stats_path: Any, stats_token: Any, credentials: Any) -> None:

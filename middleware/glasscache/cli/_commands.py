@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import secrets
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from glasscache._coherence import variant_tag
@@ -21,6 +18,7 @@ from glasscache.asgi import CacheMiddleware
 from glasscache.asgi._removal import digest_of
 from glasscache.cli._config import ProxyConfig, config_of
 from glasscache.cli._describe import describe, size, without_password
+from glasscache.cli._page import PATIENCE, fetch, token_of, warn_of_others
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.settings import Settings
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from glasscache.stores.redis import RedisStore
 
 T = TypeVar("T")
-_PATIENCE = 10.0  # seconds
 
 
 def key(_: argparse.Namespace) -> int:
@@ -107,7 +104,7 @@ def _connect(settings: Settings) -> None:
 
 async def _with_store(settings: Settings, action: Callable[[DiskStore | RedisStore], Awaitable[T]]) -> T:
     """What comes of an action on the shared tier; a person has more time than a request. StoreError."""
-    patient = replace(settings.redis, timeout=_PATIENCE, connect_timeout=_PATIENCE)
+    patient = replace(settings.redis, timeout=PATIENCE, connect_timeout=PATIENCE)
     store = replace(settings, redis=patient).shared()
     assert store is not None
     try:
@@ -146,13 +143,11 @@ def _named(options: argparse.Namespace) -> str:
 def _invalidate_at(options: argparse.Namespace) -> int:
     """Ask a running cache to do it."""
     wanted = {name: said for name in ("tag", "key", "url", "all") if (said := getattr(options, name))}
-    said = _fetch(f"{options.at.rstrip('/')}/invalidate", _token(options), json.dumps(wanted).encode())
+    said = fetch(f"{options.at.rstrip('/')}/invalidate", token_of(options), json.dumps(wanted).encode())
     if "removed" not in said:
         raise StoreError(f"{options.at} removes nothing: ask for the path of GLASSCACHE_STATS_PATH")
     print(f"{_named(options)} is invalid from now on: {said['removed']} removed from memory (worker {said['worker']})")
-    if said["of"] not in (None, 1):
-        others = "the others know of it if they share Redis or a disk, and only then"
-        print(f"glasscache invalidate: one worker of {said['of']} was asked: {others}", file=sys.stderr)
+    warn_of_others(options, said, "the others know of it if they share Redis or a disk, and only then")
     return 0
 
 
@@ -193,8 +188,8 @@ async def _invalidate(store: DiskStore | RedisStore, keys: tuple[Key, ...], tag:
 
 def stats(options: argparse.Namespace) -> int:
     """Show a stats page."""
-    token = _token(options)
-    said = _fetch(options.url, token)
+    token = token_of(options)
+    said = fetch(options.url, token)
     if "hit_rate" not in said:
         raise StoreError(f"{options.url} is no stats page: ask for the path of GLASSCACHE_STATS_PATH")
     if token and "groups" not in said:
@@ -216,36 +211,3 @@ def _figure(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_figure(inner)}" for name, inner in value.items())
     return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _token(options: argparse.Namespace) -> str | None:
-    said: str | None = options.token or os.environ.get("GLASSCACHE_STATS_TOKEN")
-    return said
-
-
-def _fetch(url: str, token: str | None, content: bytes | None = None) -> dict[str, Any]:
-    """What a page says, asked by GET or with content by POST. StoreError."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ConfigurationError(f"{url!r}: give the URL of a stats page, such as http://127.0.0.1:8080/metrics/cache")
-    request = urllib.request.Request(url, content, {"Authorization": f"Bearer {token}"} if token else {})
-    try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
-            said = json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:  # it is the connection, too
-            raise StoreError(f"{url} answers {error.code} {error.reason}: {_remedy(error)}") from None
-    except OSError as error:
-        raise StoreError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _remedy(error: urllib.error.HTTPError) -> str:
-    """What the page says itself of a refusal, if it is one of ours."""
-    if error.code == 401:
-        return "give its token with --token"
-    try:
-        return str(json.load(error)["error"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return "is it the page of GLASSCACHE_STATS_PATH?"

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
-from glasscache.cli import _commands, _proxy
+from glasscache._warming import CONCURRENCY
+from glasscache.cli import _commands, _proxy, _warm
 from glasscache.cli._rules import SYNTAX
 
 _RAW = argparse.RawDescriptionHelpFormatter
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"glasscache {version('glasscache')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    for add in (_add_proxy, _add_check, _add_key, _add_stats, _add_invalidate):
+    for add in (_add_proxy, _add_check, _add_key, _add_stats, _add_invalidate, _add_warm):
         add(commands)
     return top
 
@@ -89,10 +90,38 @@ def _add_invalidate(commands: _Commands) -> None:
     what.add_argument("--url", help="the GET of this URL; --rule or --config as the proxy has them")
     what.add_argument("--all", action="store_true", help="everything: a new epoch begins")
     at = command.add_argument_group("asked of the process itself")
-    at.add_argument("--at", metavar="URL", help="its stats page, such as http://127.0.0.1:8080/metrics/cache")
-    at.add_argument("--token", help="its token (default: GLASSCACHE_STATS_TOKEN)")
+    at.add_argument("--at", metavar="URL", help=_PAGE)
+    at.add_argument("--token", help=_TOKEN)
     _rule_arguments(command)
     command.set_defaults(run=_commands.invalidate)
+
+
+def _add_warm(commands: _Commands) -> None:
+    command = commands.add_parser(
+        "warm",
+        help="have a running cache load what will be asked",
+        formatter_class=_RAW,
+        description="Load answers before anybody asks, after a deployment or an invalidation; what is fresh stays.",
+        epilog=_WARM_FILE,
+    )
+    command.add_argument("file", metavar="FILE", help="what will be asked, most asked first (-: standard input)")
+    command.add_argument("--at", metavar="URL", required=True, help=_PAGE)
+    command.add_argument("--token", help=_TOKEN)
+    command.add_argument(
+        "--site", metavar="URL", help="what users ask, if that is not the scheme and host of --at: https://example.com"
+    )
+    at_once = "loads at once, up to 64 (default: %(default)s)"
+    command.add_argument("--concurrency", type=int, default=CONCURRENCY, metavar="N", help=at_once)
+    command.set_defaults(run=_warm.run)
+
+
+_PAGE = "its stats page, such as http://127.0.0.1:8080/metrics/cache"
+_TOKEN = "its token (default: GLASSCACHE_STATS_TOKEN)"
+_WARM_FILE = """each line of FILE is path and query, a whole URL, or JSON; # begins a comment:
+  /search?q=opening+hours
+  {"url": "/ask", "body": {"question": "How do I pay?", "top_k": 5}}
+  {"url": "/docs/7", "headers": {"x-team": "sales"}, "tenant": "sales"}
+With a body it is a POST unless "method" says otherwise. Exit status 1: not all of it is warm; why is told."""
 
 
 def _rule_arguments(command: argparse.ArgumentParser) -> None:

@@ -1,0 +1,182 @@
+"""What is loaded before anybody asks for it: after a start, after an invalidation.
+
+Decides what of it is left alone (fresh, in any tier), what is loaded (through the flight and under the lease of any
+request), and what is told of each. Must never count as a request, nor load more at once than it is told; what it loads
+is told as `cache.load.trigger` = warm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from msgspec import Struct
+
+from glasscache._ask import Ask
+from glasscache._entry import Entry
+from glasscache._far_run import NotLoadedError
+from glasscache._flight import Flight
+from glasscache._inside import awaiting, forbid_recursion, loading
+from glasscache._looking import Looking
+from glasscache.errors import ConfigurationError, LoadStoppedError, ReaderCutError
+from glasscache.policy import Verdict
+
+T = TypeVar("T")
+_MAX_TURNS = 8  # loads of others, or under an invalidation, one after the other
+
+CONCURRENCY = 4
+"""Loads at once, unless it is said: few enough for an origin that has requests to answer meanwhile."""
+
+
+class Warmth(NamedTuple):
+    """What became of one question, and, where it is not stored, why in one word."""
+
+    kind: Literal["loaded", "fresh", "not_stored", "failed"]
+    reason: str = ""
+
+
+class Warmed(Struct, eq=False, kw_only=True):
+    """What became of what was to be warmed.
+
+    `loaded`, `fresh` (left alone: some tier has it): how many. `not_stored`, `failed`: by reason the places of those
+    in what was given, from 0. Why it is not stored: `cache.bypass.reason` (`credentials`, `unscoped`), what its answer
+    forbids (`private`, `no_store`, `status`), or one of `no_rule`, `tenant` (another one than was said), `uncacheable`
+    (was found lately), `too_large`, `invalidated`, `incomplete`, `lease_lost`, `retry_after` (its origin wants to be
+    left alone), `overload`, `disabled`. Why it failed: the class of the exception, or the status of the answer.
+    """
+
+    loaded: int = 0
+    fresh: int = 0
+    not_stored: dict[str, list[int]] = {}
+    failed: dict[str, list[int]] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that was asked for is there."""
+        return not (self.not_stored or self.failed)
+
+    def note(self, place: int, warmth: Warmth) -> None:
+        """What became of one of them."""
+        kind, reason = warmth
+        if kind == "loaded":
+            self.loaded += 1
+        elif kind == "fresh":
+            self.fresh += 1
+        else:
+            (self.not_stored if kind == "not_stored" else self.failed).setdefault(reason, []).append(place)
+
+
+_LOADED, _FRESH = Warmth("loaded"), Warmth("fresh")
+
+
+def fresh_only(entry: Entry, now: float, verdict: Verdict) -> Verdict:
+    """The wish of who looks ahead: what is stale would soon be asked for anew."""
+    if verdict is Verdict.EARLY:
+        return Verdict.FRESH
+    return verdict if verdict in (Verdict.FRESH, Verdict.DEAD) else Verdict.UNWANTED
+
+
+class Warming(Looking):
+    """The loads of one cache that nobody waits for."""
+
+    async def warm(self, ask: Ask) -> Warmth:
+        """See to it that there is a fresh answer. RecursiveLoadError inside of the load of the same key."""
+        ask.wish = fresh_only
+        for _ in range(_MAX_TURNS):
+            if self._look(ask) is not None:
+                return _FRESH
+            ask.stand_in = ask.stale
+            flight, inside = self.flights.get(ask.at), loading.get()
+            if inside:
+                forbid_recursion(ask.at, None if flight is None else flight.chain, inside)
+            if refusal := self._why_not(ask, flight):
+                return Warmth("not_stored", refusal)
+            if flight is not None:
+                await awaiting(flight.chain, flight.until_over(), inside)
+                continue  # whatever became of it: look again
+            run, number = self._opened(ask, "warm"), self.number
+            run.start()
+            await awaiting(run.chain, _to_the_end(run), inside)
+            warmth = self._became(ask, run, number)
+            if warmth is not None:
+                return warmth
+        return Warmth("not_stored", "invalidated")
+
+    def _why_not(self, ask: Ask, flight: Flight | None) -> str:
+        """Why this is not the time to load it; empty if it is."""
+        if ask.at in self._state.uncacheable:
+            return "uncacheable"
+        if not self._state.has_room(flight):
+            return "overload"
+        return "retry_after" if ask.gate.paused_until > self.clock.now() else ""
+
+    def _became(self, ask: Ask, run: Flight, number: int) -> Warmth | None:
+        """What became of a load of our own, that began under this number; None: look again."""
+        entry = run.entry
+        if entry is not None and run.tier != "origin":
+            if not entry.vary:
+                return _FRESH
+            ask.select(entry)
+            return None
+        return None if run.void and self.number > number else _of(run)
+
+    async def warm_all(
+        self, wanted: Iterable[T], warm: Callable[[T], Awaitable[Warmth]], concurrency: int = CONCURRENCY
+    ) -> Warmed:
+        """Warm one after the other, so many at once. One that fails stops no other; a shutdown ends it: what was done
+        until then is told. ConfigurationError for what cannot work.
+        """
+        said: Any = concurrency
+        if not isinstance(said, int) or said < 1:
+            raise ConfigurationError(f"concurrency={concurrency!r}: give a whole number of loads at once, 1 or more")
+        warmed, numbered = Warmed(), enumerate(wanted)
+        state = self._state
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    worker = group.create_task(_work(numbered, warm, warmed))
+                    state.warmers.add(worker)
+                    worker.add_done_callback(state.warmers.discard)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return warmed
+
+
+async def _work(numbered: Iterator[tuple[int, T]], warm: Callable[[T], Awaitable[Warmth]], warmed: Warmed) -> None:
+    for place, item in numbered:
+        try:
+            warmth = await warm(item)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            warmth = Warmth("failed", type(error).__name__)
+        warmed.note(place, warmth)
+        await asyncio.sleep(0)  # much of it may be fresh: requests come first
+
+
+async def _to_the_end(run: Flight) -> None:
+    """Wait for a load of our own. Should that end, it is stopped, unless requests have come to wait for it."""
+    try:
+        await run.until_over()
+    except asyncio.CancelledError:
+        if not run.readers:
+            run.stop(LoadStoppedError("the warming that it was for has ended"))
+        raise
+
+
+def _of(run: Flight) -> Warmth:
+    """What became of a load of our own."""
+    if run.entry is not None:
+        return _LOADED
+    head, error = run.head, run.error
+    if head is not None and head.status >= 500:
+        return Warmth("failed", str(head.status))
+    reason = "" if head is None else head.reason
+    if isinstance(error, NotLoadedError):
+        reason = error.reason
+    elif isinstance(error, ReaderCutError):  # it was not to be for all, or there is no room for all of it
+        reason = reason or "too_large"
+    elif error is not None:
+        return Warmth("failed", type(error).__name__)
+    return Warmth("not_stored", reason or ("incomplete" if run.void else "lease_lost"))
