@@ -30,11 +30,13 @@ _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # R
 class WarmRequest(Struct, frozen=True, kw_only=True):
     """One request to warm, as a client would send it.
 
-    `url`: path and query, or all of it. `method`: GET, POST or QUERY; by default POST if there is a `body`, else GET.
-    `headers`: those that the app or the key depends on; a body is `application/json` unless they say otherwise.
-    `tenant`: what the rule's `tenant` has to say of this request; if it says another name, or none, nothing is loaded.
-    `scope`: what middleware around the cache would have put there, such as `{"user": user}`. Raises
-    ConfigurationError for what cannot work.
+    - `url`: path and query, or all of it.
+    - `method`: GET, POST or QUERY; by default POST if there is a `body`, else GET.
+    - `headers`: those that the app or the key depends on; a body is `application/json` unless they say otherwise.
+    - `tenant`: what the rule's `tenant` has to say of this request: if it says another name, or none, nothing is loaded.
+    - `scope`: what middleware around the cache would have put there, such as `{"user": user}`.
+
+    Raises ConfigurationError for what cannot work.
     """
 
     url: str

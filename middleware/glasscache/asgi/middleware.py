@@ -35,8 +35,8 @@ class CacheMiddleware:
     - `cache`: by default one made from the environment (see `glasscache.settings.Settings`).
     - `rules`: what is cached, the first match wins; by default all that the headers of answers to GET allow.
     - `stats_path`: where JSON figures are served; by default `GLASSCACHE_STATS_PATH`, else nowhere.
-    - `stats_token`: who sends it as a bearer token also sees the figures per rule, the live page, and may remove
-      answers; by default `GLASSCACHE_STATS_TOKEN`.
+    - `stats_token`: who sends it as a bearer token also sees the figures per rule, the live page, and may have
+      answers removed or loaded; by default `GLASSCACHE_STATS_TOKEN`.
     - `credentials`: names of the request headers that say who asks, in place of `CREDENTIALS`: to add one, give
       `(*CREDENTIALS, "x-team-token")`.
 
