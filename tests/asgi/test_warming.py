@@ -651,7 +651,8 @@ def test_they_come_by_the_way_of_who_asks_but_not_as_that_user() -> None:
         (scope,) = origin.scopes
         assert scope["headers"] == [(b"host", b"testserver"), (b"x-forwarded-proto", b"https")]
         assert (scope["app"], scope["server"]) == ("around", ("s", 80))
-        assert not {"user", "state", "session", "client"} & set(scope)
+        assert scope["client"] is None
+        assert not {"user", "state", "session"} & set(scope)
 
     run(scenario)
 

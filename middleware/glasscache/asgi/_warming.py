@@ -16,13 +16,15 @@ from glasscache._warming import Warmed, Warmth
 from glasscache.asgi._exchange import Exchange
 from glasscache.asgi._request import BODY_METHODS
 from glasscache.asgi._urls import url_of
+from glasscache.asgi.types import Scope
 from glasscache.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from glasscache.asgi._route import Route
-    from glasscache.asgi.types import Message, Receive, Scope
+    from glasscache.asgi.types import Message, Receive
     from glasscache.cache import Cache
 
+_NOBODY: Scope = {"asgi": {"version": "3.0"}, "root_path": "", "client": None, "server": None}
 _METHODS = BODY_METHODS | {"GET"}
 _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5
 
@@ -33,7 +35,8 @@ class WarmRequest(Struct, frozen=True, kw_only=True):
     - `url`: path and query, or all of it.
     - `method`: GET, POST or QUERY; by default POST if there is a `body`, else GET.
     - `headers`: those that the app or the key depends on; a body is `application/json` unless they say otherwise.
-    - `tenant`: what the rule's `tenant` has to say of this request: if it says another name, or none, nothing is loaded.
+    - `tenant`: what the rule's `tenant` has to say of this request; if it says another name, or none,
+      nothing is loaded.
     - `scope`: what middleware around the cache would have put there, such as `{"user": user}`.
 
     Raises ConfigurationError for what cannot work.
@@ -106,7 +109,7 @@ class Warmer:
         around = {name: self.surroundings[name] for name in ("asgi", "app", "state") if name in self.surroundings}
         if "state" in around:
             around["state"] = {**around["state"]}  # each request has its own
-        scope: Scope = {"asgi": {"version": "3.0"}, "root_path": "", **way, **around, **request.scope}
+        scope: Scope = {**_NOBODY, **way, **around, **request.scope}
         if url.scheme:
             scope["scheme"] = url.scheme
         return {
