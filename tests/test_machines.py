@@ -692,7 +692,7 @@ def test_while_nobody_can_be_asked_what_is_under_doubt_is_served_for_half_a_minu
         machines.server.backplanes["m0"].cut()
         found = await one.request()
         assert (found.result, found.tier) == ("hit", "memory")
-        assert one.state.suspects == 1
+        assert one.engine.counters.doubted == 1
         assert one.engine.peek(one.ask(b"k")) is None
         await asyncio.sleep(31)
         assert (await one.request()).result == "miss"

@@ -56,6 +56,7 @@ def busy() -> Seen:
     find.saved_seconds, find.saved_bytes = 0.5, 100
     seen.counters.bypasses.update({"unkeyed_field": 2, "uncacheable": 1})
     seen.counters.removals.update({("memory", "evicted"): 4, ("redis", "evicted"): 1, ("memory", "expired"): 2})
+    seen.counters.doubted = 4
     return seen
 
 
@@ -85,6 +86,7 @@ def test_each_figure_counts_what_its_description_says() -> None:
         "waiting_abroad": None,
         "leases": None,
         "tiers": {},
+        "doubted": 4,
         "name": "knowledge",
         "worker": os.getpid(),
         "of": None,

@@ -79,6 +79,8 @@ class Counters:
         self.bypasses: Counter[str] = Counter()
         self.removals: Counter[tuple[str, Cause]] = Counter()
         """(tier, cause) -> entries."""
+        self.doubted: int = 0
+        """Lookups that memory has answered although nobody could vouch for the answer."""
         self.durations: Durations = Durations()
         """By result and tier."""
 

@@ -202,7 +202,7 @@ class Right:
             return None
         if now < min(entry.dead_from, entry.doubted + self._commons.limits.suspect_ttl):
             self.tier = self._state.near.name
-            self._state.suspects += 1
+            self._state.counters.doubted += 1
             return entry
         self._state.near.drop(self._at, "expired")
         return None

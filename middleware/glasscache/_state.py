@@ -16,6 +16,7 @@ from random import Random
 from typing import TypeVar
 
 from glasscache._coherence import Coherence, key_of, variant_tag
+from glasscache._counters import Counters
 from glasscache._entry import Entry, Key, sendable
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
@@ -53,6 +54,7 @@ class State:
         far: LeaseStore,
         backplane: Backplane,
         commons: Commons,
+        counters: Counters,
         random: Random,
         *,
         has_far: bool,
@@ -66,6 +68,7 @@ class State:
         """Which tier a glance asks."""
         self._drop_copy: Callable[[Key], Coroutine[object, object, None]] | None = getattr(far, "drop_copy", None)
         self.commons = commons
+        self.counters = counters
         self.has_far = has_far
         self.random = random
         self.is_shared = is_shared
@@ -75,8 +78,6 @@ class State:
         """Leases of the shared tier that are held, now."""
         self.leased: dict[Key, object] = {}
         """Who holds the lease of a key here, or gives it back: any other in this machine's name was left behind."""
-        self.suspects = 0
-        """Answers that were served under doubt, since nobody could be asked."""
         self.coherence.when_restored = self._catch_up_behind
         self.coherence.when_untold = self._tell_again_soon
         self._near_max_ttl = near_max_ttl

@@ -46,11 +46,14 @@ class Upkeep:
         self.clock = clock
         self.telemetry = telemetry
         self._random = random
+        self.tally: Tally = Tally(near, clock, telemetry, detail or Detail())
+        self.counters: Counters = self.tally.counters
         self._state = State(
             near,
             far,
             backplane,
             self.commons,
+            self.counters,
             random,
             has_far=has_far,
             is_shared=is_shared,
@@ -58,8 +61,6 @@ class Upkeep:
         )
         self.flights: dict[Key, Flight] = self._state.flights
         self._slots = self._state.slots
-        self.tally: Tally = Tally(near, clock, telemetry, detail or Detail())
-        self.counters: Counters = self.tally.counters
         _all.add(self)
 
     # --- what others read -------------------------------------------------------------------------------------------

@@ -51,8 +51,9 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
     bounded), `evictions` (entries gone from any tier, by cause). Now: `waiters` (requests that wait for
     another's on this machine), `loads` (loads under way), `waiting_abroad` (requests that wait for another machine's
     load, one for each key), `leases` (rights to load among all machines that this one holds; both None where no tier
-    is shared), `tiers` (each far tier: ok, degraded, open). `worker` is this process, `of` how many there are (by
-    default what `declared_workers` says; None: not known).
+    is shared), `tiers` (each far tier: ok, degraded, open). `doubted`: how often memory has answered with what may have
+    been told invalid meanwhile, since the shared tier could not be asked (`Limits.suspect_ttl`). `worker` is this
+    process, `of` how many there are (by default what `declared_workers` says; None: not known).
 
     `groups=True` adds the request figures by key group. Groups name routes and functions: show them only to
     those who may know these.
@@ -75,6 +76,7 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
         "waiting_abroad": None if cache.abroad is None else cache.abroad[0],
         "leases": None if cache.abroad is None else cache.abroad[1],
         "tiers": dict(cache.tier_states()),
+        "doubted": counters.doubted,
         "name": cache.name,
         "worker": os.getpid(),
         "of": declared_workers() if of is None else of,
