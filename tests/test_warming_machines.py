@@ -72,6 +72,21 @@ def test_what_another_machine_has_is_promoted_and_what_is_stale_there_is_loaded(
     fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
 
 
+def test_while_a_machine_warms_what_is_stale_elsewhere_its_requests_get_that_at_once() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await one.request()
+        await machines.rest_of_loads()
+        await asyncio.sleep(15)
+        warming = machines.world.spawn(two.engine.warm(two.ask(b"k")))
+        await asyncio.sleep(0.5)
+        found = await two.request()
+        assert (found.result, found.tier) == ("stale", "memory")
+        assert await warming == LOADED
+        assert ((await two.request()).result, machines.loads) == ("hit", 2)
+
+    fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
+
+
 def test_what_a_machine_has_found_to_be_each_ones_own_is_not_loaded_by_the_others() -> None:
     async def private(load: Load) -> None:
         await answer(load, Share.NONE)

@@ -114,6 +114,7 @@ class Right:
                 if look is None:
                     return self._cut_off(waiting)
                 flight.stand_in = look.entry
+                self._lend(look)
                 if look.holder is None or self._refreshes:
                     flight.collapsed = waiting.has_waited
                     return self._decide(look, waiting)
@@ -125,6 +126,11 @@ class Right:
         finally:
             waiting.leave()
             bell.close()
+
+    def _lend(self, look: Lookup) -> None:
+        """While it warms, requests are answered with what is stale, as they would be without it."""
+        if self._warms and look.entry is not None and not look.is_answer:
+            self._state.keep_near(self._at, look.entry)
 
     async def _look_hushed(self) -> Lookup | None:
         with self._commons.telemetry.hushed():

@@ -8,6 +8,7 @@ is told as `cache.load.trigger` = warm.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -21,6 +22,8 @@ from glasscache._inside import awaiting, forbid_recursion, loading
 from glasscache._looking import Looking
 from glasscache.errors import ConfigurationError, LoadStoppedError, ReaderCutError
 from glasscache.policy import Verdict
+
+log = logging.getLogger("glasscache")
 
 T = TypeVar("T")
 _MAX_TURNS = 8  # loads of others, or under an invalidation, one after the other
@@ -149,7 +152,8 @@ async def _work(numbered: Iterator[tuple[int, T]], warm: Callable[[T], Awaitable
             warmth = await warm(item)
         except ConfigurationError:
             raise
-        except Exception as error:
+        except Exception as error:  # of no load: those have been told
+            log.exception("what was to be warmed could not even be asked for")
             warmth = Warmth("failed", type(error).__name__)
         warmed.note(place, warmth)
         await asyncio.sleep(0)  # much of it may be fresh: requests come first

@@ -122,10 +122,10 @@ class Exchange(Ask):
             self.key = self.at = await self._find_key()
         except BypassError as bypass:
             return Warmth("not_stored", bypass.reason)
-        if route._shows:
+        if route.clear_keys:
             self.text = route.shown(scope, self._body.content)
-        why = _request.unvouched(scope, route._rule, route._origin.credentials, tenant) or self._only_from_store()
-        return Warmth("not_stored", why) if why else await route._engine.warm(self)
+        why = _request.unvouched(scope, route.rule, route.origin.credentials, tenant) or self._only_from_store()
+        return Warmth("not_stored", why) if why else await route.engine.warm(self)
 
     async def _find_key(self) -> Key:
         """The key of a request that the short way cannot handle. BypassError if it has none."""
