@@ -50,7 +50,9 @@ def test_a_change_under_one_name_removes_what_was_read_under_another_where_all_n
     method: str, by_host: bool
 ) -> None:
     async def scenario() -> None:
-        rule = Rule("/docs/{id}", (method,), ttl=60, tenant=lambda scope: scope["state"]["tenant"], host=by_host)
+        rule = Rule(
+            "/docs/{id}", methods=(method,), ttl=60, tenant=lambda scope: scope["state"]["tenant"], host=by_host
+        )
         middleware = CacheMiddleware(app, cache=Cache(telemetry=RecordingTelemetry()), rules=[rule])
         state = {"asked": 0, "tenant": "one"}
         client = Client(middleware, scope={"state": state})

@@ -251,7 +251,7 @@ async def answer_of(site: Site, request: Ask) -> list[Message]:
 @settings(max_examples=settings().max_examples // 20)  # each is some seventy requests
 @given(requests=near_misses())
 def test_the_short_way_changes_nothing_that_anybody_can_see(options: str, requests: list[Ask]) -> None:
-    rule = Rule("/*", METHODS, **{"ttl": 60, **RULES[options]})
+    rule = Rule("/*", methods=METHODS, **{"ttl": 60, **RULES[options]})
     short, slow = play(rule, requests, short_way=True), play(rule, requests, short_way=False)
     assert short.by_client == slow.by_client
     assert short.by_app == slow.by_app
@@ -281,7 +281,7 @@ def test_the_short_way_changes_nothing_that_anybody_can_see(options: str, reques
 def test_a_request_that_differs_in_one_thing_from_the_last_one_of_its_path(change: dict[str, Any], method: str) -> None:
     base = Ask(method, "/a", "", (b"one",), (), (b"",), "http", "", True, None, "", 0.0)
     requests = [base, base, replace(base, **change), replace(base, **change), base]
-    rule = Rule("/*", METHODS, ttl=60)
+    rule = Rule("/*", methods=METHODS, ttl=60)
     short, slow = play(rule, requests, short_way=True), play(rule, requests, short_way=False)
     assert (short.by_client, short.by_app) == (slow.by_client, slow.by_app)
     assert (short.results, short.bypasses) == (slow.results, slow.bypasses)
@@ -291,7 +291,7 @@ def test_a_request_that_differs_in_one_thing_from_the_last_one_of_its_path(chang
 def test_the_short_way_is_taken_at_all() -> None:
     question = Ask("POST", "/a", "", (b"one",), (), (b"{}",), "http", "", True, None, "", 0.0)
     page = Ask("GET", "/a", "", (b"one",), (), (b"",), "http", "", True, None, "", 0.0)
-    rule = Rule("/*", METHODS, ttl=6)
+    rule = Rule("/*", methods=METHODS, ttl=6)
     short = play(rule, [question, question, page, page], short_way=True)
     assert short.keys == 2  # of the page, and of what the question says
     assert play(rule, [question, question, page, page], short_way=False).keys == 0
@@ -303,7 +303,7 @@ def test_bodies_that_differ_in_ignored_fields_alone_are_one_question_on_the_shor
     questions = [
         Ask("POST", "/a", "", (b"one",), (), (body,), "http", "", True, None, "", 0.0) for body in (*bodies, *bodies)
     ]
-    rule = Rule("/*", METHODS, ttl=6, key=json_body("q", ignore=("user",)))
+    rule = Rule("/*", methods=METHODS, ttl=6, key=json_body("q", ignore=("user",)))
     short, slow = play(rule, questions, short_way=True), play(rule, questions, short_way=False)
     assert short.by_client == slow.by_client
     assert short.results == slow.results == {"miss": 2, "hit": 6}  # which of two users counts, only the app knows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
@@ -109,6 +109,7 @@ class Rule:
     """
 
     path: str
+    _: KW_ONLY
     methods: Sequence[str] = ("GET", "HEAD")
     key: KeyBuilder | None = None
     ttl: float | None = None
