@@ -20,6 +20,7 @@ RESULT = "cache.result"
 TIER = "cache.tier"
 GROUP = "cache.key_group"
 KEY_HASH = "cache.key_hash"
+HTTP_ROUTE = "http.route"  # OpenTelemetry's own: of the server span
 KEY = "cache.key"
 """In clear text: only by `Detail(clear_keys=True)`."""
 AGE = "cache.age"

@@ -7,10 +7,10 @@ exemplars. Must never read a clock: durations come with the work, timestamps are
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import INVALID_SPAN, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, SpanKind, set_span_in_context
 
 from glasscache import _otel_names as names
 from glasscache._events import Invalidation, Load, Revalidation, SpanRef, TierCall, Wait
@@ -28,6 +28,14 @@ from glasscache._otel_sections import (
 
 if TYPE_CHECKING:
     from glasscache._otel_names import LogEvent
+
+
+def name_route(span: Any, method: str, route: str) -> None:
+    """Name a server span by its route, as its framework would have if its router had been asked."""
+    attributes = getattr(span, "attributes", None)
+    if attributes is not None and names.HTTP_ROUTE not in attributes and span.kind is SpanKind.SERVER:
+        span.update_name(f"{method} {route}")
+        span.set_attribute(names.HTTP_ROUTE, route)
 
 
 class LoadSection(Section[Load]):

@@ -287,11 +287,15 @@ class Telemetry(Protocol):
         """Whether the current span is recording: if not, a request does not even build its outcome."""
 
     @property
-    def on_hit(self) -> Callable[[str, Key], None] | None:
-        """What is called with the key group and the key of every hit from memory, in place of `annotate`.
+    def on_hit(self) -> Callable[[str, Key], bool] | None:
+        """What is called with the key group and the key of every hit from memory, in place of `annotate`, and says
+        whether the current span is recording.
 
         None: nothing is. Asked for once. It runs on the shortest way that there is: it sets the outcome, no more.
         """
+
+    def name_route(self, method: str, route: str) -> None:
+        """Name the current (server) span by its route, as it is where the app's router is asked, unless it has one."""
 
     def current(self) -> SpanRef | None:
         """The current span, if there is one."""

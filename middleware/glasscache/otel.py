@@ -40,7 +40,14 @@ from glasscache._otel_log import EventLog, Quiet
 from glasscache._otel_metrics import Instruments, release_of
 from glasscache._otel_names import EVENTS, LINKS, METRICS, SERVER, SERVER_HIT, SPANS, LogEvent, Metric
 from glasscache._otel_sections import IS_KNOWN, Hush, Outlet, error_attributes, ref_of
-from glasscache._otel_spans import InvalidationSection, LoadSection, RevalidationSection, TierSection, WaitSection
+from glasscache._otel_spans import (
+    InvalidationSection,
+    LoadSection,
+    RevalidationSection,
+    TierSection,
+    WaitSection,
+    name_route,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,22 +210,29 @@ class OtelTelemetry:
                 raise error
             return False
 
-    def on_hit(self, group: str, key: bytes) -> None:
-        """Set the four attributes of a hit on the current span, if it is recording."""
+    def on_hit(self, group: str, key: bytes) -> bool:
+        """Set the four attributes of a hit on the current span, if it is recording: whether it is."""
         try:  # an untouched `try` is free, `with` is not; to ask the API for the span takes twice as long
             span: Any = _current_context().get(_CURRENT_SPAN)
             if span is not None and type(span) is not NonRecordingSpan and span.is_recording():
                 span.set_attributes(
                     {names.RESULT: "hit", names.TIER: "memory", names.GROUP: group, names.KEY_HASH: self._label(key)}
                 )
+                return True
         except Exception as error:
             with self._quiet:
                 raise error
+        return False
 
     def annotate(self, outcome: Outcome) -> None:
         """Set the outcome on the current span; of a hit only four attributes."""
         with self._quiet:
             get_current_span().set_attributes(self._described(outcome))
+
+    def name_route(self, method: str, route: str) -> None:
+        """Give the current span its name and `http.route`, if it is a server's and has none."""
+        with self._quiet:
+            name_route(get_current_span(), method, route)
 
     def current(self) -> SpanRef | None:
         """The current span, to be linked to; None outside of any trace."""

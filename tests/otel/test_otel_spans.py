@@ -380,6 +380,30 @@ def test_only_a_recording_span_is_annotated(rig: Rig) -> None:
     assert [len(span.attributes or ()) for span in rig.exporter.get_finished_spans()] == [0, 4]
 
 
+@pytest.mark.parametrize(
+    ("kind", "known", "name"),
+    [
+        (SpanKind.SERVER, None, "GET /docs/{id}"),
+        (SpanKind.SERVER, "/docs", "GET"),
+        (SpanKind.INTERNAL, None, "GET"),
+    ],
+)
+def test_only_a_server_span_without_a_route_is_named_by_it(
+    rig: Rig, kind: SpanKind, known: str | None, name: str
+) -> None:
+    with rig.tracer.start_as_current_span("GET", kind=kind, attributes={"http.route": known} if known else {}):
+        assert rig.telemetry.on_hit("/docs", KEY)
+        rig.telemetry.name_route("GET", "/docs/{id}")
+    found = (rig.span(name).attributes or {}).get("http.route")
+    assert found == (known or ("/docs/{id}" if kind is SpanKind.SERVER else None))
+
+
+def test_no_span_is_named_where_there_is_none(rig: Rig) -> None:
+    assert not rig.telemetry.on_hit("/docs", KEY)
+    rig.telemetry.name_route("GET", "/docs/{id}")
+    assert rig.exporter.get_finished_spans() == ()
+
+
 def test_other_outcomes_tell_more(rig: Rig) -> None:
     stale = Outcome(result="stale", tier="memory", group="/ask", key=KEY, age=61.0, ttl=-1.0)
     assert annotated(rig, stale) == {

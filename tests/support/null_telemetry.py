@@ -32,6 +32,9 @@ class NullTelemetry:
     def annotate(self, outcome: Outcome) -> None:
         """Do nothing."""
 
+    def name_route(self, method: str, route: str) -> None:
+        """Do nothing."""
+
     def current(self) -> SpanRef | None:
         """There is none."""
         return None

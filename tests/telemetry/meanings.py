@@ -96,7 +96,8 @@ SPANS: dict[str, str] = {
 
 SERVER = """\
 Set on the current span when the answer is decided, if it is recording: this is why tracing belongs
-[outside](tracing.md) of the cache."""
+[outside](tracing.md) of the cache. Where nobody has asked the app's router, it gets its name and `http.route` as well,
+if it is a server's and has none."""
 
 LINKS: dict[str, str] = {
     "lock_waiter": "who waited for this load: at most 16 waits of this process, and 16 requests of other machines",

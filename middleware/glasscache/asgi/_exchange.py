@@ -20,6 +20,7 @@ from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._heads import HeadReader
 from glasscache.asgi._origin import AppLoad
 from glasscache.asgi._parts import PartKeeper
+from glasscache.asgi._places import ROUTED
 from glasscache.asgi._recorder import run_app
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, send_new, show, status_of
@@ -100,6 +101,7 @@ class Exchange(Ask):
         try:
             if answer is None:
                 answer = await engine.answer(self)
+            route.places.note_route(self._scope)
             if route.telemetry.annotates:
                 self._annotate(answer)
             await self._pass_on(answer)
@@ -240,6 +242,8 @@ class Exchange(Ask):
                 bypass=answer.bypass,
             )
         )
+        if ROUTED not in self._scope:
+            route.name_route(self._scope)
 
     def _told_bypass(self, reason: str) -> None:
         route = self._route

@@ -18,6 +18,9 @@ from glasscache.asgi.rules import QueryKey, Rule
 from glasscache.asgi.types import Scope
 from glasscache.keys import JsonBody, Keyring, Stem
 
+ROUTED = "glasscache.routed"
+"""In a request's scope: the route that the app's router has found, as a template."""
+
 _MEMO = 4096  # places and what was asked there, in all
 _AUTHORITIES = 64
 _MEMO_BYTES = 2048  # of what tells a place, or a question, from others
@@ -29,10 +32,11 @@ _Token: TypeAlias = tuple[object, ...]
 
 class Place:
     """Where a question is asked: by the query of a GET, by the content of any other. `keys`: of questions, by it;
-    `by_gist`: of JSON bodies that are strict, by what of them is keyed (see `_skim.py`).
+    `by_gist`: of JSON bodies that are strict, by what of them is keyed (see `_skim.py`). `routed`: the route
+    that the app's router has found for it, if that is known.
     """
 
-    __slots__ = ("by_gist", "digest", "host", "keys", "raw_path", "root_path", "scheme", "token")
+    __slots__ = ("by_gist", "digest", "host", "keys", "raw_path", "root_path", "routed", "scheme", "token")
 
     def __init__(self, stem: Stem, token: _Token) -> None:
         self.token = token
@@ -40,6 +44,7 @@ class Place:
         self.digest = stem.digest
         self.keys: dict[bytes, Key] = {}
         self.by_gist: dict[bytes, Key] = {}
+        self.routed: str | None = None
 
 
 class Way:
@@ -89,6 +94,22 @@ class Places:
         if len(self.authorities) < _AUTHORITIES:
             host = b"".join(value for name, value in scope["headers"] if name == b"host")
             self.authorities.add((scope.get("scheme", "http"), host.lower() if self._rule.host else b""))
+
+    def note_route(self, scope: Scope) -> None:
+        """Remember what the app's router has found for this request, if it was asked."""
+        routed = scope.get(ROUTED)
+        if routed is not None and (place := self._last(scope)) is not None:
+            place.routed = routed
+
+    def routed(self, scope: Scope) -> str | None:
+        """The route that the app's router found when it was asked for such a request."""
+        place = self._last(scope)
+        return None if place is None else place.routed
+
+    def _last(self, scope: Scope) -> Place | None:
+        method = scope["method"]
+        way = self.ways.get("GET" if method == "HEAD" else method)
+        return None if way is None else way.lately.get(scope["path"])
 
     def of(self, scope: Scope, way: Way) -> Place | None:
         """The place of a request, if the short way can handle it. BypassError if nothing asked there has a key."""

@@ -19,6 +19,7 @@ from glasscache._flight import Flight
 from glasscache._stream import Head
 from glasscache.asgi import http
 from glasscache.asgi._origin import AppLoad, Origin, Plain
+from glasscache.asgi._places import ROUTED
 from glasscache.asgi.handler import Notes, open_notes
 from glasscache.asgi.types import Message, Scope
 from glasscache.policy import Share, Terms
@@ -108,12 +109,20 @@ class Recorder(Struct, eq=False):
         why = ": the response is complete" if self._flight.ended else " before 'http.response.start'"
         raise RuntimeError(f"unexpected ASGI message {kind!r}{why}")
 
+    def _tell_route(self, scope: Scope) -> None:
+        """Of a mounted app only its own part is known as a template: there, nothing is remembered of it."""
+        asked = self._asked
+        asked.update({name: scope[name] for name in _ROUTED if name in scope})
+        template, root = getattr(scope.get("route"), "path_format", None), scope.get("root_path", "")
+        if isinstance(template, str) and root == asked.get("root_path", ""):
+            asked[ROUTED] = f"{root}{template}"
+
     def _start(self, message: Message) -> None:
         flight, scope = self._flight, self._scope
         if flight.head is not None:
             raise RuntimeError("unexpected ASGI message 'http.response.start': the response has started")
         if "endpoint" in scope or "route" in scope or "path_params" in scope:
-            self._asked.update({name: scope[name] for name in _ROUTED if name in scope})
+            self._tell_route(scope)
         raw, plain = tuple(message.get("headers", ())), None
         may_be_plain = self._notes.is_silent and self._asked["method"] != "QUERY"  # whose answers have a tag each
         # a server that offers none does not wait for them, whatever an app announces

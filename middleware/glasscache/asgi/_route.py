@@ -158,8 +158,8 @@ class Route:
         if entry.price:
             counters.saved_price += entry.price
         counters.saved_bytes += entry.size
-        if self._on_hit is not None:
-            self._on_hit(counters.name, key)
+        if self._on_hit is not None and self._on_hit(counters.name, key):
+            self.name_route(scope)
         if hits >= counters.timed_at:
             counters.timed_at = hits + self._every
             return self._send_timed(entry, send, now)
@@ -168,6 +168,12 @@ class Route:
     async def _send_timed(self, entry: Entry, send: Send, begun: float) -> None:
         await send_hit(entry, send)
         self.engine.tally.timed(self.counters, begun)
+
+    def name_route(self, scope: Scope) -> None:
+        """Name the request's span by its route, for which nobody has asked the app's router."""
+        route = self.places.routed(scope)
+        if route is not None:
+            self.telemetry.name_route(scope["method"], route)
 
     def key_of(self, scope: Scope, content: bytes, *, tenant: str | None = None) -> Key:
         """The key of a request, for the tenant that the rule names unless one is given; BypassError if it has none."""

@@ -279,6 +279,7 @@ class TelemetryContract:
         telemetry.annotate(Outcome(result="hit", tier="memory", group="rule", key=b"key", age=1.0, ttl=299.0))
         if telemetry.on_hit is not None:
             telemetry.on_hit("rule", b"key")
+        telemetry.name_route("GET", "/docs/{id}")
 
     def test_the_current_span_is_a_reference_or_none(self) -> None:
         current = self.make_telemetry().current()

@@ -131,6 +131,8 @@ class RecordingTelemetry:
         """In the order in which they ended."""
         self.events: list[Event] = []
         self.outcomes: list[Outcome] = []
+        self.routes: list[str] = []
+        """Those of `name_route`, each behind its method."""
         self.sources: weakref.WeakSet[Observable] = weakref.WeakSet()
         self.current_span: SpanRef | None = None
         """What `current` returns: set it to be, as it were, inside of a span."""
@@ -170,9 +172,14 @@ class RecordingTelemetry:
         """Keep the outcome in `outcomes`."""
         self.outcomes.append(outcome)
 
-    def on_hit(self, group: str, key: Key) -> None:
+    def on_hit(self, group: str, key: Key) -> bool:
         """Keep its outcome in `outcomes`."""
         self.annotate(Outcome(result="hit", tier="memory", group=group, key=key))
+        return True
+
+    def name_route(self, method: str, route: str) -> None:
+        """Keep them in `routes`."""
+        self.routes.append(f"{method} {route}")
 
     def current(self) -> SpanRef | None:
         """The span in `current_span`."""
