@@ -121,9 +121,11 @@ class CacheMiddleware:
     ) -> Key:
         """The key of a request, for `cache.invalidate(key=...)`.
 
-        `path`: as a client sends it, percent-encoded. `headers`: those that are part of the key (a rule's
-        `headers`, a body's Content-Type: by default `application/json`). `tenant`: what the rule's tenant would
-        say. `host` and `scheme`: by default the ones that this middleware has seen, if there is just one pair.
+        - `path`: as a client sends it, percent-encoded.
+        - `headers`: those that are keyed (a rule's `headers`; a body's Content-Type, by default `application/json`).
+        - `tenant`: what the rule's tenant would say.
+        - `host`, `scheme`: by default the ones that this middleware has seen, if there is just one pair.
+
         ConfigurationError if no rule matches, or if the request would be bypassed.
         """
         plain = unquote(path)

@@ -153,7 +153,8 @@ class Rule:
         try:
             policy_of(self, Policy())
         except ConfigurationError as error:
-            raise ConfigurationError(f"Rule({self.path!r}): {error}") from None
+            said = str(error).removeprefix("Policy(")  # which is what it becomes part of
+            raise ConfigurationError(f"Rule({self.path!r}, {said}") from None
 
     def _check_kinds(self) -> None:
         """What would only fail when a request comes is refused before."""
