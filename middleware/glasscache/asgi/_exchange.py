@@ -20,7 +20,7 @@ from glasscache.asgi import _parts, _request, http
 from glasscache.asgi._heads import HeadReader
 from glasscache.asgi._origin import AppLoad
 from glasscache.asgi._parts import PartKeeper
-from glasscache.asgi._places import ROUTED
+from glasscache.asgi._places import MOUNTED, ROUTED
 from glasscache.asgi._recorder import run_app
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, send_new, show, status_of
@@ -105,7 +105,7 @@ class Exchange(Ask):
             if route.telemetry.annotates:
                 self._annotate(answer)
             await self._pass_on(answer)
-            engine.tally.finished(self, answer, route.now() - self._begun)
+            self._finish(answer)
         except ReaderGone:
             if answer is None:  # otherwise the client has left in the middle of it
                 await answer_nobody(self._send)
@@ -128,6 +128,12 @@ class Exchange(Ask):
             self.text = route.shown(scope, self._body.content)
         why = _request.unvouched(scope, route.rule, route.origin.credentials, tenant) or self._only_from_store()
         return Warmth("not_stored", why) if why else await route.engine.warm(self)
+
+    def _finish(self, answer: Answer) -> None:
+        route, scope = self._route, self._scope
+        route.engine.tally.finished(self, answer, route.now() - self._begun)
+        if MOUNTED in scope:  # from here on nobody asks where the request itself came to
+            scope["root_path"] = scope.pop(MOUNTED)
 
     async def _find_key(self) -> Key:
         """The key of a request that the short way cannot handle. BypassError if it has none."""

@@ -20,6 +20,8 @@ from glasscache.keys import JsonBody, Keyring, Stem
 
 ROUTED = "glasscache.routed"
 """In a request's scope: the route that the app's router has found, as a template."""
+MOUNTED = "glasscache.mounted"
+"""In a request's scope: the `root_path` of the mounted app that answered."""
 
 _MEMO = 4096  # places and what was asked there, in all
 _AUTHORITIES = 64

@@ -19,7 +19,7 @@ from glasscache._flight import Flight
 from glasscache._stream import Head
 from glasscache.asgi import http
 from glasscache.asgi._origin import AppLoad, Origin, Plain
-from glasscache.asgi._places import ROUTED
+from glasscache.asgi._places import MOUNTED, ROUTED
 from glasscache.asgi.handler import Notes, open_notes
 from glasscache.asgi.types import Message, Scope
 from glasscache.policy import Share, Terms
@@ -114,7 +114,9 @@ class Recorder(Struct, eq=False):
         asked = self._asked
         asked.update({name: scope[name] for name in _ROUTED if name in scope})
         template, root = getattr(scope.get("route"), "path_format", None), scope.get("root_path", "")
-        if isinstance(template, str) and root == asked.get("root_path", ""):
+        if root != asked.get("root_path", ""):
+            asked[MOUNTED] = root
+        elif isinstance(template, str):
             asked[ROUTED] = f"{root}{template}"
 
     def _start(self, message: Message) -> None:
