@@ -17,7 +17,7 @@ from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from glasscache._calls import call_key
-from glasscache._returned import returned_type, signature_of
+from glasscache._returned import annotations_of, returned_type, signature_of
 from glasscache._values import names_of
 from glasscache.errors import ConfigurationError
 
@@ -53,7 +53,7 @@ class CachedFunction(Generic[P, T]):
         _check(function, name)
         functools.update_wrapper(self, function)
         # of the object itself, no bound method: there Litestar would look for hints, and find those of all functions
-        self.__dict__["__call__"] = functools.partial(_call, self)
+        vars(self).update(__call__=functools.partial(_call, self), __annotations__=annotations_of(function))
         self._values = values
         self._function: Callable[..., Any] = function
         self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)

@@ -26,6 +26,11 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function, **_SIGNATURE)
 
 
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """What is annotated of its parameters and of what it returns: types, names of types, or what stands for them."""
+    return inspect.get_annotations(function, **_ANNOTATIONS)
+
+
 def returned_type(function: Callable[..., Any], wanted: Any = None) -> Any:
     """`wanted`, else what a function says it returns, or what one can await from that.
 
@@ -60,7 +65,7 @@ _said: dict[tuple[int, int, Any], tuple[Any, object, object]] = {}
 
 def _resolved(function: Callable[..., Any]) -> Any:
     try:  # only what it returns: what a parameter is may be known to type checkers alone
-        said: Any = inspect.get_annotations(function, **_ANNOTATIONS)["return"]
+        said: Any = annotations_of(function)["return"]
         kinds = getattr(function, "__type_params__", ())
         alone: Any = SimpleNamespace(__annotations__={"return": said}, __type_params__=kinds, __wrapped__=function)
         said = typing.get_type_hints(alone)["return"]
