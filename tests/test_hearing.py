@@ -117,6 +117,17 @@ def test_a_new_answer_is_told_and_is_no_gap() -> None:
     assert rig.ear.keys == [b"key"]
 
 
+def test_of_the_newest_copy_it_is_told_before_the_others_are_dropped() -> None:
+    rig = Rig()
+    told: list[tuple[bytes, int, int]] = []
+    rig.hearing.spares = lambda key, copy: told.append((key, copy, len(rig.ear.keys)))
+    rig.hearing.hear(encode(Message(VERSION, 0, 0, "", 0, Replaced(b"key", "me", 7))))
+    rig.hearing.hear(encode(Message(VERSION, 0, 0, "", 0, Replaced(b"key", "other", 7))))
+    assert told == [(b"key", 7, 0)]
+    rig.hearing.hear(msgspec.msgpack.encode([VERSION, 0, 0, "", 0, ["replaced", b"key", "other"]]))
+    assert told[1:] == [(b"key", 0, 1)]
+
+
 def hostile() -> list[bytes]:
     told = Marked(("tag",), False, "other", "")
     whole = encode(Message(VERSION, 6, 5, _LIFE, 0, told))

@@ -203,6 +203,12 @@ class Middle(Protocol):
     def distrust(self) -> bool:
         """Answer nothing until it is clear whom they belong to; whether it was trusted so far."""
 
+    def put_last(self, key: Key) -> int:
+        """What tells the entry that this process has just put there from any other; 0: it has put none."""
+
+    def spare(self, key: Key, copy: int) -> None:
+        """The next removal of the key leaves this one: another process that shares the store has put it there."""
+
 
 class Codec(Protocol):
     """Values to bytes and back (`get_or_load` keeps values encoded, so that no caller can change another's copy)."""

@@ -22,6 +22,8 @@ from glasscache._guard import Guard
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.interfaces import Middle, Telemetry
+from glasscache.stores import disk
+from glasscache.stores._disk_thread import DiskThread
 from glasscache.stores._null import NullMiddle
 from glasscache.stores.disk import DiskStore
 from glasscache.testing import RecordingTelemetry, entry
@@ -344,6 +346,69 @@ def test_a_disk_that_is_held_up_is_left_alone_and_takes_neither_redis_nor_an_inv
     run(server, tmp_path, scenario)
 
 
+def test_what_one_process_of_a_machine_has_put_on_its_disk_is_left_there_by_the_others(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    async def scenario(place: Place) -> None:
+        heard: list[bytes] = []
+        one, sibling = place.machine("one"), place.machine("one")
+        for cache in (one, sibling):
+            await place.ask(cache, "first")
+            await in_step(cache)
+        reach = sibling.engine._state
+        forget = reach.forget_replaced
+        reach.forget_replaced = lambda key: (heard.append(key), forget(key))[1]  # type: ignore[method-assign,func-returns-value]
+        for number in range(20):
+            await place.ask(one, f"{number}")
+        async with asyncio.timeout(PATIENCE):
+            while len(heard) < 20:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.005)
+        for cache in (one, sibling):
+            await cache.aclose()
+        one = place.machine("one")
+        for number in range(20):
+            assert await place.ask(one, f"{number}") == "first"
+        assert results(one) == {"hit disk": 20}
+        await one.aclose()
+
+    run(server, tmp_path, scenario)
+
+
+def test_of_a_disk_that_processes_share_only_the_newest_copy_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        one, sibling = DiskStore(tmp_path), DiskStore(tmp_path)
+        assert one.put_last(b"key") == 0
+        await one.set(b"key", fresh())
+        newest = one.put_last(b"key")
+        assert newest > 0
+        sibling.spare(b"key", newest)
+        await sibling.delete(b"key")
+        assert await one.get(b"key") is not None
+        await sibling.set(b"key", fresh())  # which it had asked for before
+        sibling.spare(b"key", newest)
+        await sibling.delete(b"key")
+        assert await one.get(b"key") is None
+        await one.set(b"key", fresh())
+        monkeypatch.setattr(DiskThread, "call", refuse)
+        with pytest.raises(StoreError):
+            await one.set(b"key", fresh())
+        assert one.put_last(b"key") == 0, "another may be there yet"
+        monkeypatch.undo()
+        monkeypatch.setattr(disk, "_MOST_NOTED", 2)
+        for key in (b"1", b"2", b"3"):
+            await one.set(key, fresh())
+        assert [one.put_last(key) > 0 for key in (b"1", b"2", b"3")] == [False, True, True]
+        for store in (one, sibling):
+            await store.aclose()
+
+    async def refuse(self: DiskThread, step: object) -> None:
+        raise StoreError("cannot be written")
+
+    asyncio.run(scenario())
+
+
 def test_a_machines_own_tier_behind_one_that_machines_share_is_refused(tmp_path: Path) -> None:
     redis = RedisStore.from_url("redis://localhost:1")
     with pytest.raises(ConfigurationError, match="disk is this machine's alone: put it before"):
@@ -359,6 +424,8 @@ def test_where_nothing_outlives_the_process_there_is_nothing_to_remember(tmp_pat
         assert await nothing.recall() == ("", 0)
         await nothing.belong("life")
         assert not nothing.distrust()
+        assert nothing.put_last(b"key") == 0
+        nothing.spare(b"key", 7)
 
     asyncio.run(scenario())
     assert isinstance(NullMiddle(), Middle)

@@ -97,10 +97,10 @@ class Leases:
         self.keep(db, key, packed)
         return self._let_go(db, key)
 
-    def keep(self, db: Connection, key: Key, packed: Packed) -> None:
-        """Keep the entry, whoever holds the lease."""
-        self._rows.keep(db, key, packed)
+    def keep(self, db: Connection, key: Key, packed: Packed) -> int:
+        """Keep the entry, whoever holds the lease. When it was written."""
         db.execute("DELETE FROM refusals WHERE key = ?", (key,))
+        return self._rows.keep(db, key, packed)
 
     def release(self, db: Connection, key: Key, lease: Lease, refuse_for: float) -> tuple[SpanRef, ...]:
         """Let go without an entry."""
@@ -112,9 +112,9 @@ class Leases:
             db.execute("REPLACE INTO refusals (key, since, until) VALUES (?, ?, ?)", (key, now, until))
         return self._let_go(db, key)
 
-    def delete(self, db: Connection, key: Key) -> None:
-        """No entry, no lease, no refusal."""
-        db.execute("DELETE FROM entries WHERE key = ?", (key,))
+    def delete(self, db: Connection, key: Key, spared: int) -> None:
+        """No entry, but one that was written then; no lease, no refusal."""
+        db.execute("DELETE FROM entries WHERE key = ? AND written != ?", (key, spared))
         db.execute("DELETE FROM refusals WHERE key = ?", (key,))
         self._let_go(db, key)
 

@@ -113,14 +113,15 @@ class Rows:
             raise UnstorableError(f"an entry of {len(value)} bytes is larger than the whole store ({self._max_bytes})")
         return Packed(value, entry.number, lives)
 
-    def keep(self, db: Connection, key: Key, packed: Packed) -> None:
-        """In place of any other under the key; others may have to go."""
+    def keep(self, db: Connection, key: Key, packed: Packed) -> int:
+        """In place of any other under the key; others may have to go. When it was written."""
         now, value = self.now(), packed.value
         db.execute("DELETE FROM entries WHERE key = ?", (key,))
         size = len(key) + len(value) + _ROW
         row = db.execute(_KEEP, (key, size, packed.number, now, min(now + packed.lives, 2**62), now))
         db.execute("INSERT INTO bodies (id, value) VALUES (?, ?)", (row.lastrowid, value))
         self._make_room(db, now)
+        return now
 
     def _make_room(self, db: Connection, now: int) -> None:
         excess = self._excess(db)

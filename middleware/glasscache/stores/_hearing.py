@@ -17,10 +17,15 @@ from glasscache.stores._traceparent import from_traceparent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from glasscache._entry import Key
     from glasscache.interfaces import Listener
 
 _KEEPS = 60.0
 """Seconds for which a reading of the server's clock is better than a later one that took longer: clocks drift."""
+
+
+def _nobody(key: Key, copy: int) -> None:
+    """Told of copies, where there are none."""
 
 
 class ServerTime:
@@ -60,6 +65,8 @@ class Hearing:
 
     def __init__(self, listener: Listener, machine: str, time: ServerTime) -> None:
         self.listener = listener
+        self.spares: Callable[[Key, int], None] = _nobody
+        """Told of the newest copy of a key before the listener drops the others."""
         self.ignored: int = 0
         """Messages that were none of ours."""
         self._machine = machine
@@ -91,6 +98,7 @@ class Hearing:
         if isinstance(message.told, Marked):
             self._marked(message, message.told)
         elif message.told.machine != self._machine:
+            self.spares(message.told.key, message.told.copy)
             self.listener.replaced(message.told.key)
 
     def _marked(self, message: Message, told: Marked) -> None:

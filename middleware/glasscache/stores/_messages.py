@@ -33,6 +33,8 @@ class Replaced(msgspec.Struct, array_like=True, tag="replaced", frozen=True):
 
     key: bytes
     machine: Name
+    copy: Number = 0
+    """Tells the copy that the sender has put on a disk from any other (`Middle.put_last`); 0: it has put none."""
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):

@@ -82,6 +82,13 @@ class NullMiddle:
         """There is nothing to distrust."""
         return False
 
+    def put_last(self, key: Key) -> int:
+        """There are no copies."""
+        return 0
+
+    def spare(self, key: Key, copy: int) -> None:
+        """Nor any to be removed."""
+
 
 class NullBell:
     """Never rings."""

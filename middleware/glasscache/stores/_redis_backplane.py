@@ -172,6 +172,7 @@ class RedisBackplane:
             await self._subscription.aclose()
         self.context = contextvars.copy_context()
         self._hearing = hearing = Hearing(listener, self.machine, self._time)
+        hearing.spares = self.middle.spare
 
         def hear(_channel: bytes, data: bytes) -> None:
             self._keep_time()
@@ -200,7 +201,7 @@ class RedisBackplane:
 
     async def tell_replaced(self, key: Key) -> None:
         """Tell all others that there is a new answer."""
-        message = Message(VERSION, 0, 0, "", 0, Replaced(key, self.machine))
+        message = Message(VERSION, 0, 0, "", 0, Replaced(key, self.machine, self.middle.put_last(key)))
         await self._calls.run(self._publish(message))
 
     async def read(self, since: int) -> Marks:

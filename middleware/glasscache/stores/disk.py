@@ -36,10 +36,21 @@ from glasscache.stores._machine import Machine
 
 _LEAST_BYTES = 64 * 1024
 _PLAIN = Claim()
+_MOST_NOTED = 1000
+"""Copies that another process may have to spare, or that it is to be told of: a turn of the event loop later."""
 
 _Look: TypeAlias = tuple[Lookup, Position | None]
 """What was found, and up to where there was nothing to hear of its holder."""
+_Written: TypeAlias = int | None
+"""When an entry was put there, in microseconds: that tells it from others under its key. None: it was dead already."""
 _Told: TypeAlias = tuple[SpanRef, ...] | None
+
+
+def _note(noted: dict[Key, int], key: Key, written: int) -> None:
+    """Of the last few keys."""
+    noted[key] = written
+    if len(noted) > _MOST_NOTED:
+        del noted[next(iter(noted))]
 
 
 def _nobody(tier: str) -> None:
@@ -89,6 +100,8 @@ class DiskStore:
         """Called with the name of the tier whenever stored bytes were no entry."""
         self._is_trusted = self._keeps = self._is_likely = True
         self._life = ""
+        self._put: dict[Key, int] = {}
+        self._spared: dict[Key, int] = {}
         self._rows = Rows(envelope, clock, max_bytes, repr(self))
         self._leases = Leases(self._rows, lambda: self.machine, lease_seconds, clock.now)
         file = DiskFile(self.path, self._rows)
@@ -130,12 +143,15 @@ class DiskStore:
 
     async def set(self, key: Key, entry: Entry) -> None:
         """Keep the entry, in place of any other under `key`."""
-        if self._keeps:
-            await self._thread.call(partial(self._set, key, entry))
+        self._put.pop(key, None)
+        written = await self._thread.call(partial(self._set, key, entry)) if self._keeps else None
+        if written is not None:
+            _note(self._put, key, written)
 
     async def delete(self, key: Key) -> None:
         """Remove the entry and end its lease: what is being loaded is not kept."""
-        await self._thread.write(lambda db: self._leases.delete(db, key))
+        spared = self._spared.pop(key, 0)
+        await self._thread.write(lambda db: self._leases.delete(db, key, spared))
         self._bells.ring(key)
 
     async def aclose(self) -> None:
@@ -215,16 +231,24 @@ class DiskStore:
         was_trusted, self._is_trusted = self._is_trusted, False
         return was_trusted
 
+    def put_last(self, key: Key) -> int:
+        """What tells the entry that this process has just put there from any other; 0: it has put none."""
+        return self._put.pop(key, 0)
+
+    def spare(self, key: Key, copy: int) -> None:
+        """The next removal of the key leaves this one: another process of this machine has put it there."""
+        _note(self._spared, key, copy)
+
     # --- in the thread ----------------------------------------------------------------------------------------------
 
-    def _set(self, key: Key, entry: Entry, _: Connection) -> Write[None] | None:
+    def _set(self, key: Key, entry: Entry, _: Connection) -> _Written | Write[_Written]:
         packed = self._rows.pack(key, entry)
         return None if packed is None else Write(partial(self._keep, key, packed))
 
-    def _keep(self, key: Key, packed: Packed, db: Connection) -> None:
+    def _keep(self, key: Key, packed: Packed, db: Connection) -> _Written:
         if self._life:
             belong_still(self._life, db)
-        self._leases.keep(db, key, packed)
+        return self._leases.keep(db, key, packed)
 
     def _look(self, key: Key, claim: Claim, db: Connection) -> _Look | Write[_Look]:
         found = self._leases.find(db, key, claim)
