@@ -536,3 +536,31 @@ def test_closed_while_a_large_entry_is_opened_it_says_so(server: RedisProcess, m
             assert str(await asked) == "closed while the operation was under way"
 
     at(server, scenario)
+
+
+def test_a_lookup_whose_caller_has_left_disturbs_nobody(server: RedisProcess) -> None:
+    async def scenario(store: RedisStore, redis: Redis) -> None:
+        await store.set(KEY, live(store))
+        assert isinstance(await glance(store), Entry)
+        gone, stays = (asyncio.ensure_future(store.look(KEY, Claim())) for _ in range(2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        found = (await stays).entry
+        assert gone.cancelled()
+        assert found is not None
+        assert found.body == b"knowledge"
+
+    at(server, scenario)
+
+
+def test_a_lookup_under_way_when_all_ends_says_so(server: RedisProcess) -> None:
+    async def scenario(store: RedisStore, redis: Redis) -> None:
+        await store.set(KEY, live(store))
+        assert isinstance(await glance(store), Entry)
+        asked = asyncio.ensure_future(store.look(KEY, Claim()))
+        await asyncio.sleep(0)
+        await store._batches.aclose(0.0)
+        with pytest.raises(StoreError, match="closed while the operation was under way"):
+            await asked
+
+    at(server, scenario)

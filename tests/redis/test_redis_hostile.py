@@ -12,6 +12,7 @@ from glasscache import Cache, Limits, MemoryStore, RedisStore, TieredStore
 from glasscache._entry import Entry, Key
 from glasscache._lease import Claim
 from glasscache.stores._envelope import Envelope
+from glasscache.stores._redis_server import Server
 from glasscache.testing import entry
 from tests.support.patience import PATIENCE
 from tests.support.redis_process import ADMIN, UNHURRIED, RedisProcess
@@ -157,20 +158,20 @@ def test_what_comes_between_the_two_questions_of_a_lookup_is_found_or_is_nothing
     async def scenario() -> None:
         url = f"redis://127.0.0.1:{server.port}"
         one, two = (RedisStore.from_url(url, prefix="between", **UNHURRIED) for _ in range(2))
-        now, get = one._now(), one._get
+        now, glance = one._now(), one._glances.found
         kept = entry(born=now, fresh_until=now + 300.0, settled_until=now + 290.0)
         nonsense = {f"between:{{{key_of(2).hex()}}}:e": "nonsense"}
         async with Redis(port=server.port, **ADMIN) as redis:
 
-            async def nothing_yet(key: Key) -> Entry | None:
-                found = await get(key)
+            async def nothing_yet(at: Server, key: Key) -> Entry | None:
+                found = await glance(at, key)
                 await (two.set(key, kept) if key == key_of(1) else redis.mset(nonsense))
                 return found
 
             async with asyncio.timeout(PATIENCE):
-                while not one._batches.is_near:  # as long as it is not known to be, nobody asks twice
+                while one._batches.near(b"k") is None:  # as long as it is not known to be, nobody asks twice
                     await one.get(key_of(1))
-            one._get = nothing_yet  # type: ignore[method-assign]
+            one._glances.found = nothing_yet  # type: ignore[assignment]
             assert (await one.look(key_of(1), Claim())).entry is not None
             assert (await one.look(key_of(2), Claim())).lease is not None
             assert one.rejected == {"foreign": 1}

@@ -44,7 +44,7 @@ async def url_of(kind: str, folder: Path) -> AsyncIterator[str]:
 
 async def glances(store: RedisStore, keys: list[bytes]) -> list[Entry | StoreError | None]:
     """What is told, of all in one turn of the loop."""
-    while not store._batches.is_near:  # so says the last connection, however busy the machine was
+    while store._batches.near(keys[0]) is None:  # so says the last connection, however busy the machine was
         await store.look(keys[0], Claim())
     loop = asyncio.get_running_loop()
     answers: list[asyncio.Future[Entry | StoreError | None]] = [loop.create_future() for _ in keys]

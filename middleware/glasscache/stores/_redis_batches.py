@@ -11,6 +11,8 @@ import asyncio
 import contextvars
 import math
 from abc import ABC, abstractmethod
+from asyncio import get_running_loop
+from binascii import hexlify
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from glasscache._entry import Key
     from glasscache.stores._redis_clients import Client
     from glasscache.stores._redis_scripts import Request
 
@@ -72,22 +75,17 @@ class Batches:
         house.put(call)
         return call.done
 
-    def near(self, slot_key: bytes) -> Server | None:
-        """Who serves the slot of this key, if a second question costs next to nothing there, as far as is known."""
+    def near(self, key: Key) -> Server | None:
+        """Who serves this entry's slot, if a second question costs next to nothing there, as far as is known."""
         house = self._house
-        if house is None or house.trip >= _NEAR or house.loop is not asyncio.get_running_loop():
+        if house is None or house.trip >= _NEAR or house.loop is not get_running_loop():
             return None
-        return house.near(slot_key)
+        return house.near(key)
 
     def _house_of(self, loop: asyncio.AbstractEventLoop) -> _House[Any]:
         client = self._clients()
         what = self._clients, client, loop, self._limit, self._context
         return _Cluster(*what) if isinstance(client, RedisCluster) else _One(*what)
-
-    @property
-    def is_near(self) -> bool:
-        """Whether a second question costs next to nothing, as far as is known."""
-        return self._house is not None and self._house.trip < _NEAR
 
     async def aclose(self, timeout: float) -> None:
         """Wait for the calls of this event loop; after `timeout` seconds end those that are left."""
@@ -123,8 +121,8 @@ class _House(ABC, Generic[T]):
         """Send it with the next batch."""
 
     @abstractmethod
-    def near(self, slot_key: bytes) -> Server | None:
-        """Who serves the slot of this key, if that need not be asked first."""
+    def near(self, key: Key) -> Server | None:
+        """Who serves this entry's slot, if that need not be asked first."""
 
     def failed(self, error: Exception) -> None:
         """A server has refused a call for good."""
@@ -176,7 +174,7 @@ class _One(_House["Redis"]):
         """See _House."""
         self._server.put(call)
 
-    def near(self, slot_key: bytes) -> Server:
+    def near(self, key: Key) -> Server:
         """See _House."""
         return self._server
 
@@ -206,9 +204,9 @@ class _Cluster(_House["RedisCluster"]):
         else:
             server.put(call)
 
-    def near(self, slot_key: bytes) -> Server | None:
+    def near(self, key: Key) -> Server | None:
         """See _House."""
-        return None if self.client._initialize or self._homeless else self._server_of(slot_key)
+        return None if self.client._initialize or self._homeless else self._server_of(hexlify(key))
 
     def _server_of(self, slot_key: bytes) -> Server | None:
         client = self.client

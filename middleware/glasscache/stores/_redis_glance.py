@@ -65,12 +65,28 @@ class Glances:
         """Together with the last ones that wait to be sent, if there are any."""
         waiting = server.waiting
         last = waiting[-1] if waiting else None
-        if type(last) is Glance and len(last.lookups) < TOGETHER:
+        if type(last) is Glance and (together := len(last.lookups) + 1) <= TOGETHER:
             last.lookups.append((key, then))
-            if len(last.lookups) == TOGETHER:
+            if together == TOGETHER:
                 server.flush()
         else:
             server.put(Glance(self, key, then))
+
+    def found(self, server: Server, key: Key) -> asyncio.Future[Entry | None]:
+        """The same, to be awaited. StoreError if the server could not answer."""
+        answer: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
+
+        def then(found: Entry | StoreError | None) -> None:
+            if answer.done():  # whoever asked has left
+                return
+            if isinstance(found, StoreError):
+                answer.set_exception(found)
+                answer.exception()  # looked at: they may leave in this very moment
+            else:
+                answer.set_result(found)
+
+        self.ask(server, key, then)
+        return answer
 
 
 class Glance(Call):

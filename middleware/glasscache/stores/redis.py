@@ -178,8 +178,8 @@ class RedisStore:
         script has to decide.
         """
         try:
-            if self._glances.is_likely and self._batches.is_near:
-                entry = await self._get(key)
+            if self._glances.is_likely and (server := self._batches.near(key)) is not None:
+                entry = await self._glances.found(server, key)
                 if entry is not None and entry.number >= claim.newer_than and answers(entry, claim, self._now()):
                     return Lookup(entry=entry)
             look = await self._claim(key, claim)
@@ -193,7 +193,7 @@ class RedisStore:
     def glance(self, key: Key, then: Told) -> bool:
         """Ask for the entry alone, if the server is near and the last lookup found something."""
         glances = self._glances
-        if not glances.is_likely or (server := self._batches.near(hexlify(key))) is None:
+        if not glances.is_likely or (server := self._batches.near(key)) is None:
             return False
         glances.ask(server, key, then)
         return True
