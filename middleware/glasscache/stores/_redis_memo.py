@@ -34,8 +34,13 @@ class Memo:
 
     def known(self, key: Key, value: bytes, left: int, now: float) -> Entry | None:
         """The entry of this value, of which so many milliseconds are left at `now`; None: open it."""
-        known = self._young.get(key) or self._aged(key)
-        if known is None or known[0] != value:
+        known = self._young.get(key)
+        if known is None:
+            known = self._old.get(key)
+            if known is None:
+                return None
+            self._keep(key, known)
+        if known[0] != value:
             return None
         entry = known[1]
         if (
@@ -50,12 +55,6 @@ class Memo:
         """This has come of it."""
         known = value, entry
         self._keep(key, known if key in self._young or key in self._old else None)
-
-    def _aged(self, key: Key) -> tuple[bytes, Entry] | None:
-        known = self._old.get(key)
-        if known is not None:
-            self._keep(key, known)
-        return known
 
     def _keep(self, key: Key, known: tuple[bytes, Entry] | None) -> None:
         weight = _PER_KEY if known is None else _PER_KEY + len(known[0]) + known[1].size
