@@ -32,7 +32,7 @@ class Settings:
     """What a cache and its stats page need. Times in seconds, sizes in bytes; secrets stay out of `repr`."""
 
     kind: Kind = "memory"
-    """`CACHE_TYPE`: memory; disk (memory before a file); redis (nothing is kept in the process); hybrid (memory before
+    """`CACHE_TYPE`: memory; disk (memory before a file); redis (every request asks it); hybrid (memory before
     Redis), also called tiered"""
     redis: RedisSettings = field(default_factory=RedisSettings)
     """Where `kind` is not memory; of a disk, too, what does not name Redis"""
