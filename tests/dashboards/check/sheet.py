@@ -172,7 +172,8 @@ def _lines(frame: Axes, panel: dict[str, Any], targets: list[Target], sources: S
     in_bytes = unit in ("bytes", "Bps")
     axes.yaxis.set_major_locator(MultipleLocator(2.0 ** math.ceil(math.log2(top / 4))) if in_bytes else MaxNLocator(4))
     for at, value in _exemplars(targets[0], sources):
-        axes.plot(at, value, **_POINT)
+        if value > top / 20:  # Grafana thins them out, too
+            axes.plot(at, value, **_POINT)
     _time_axis(axes, sources)
     if found:
         frame.legend(
