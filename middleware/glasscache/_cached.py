@@ -19,11 +19,13 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, Ty
 from glasscache._calls import call_key
 from glasscache._returned import annotations_of, returned_type, signature_of
 from glasscache._values import names_of
+from glasscache._warming import CONCURRENCY
 from glasscache.errors import ConfigurationError
 
 if typing.TYPE_CHECKING:
     from glasscache._entry import Key
     from glasscache._values import Kept, Values
+    from glasscache._warming import Warmed
     from glasscache.policy import Policy
 
 S = TypeVar("S")
@@ -87,7 +89,7 @@ class CachedFunction(Generic[P, T]):
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The stored value for these arguments, or a new one."""
-        return cast("T", await self._value(args, kwargs, refresh=False))
+        return cast("T", await self._value(self._values.value, args, kwargs))
 
     __code__: Any = __call__.__code__
 
@@ -96,13 +98,24 @@ class CachedFunction(Generic[P, T]):
 
         A load that is under way counts as new: after a change, `invalidate` what was loaded before it.
         """
-        return cast("T", await self._value(args, kwargs, refresh=True))
+        return cast("T", await self._value(functools.partial(self._values.value, refresh=True), args, kwargs))
 
-    def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refresh: bool) -> Awaitable[Any]:
+    async def warm(self, calls: Iterable[object], *, concurrency: int = CONCURRENCY) -> Warmed:
+        """Load the values of these calls before anybody makes them, at most `concurrency` at once. Of each: its one
+        argument, or a tuple of all. What is fresh is left alone. ConfigurationError for arguments that cannot be keyed.
+        """
+        return await self._values.warm_all(calls, self._warm, concurrency)
+
+    def _warm(self, call: object) -> Awaitable[Any]:
+        return self._value(self._values.warm, call if isinstance(call, tuple) else (call,), {})
+
+    def _value(
+        self, ask: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[Any]:
         given = (*self._bound, *args)
         tags = self._tags(*given, **kwargs) if callable(self._tags) else self._tags
         load = functools.partial(self._load, *given, **kwargs)
-        return self._values.value(
+        return ask(
             self.key_for(*args, **kwargs),
             load,
             self._wanted(),
@@ -111,7 +124,6 @@ class CachedFunction(Generic[P, T]):
             tags,
             shown_call(self._name, load) if self._values.shows else "",
             self._kept,
-            refresh=refresh,
         )
 
     def key_for(self, /, *args: P.args, **kwargs: P.kwargs) -> Key:
@@ -158,6 +170,9 @@ class OfClass(Protocol[P, Q, T_co]):
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Remove the value for this class and these arguments."""
+
+    async def warm(self, calls: Iterable[object], *, concurrency: int = ...) -> Warmed:
+        """Load the values of these calls, each a tuple that begins with the class."""
 
 
 class Unbound(CachedFunction[P, T], Generic[P, T, F]):

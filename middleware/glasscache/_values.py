@@ -18,6 +18,7 @@ from glasscache._entry import sendable
 from glasscache._flight import Flight
 from glasscache._inside import climb
 from glasscache._stream import Head
+from glasscache._warming import Warmed, Warmth
 from glasscache.errors import CodecError, ConfigurationError
 from glasscache.policy import Share, Terms, is_amount
 
@@ -98,6 +99,29 @@ class Values:
         except Exception:  # made by another release of the app, or for a caller that wants another type
             return await self._anew(ask, load, wanted, begun)
 
+    async def warm(
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[Any]],
+        wanted: Any,
+        group: str,
+        policy: Policy,
+        tags: Iterable[str],
+        text: str,
+        kept: Kept | None = None,
+    ) -> Warmth:
+        """See to it that there is a fresh value under `key`, as `value` would load it; nobody gets it."""
+        load = _Load(self, loader, wanted, group, policy, tags, kept)
+        ask = Ask(key=key, counters=self._engine.counters.group(group), policy=policy, load=load)
+        ask.text = text
+        return await self._engine.warm(ask)
+
+    def warm_all(
+        self, wanted: Iterable[Any], warm: Callable[[Any], Awaitable[Warmth]], concurrency: int
+    ) -> Awaitable[Warmed]:
+        """Warm one after the other, so many at once."""
+        return self._engine.warm_all(wanted, warm, concurrency)
+
     async def _anew(self, ask: Ask, load: _Load, wanted: Any, begun: float) -> Any:
         """The value, by a load of its own: at last beside the cache, where others load what it has no use for."""
         again = Ask(key=ask.key, counters=ask.counters, policy=ask.policy, load=load, wish=unwanted)
@@ -165,12 +189,13 @@ class _Load:
         flight.chain.collector = below = Climbed()
         value = await _called(loader)
         ttl = policy.ttl if kept is None else kept.seconds(value, policy.ttl)
-        share = Share.WHEN_COMPLETE if ttl is None or below.is_full else Share.ALL
+        reason = "store_if" if ttl is None else "too_many_tags" if below.is_full else ""
+        share = Share.WHEN_COMPLETE if reason else Share.ALL
         try:
             data = values.codec.encode(value)
             self.value = values.codec.decode(data, wanted)
         except Exception as error:  # CodecError, and whatever a class's own code raises
-            data, share, self.value = b"", Share.NONE, value
+            data, share, reason, self.value = b"", Share.NONE, "codec", value
             if ttl is not None:
                 values.not_kept(group, loader, error)
         terms = Terms(
@@ -179,7 +204,7 @@ class _Load:
             stale_if_error=policy.stale_if_error,
             tags=tuple(dict.fromkeys((*names, *below))) if below else names,
         )
-        flight.begin(Head(status=200, headers=(), share=share, terms=terms))
+        flight.begin(Head(status=200, headers=(), share=share, terms=terms, reason=reason))
         await flight.write(data)
         flight.finish()
 
@@ -190,6 +215,10 @@ class LoadedAlways(Values):
     async def value(self, key: Key, loader: Callable[[], Awaitable[Any]], *_: Any, **__: Any) -> Any:
         """What the loader gives."""
         return await _called(loader)
+
+    async def warm(self, *_: Any, **__: Any) -> Warmth:
+        """There is no use in it."""
+        return Warmth("not_stored", "disabled")
 
 
 def _called(loader: Any) -> Awaitable[Any]:

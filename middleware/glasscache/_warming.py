@@ -42,11 +42,13 @@ class Warmth(NamedTuple):
 class Warmed(Struct, eq=False, kw_only=True):
     """What became of what was to be warmed.
 
-    `loaded`, `fresh` (left alone: some tier has it): how many. `not_stored`, `failed`: by reason the places of those
-    in what was given, from 0. Why it is not stored: `cache.bypass.reason` (`credentials`, `unscoped`), what its answer
-    forbids (`private`, `no_store`, `status`), or one of `no_rule`, `tenant` (another one than was said), `uncacheable`
-    (was found lately), `too_large`, `invalidated`, `incomplete`, `lease_lost`, `retry_after` (its origin wants to be
-    left alone), `overload`, `disabled`. Why it failed: the class of the exception, or the status of the answer.
+    - `loaded`, `fresh` (left alone, some tier has it): how many.
+    - `not_stored`: by reason the places of those in what was given, from 0. A reason is a `cache.bypass.reason`
+      (`credentials`, `unscoped`, ...), what keeps an answer from being stored (`private`, `no_store`, `status`, ...) or
+      a value (`store_if`, `codec`, `too_many_tags`), or one of `no_rule`, `tenant` (another one than was said),
+      `uncacheable` (was found lately), `too_large`, `invalidated`, `incomplete`, `lease_lost`, `wait_timeout` (for
+      another machine), `retry_after` (its origin wants to be left alone), `overload`, `disabled`.
+    - `failed`: the same by the class of the exception, or the status of the answer.
     """
 
     loaded: int = 0

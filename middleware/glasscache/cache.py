@@ -246,10 +246,11 @@ class Cache:
         """Decorate an async function, or a plain one (it runs in a thread): equal arguments get the stored value.
 
         What comes out is awaited: `await retrieve(question)`. `retrieve.invalidate(question)` removes a value,
-        `retrieve.refresh(question)` loads it anew, `retrieve.__wrapped__` is the function itself. Each call gets a copy
-        of its own, of the annotated return type; what cannot be kept as that is given as it was loaded, and a warning
-        says why. Arguments, and the instance of a method, must be JSON-like values, dataclasses, msgspec Structs or
-        pydantic models, unless they are left out of the key.
+        `retrieve.refresh(question)` loads it anew, `retrieve.warm(questions)` loads those that are missing,
+        `retrieve.__wrapped__` is the function itself. Each call gets a copy of its own, of the annotated return type;
+        what cannot be kept as that is given as it was loaded, and a warning says why. Arguments, and the instance of a
+        method, must be JSON-like values, dataclasses, msgspec Structs or pydantic models, unless they are left out of
+        the key.
 
         - `ttl`: seconds, or a function of the loaded value that gives them. `policy`: in place of the cache's.
         - `tags`: names, or a function of the arguments that gives them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -319,6 +320,19 @@ def test_a_warming_counts_as_no_request_and_tells_its_loads_as_its_own() -> None
         assert not site.telemetry.outcomes
         group = site.cache.counters.group("/page/*")
         assert (group.hits, group.saved_seconds, group.saved_bytes) == (0, 0, 0)
+
+    run(scenario)
+
+
+def test_a_hit_of_what_was_warmed_is_named_by_the_route_that_the_app_has_found() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = SimpleNamespace(path_format="/page/{number}")
+        await respond(send, b"answer")
+
+    async def scenario() -> None:
+        site = Site(app, PAGES)
+        await site.middleware.warm(["/page/1"], **HERE)
+        assert ((await site.get("/page/1")).cache_status, site.telemetry.routes) == (HIT, ["GET /page/{number}"])
 
     run(scenario)
 

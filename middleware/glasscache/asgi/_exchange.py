@@ -127,7 +127,13 @@ class Exchange(Ask):
         if route.clear_keys:
             self.text = route.shown(scope, self._body.content)
         why = _request.unvouched(scope, route.rule, route.origin.credentials, tenant) or self._only_from_store()
-        return Warmth("not_stored", why) if why else await route.engine.warm(self)
+        if why:
+            return Warmth("not_stored", why)
+        if way := route.places.ways.get(scope["method"]):
+            route.places.of(scope, way)  # from here on it is remembered what was found for it
+        warmth = await route.engine.warm(self)
+        route.places.note_route(scope)
+        return warmth
 
     def _finish(self, answer: Answer) -> None:
         route, scope = self._route, self._scope
