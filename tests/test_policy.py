@@ -179,12 +179,12 @@ def test_a_policy_refuses_what_is_no_number_of_seconds(name: str, value: Any) ->
 
 def test_a_policy_refuses_a_jitter_above_the_whole_ttl() -> None:
     assert Policy(jitter=1.0).jitter == 1.0
-    with pytest.raises(ConfigurationError, match=r"jitter=1\.1\): give a share"):
+    with pytest.raises(ConfigurationError, match=r"jitter=1\.1: give a share"):
         Policy(jitter=1.1)
 
 
 def test_a_policy_has_a_ttl() -> None:
-    with pytest.raises(ConfigurationError, match=r"ttl=None\): give a finite number"):
+    with pytest.raises(ConfigurationError, match=r"ttl=None: give a finite number"):
         Policy(ttl=None)  # type: ignore[arg-type]
 
 

@@ -200,7 +200,9 @@ def _checked(stores: Any) -> tuple[Store, ...]:
     found = tuple(stores)
     for store in found:
         if isinstance(store, type) or not isinstance(store, Store):
-            raise ConfigurationError(f"{store!r} is no store: give MemoryStore(...) or RedisStore.from_url(...)")
+            raise ConfigurationError(
+                f"{store!r} is no store: give MemoryStore(...), RedisStore.from_url(...), or a TieredStore of both"
+            )
     return found
 
 

@@ -53,9 +53,9 @@ class Policy:
         for field in fields(self):
             value = getattr(self, field.name)
             if not is_amount(value) and (value is not None or field.default is not None):
-                raise ConfigurationError(f"Policy({field.name}={value!r}): give a finite number of seconds, 0 or more")
+                raise ConfigurationError(f"{field.name}={value!r}: give a finite number of seconds, 0 or more")
         if self.jitter > 1:
-            raise ConfigurationError(f"Policy(jitter={self.jitter!r}): give a share of the ttl from 0 to 1")
+            raise ConfigurationError(f"jitter={self.jitter!r}: give a share of the ttl from 0 to 1")
 
     def but(self, **changes: float | None) -> Policy:
         """A copy with those fields changed that are not None."""

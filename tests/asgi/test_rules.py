@@ -67,7 +67,7 @@ def test_a_path_that_cannot_match_is_refused_with_its_remedy(path: str, remedy: 
         ({"guess": None}, "give True or False"),
         ({"max_body": "1MB"}, "give a number of bytes"),
         ({"max_loads": 1.5}, "give a whole number"),
-        ({"ttl": "60"}, r"Rule\('/ask', ttl='60'\): give a finite number of seconds"),
+        ({"ttl": "60"}, r"Rule\('/ask'\): ttl='60': give a finite number of seconds"),
         ({"headers": "accept"}, "tuple"),
         ({"headers": b"accept"}, "tuple"),
         ({"tags": "doc"}, "tuple"),

@@ -153,8 +153,7 @@ class Rule:
         try:
             policy_of(self, Policy())
         except ConfigurationError as error:
-            said = str(error).removeprefix("Policy(")  # which is what it becomes part of
-            raise ConfigurationError(f"Rule({self.path!r}, {said}") from None
+            raise ConfigurationError(f"Rule({self.path!r}): {error}") from None
 
     def _check_kinds(self) -> None:
         """What would only fail when a request comes is refused before."""
