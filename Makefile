@@ -38,7 +38,7 @@ test: $(READY)  ## run all tests, with branch coverage at 100 % (one file: .venv
 	$(PYTEST) --cov --cov-report=term -m "not soak and not seeded" $(ARGS)
 	$(if $(ARGS),,$(PYTEST) -m seeded)
 
-pythons: $(READY)  ## run `make test` with every other supported Python on this machine (4 minutes each on 2 cores, 3.12 twice)
+pythons: $(READY)  ## run `make test` with every other supported Python on this machine (4 minutes each on 2 cores)
 	$(BIN)/python tests/pythons.py
 
 soak: $(READY)  ## run the seeded scenarios with 10,000 seeds each and the tests that take long, print their figures

@@ -95,6 +95,22 @@ def test_what_is_not_kept_is_told_with_its_reason() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("factory", ["none", "eager_task_factory"])
+def test_what_cannot_be_called_is_refused_however_tasks_begin(factory: str) -> None:
+    async def scenario() -> None:
+        @Cache().cached(ttl=60)
+        async def retrieve(question: str) -> str:
+            return question
+
+        with pytest.raises(ConfigurationError):
+            await retrieve.warm([object()])
+        assert outcome(await retrieve.warm(["a"])) == (1, 0, {}, {})
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_task_factory(getattr(asyncio, factory, None))  # the eager one: since Python 3.12
+        runner.run(scenario())
+
+
 def test_a_cache_that_is_switched_off_loads_nothing_ahead() -> None:
     async def scenario() -> None:
         cache = Cache(enabled=False)

@@ -149,6 +149,7 @@ class Warming(Looking):
 
 
 async def _work(numbered: Iterator[tuple[int, T]], warm: Callable[[T], Awaitable[Warmth]], warmed: Warmed) -> None:
+    await asyncio.sleep(0)  # an eager task that failed at once would cancel who is about to make the others
     for place, item in numbered:
         try:
             warmth = await warm(item)
