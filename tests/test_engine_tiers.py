@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from glasscache._engine import Answer
+from glasscache._ask import Answer
 from glasscache._entry import Entry
 from glasscache._events import Invalidation, Removed, TierCall
+from glasscache._far_run import open_run
+from glasscache._lookups import Lookups
+from glasscache._requests import Requests
 from glasscache.errors import LoadStoppedError, RecursiveLoadError
 from glasscache.policy import Limits, Policy, Share, make_marker
 from glasscache.stores._null import NullNear
@@ -131,12 +134,13 @@ def test_a_far_answer_that_dies_on_its_way_is_loaded_anew() -> None:
         far = FarStore()
         site = make(world, far=far, near=NullNear())
         far.put(b"k", entry(b"k v0 load0 0/1;", fresh_until=10.0, settled_until=10.0))
-        ask = site.ask(b"k")
+        ask, tally = site.ask(b"k"), site.engine.tally
+        requests = Requests(site.state, Lookups(site.state, tally), tally)
         await asyncio.sleep(9)
-        reader = site.engine._lead(ask)
+        reader = requests._lead(ask)
         sight = await reader.sight(None)
         await asyncio.sleep(2)
-        assert site.engine._settle(ask, reader, sight) is None
+        assert requests._settle(ask, reader, sight) is None
         reader.leave()
         await site.rest()
 
@@ -467,7 +471,7 @@ def test_a_stopped_origin_sees_an_oserror_and_may_fail_of_it_in_silence(caplog: 
 def test_a_load_cancelled_before_its_first_step_is_over() -> None:
     async def scenario(world: World) -> None:
         site = make(world)
-        load = site.engine._opened(site.ask(b"k"), "miss")
+        load = open_run(site.state, site.ask(b"k"), "miss")
         load.start()
         assert load.task is not None
         load.task.cancel()

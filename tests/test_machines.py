@@ -12,6 +12,7 @@ from glasscache._coherence import variant_tag
 from glasscache._events import Acquired, Invalidation, SpanRef, TierCall
 from glasscache._events import Load as LoadWork
 from glasscache._lease import Claim, Lookup, Mark
+from glasscache._lookups import Lookups
 from glasscache._values import whole
 from glasscache.errors import LoadStoppedError, StoreError
 from glasscache.policy import Limits, Policy, Share
@@ -514,7 +515,7 @@ def test_an_early_refresh_takes_what_another_machine_has_refreshed() -> None:
         await machines.server.stores["m0"].set(b"k", fresh)
         stored = one.stored()
         assert stored is not None
-        one.engine._refresh(one.ask(b"k"), stored.fresh_until - machines.world.loop.time())
+        Lookups(one.state, one.engine.tally).refresh(one.ask(b"k"), stored.fresh_until - machines.world.loop.time())
         await machines.rest_of_loads()
         assert machines.loads == 1
         assert one.stored() is not stored

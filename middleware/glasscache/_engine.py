@@ -1,298 +1,138 @@
-"""The way of a request: lookup -> judge -> join or lead a load -> answer.
+"""One cache's engine, as its fronts see it: what it is made of, what others read of it, and what they may do to it.
 
-Knows neither ASGI, Redis nor OpenTelemetry: its stores, clock and telemetry are handed in. A fresh hit in the near
-tier can be found by a front without it (`near.peek`), at the cost of a dictionary lookup. A miss with nothing to decide
-takes a short way (`_lead_at_once`); `_answer` decides all the rest, and could decide that, too.
+Knows neither ASGI, Redis nor OpenTelemetry: its tiers, clock and telemetry are handed in. Decides nothing about an
+answer (`_requests.py`, `_lookups.py`, `_warming.py` do), and nothing here may fail a request.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Coroutine
+import heapq
+import os
+from collections.abc import Iterable
+from random import Random
+from weakref import WeakSet
 
-from glasscache._ask import Answer, Ask
-from glasscache._events import Acquired, Result, StaleReason, Trigger
-from glasscache._far_run import NotLoadedError
+from glasscache._counters import Counters
+from glasscache._entry import Entry, Key
+from glasscache._events import Source, TierGauge
 from glasscache._flight import Flight
-from glasscache._gate import no_slot
-from glasscache._inside import awaiting, forbid_recursion, loading
-from glasscache._reader import ARRIVING, Onlooker, Reader, ReaderGone, Sight, copy_of
-from glasscache._run import Run
-from glasscache._stream import one_turn
+from glasscache._lookups import Lookups
+from glasscache._requests import Requests
+from glasscache._state import State, Tiers
+from glasscache._tally import Tally
+from glasscache._wait import Commons
 from glasscache._warming import Warming
-from glasscache.errors import LoadStoppedError, LoadTimeoutError
-
-__all__ = ["Answer", "Engine"]
-
-_IMMEDIATE, _CONTENDED, _LATE = (
-    Acquired(scope="process", result="immediate"),
-    Acquired(scope="process", result="contended"),
-    Acquired(scope="process", result="timeout"),
-)
-
-_MISS: tuple[Result, str] = ("miss", "origin")
-
-_PLAY, _TIMEOUT = Sight.PLAY, Sight.TIMEOUT  # until Python 3.12 a name of an Enum costs a call
-
-_MAX_TURNS = 8  # a request whose flights keep turning out to be somebody else's loads for itself
+from glasscache.interfaces import Clock, NearStore, Telemetry
+from glasscache.policy import Detail, Limits
 
 
-class Engine(Warming):
-    """One cache's requests."""
+class Engine:
+    """One cache's requests, figures and end."""
 
-    def answer(self, ask: Ask) -> Coroutine[object, object, Answer]:
-        """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
-        state = self._state
-        loop = state.settle()
-        if (
-            ask.is_missing
-            and not (state.has_far or ask.at in state.flights or loading.get())
-            and not (state.uncacheable and ask.at in state.uncacheable)
-            and len(state.running) < self.commons.limits.max_flights
-        ):
-            return self._lead_at_once(ask, loop)
-        return self._answer(ask, self.clock.now())
+    def __init__(
+        self,
+        tiers: Tiers,
+        *,
+        limits: Limits,
+        clock: Clock,
+        telemetry: Telemetry,
+        random: Random,
+        detail: Detail | None = None,
+    ) -> None:
+        self._state = state = State(tiers, Commons(limits, clock, telemetry), random)
+        self.near: NearStore = state.near
+        self.clock = clock
+        self.telemetry = telemetry
+        self.commons: Commons = state.commons
+        self.counters: Counters = state.counters
+        self.tally: Tally = Tally(state, detail or Detail())
+        self.flights: dict[Key, Flight] = state.flights
+        lookups = Lookups(state, self.tally)
+        warming = Warming(state, lookups)
+        # the parts' own methods: those of this class would be one more call for each request
+        self.answer = Requests(state, lookups, self.tally).answer
+        self.peek = lookups.peek
+        self.warm = warming.warm
+        self.warm_all = warming.warm_all
+        _all.add(self)
 
-    async def _lead_at_once(self, ask: Ask, loop: asyncio.AbstractEventLoop) -> Answer:
-        """The short way of a miss, where there is nothing to decide. What its load does without waiting it has done
-        after one turn of the loop: if that is all of it, it needs no reader; what comes later is the long way's.
-        """
-        run = Run(self._state, ask, "miss", loop)
-        run.readers[ARRIVING] = None
-        if run.start():
-            self.telemetry.emit(_IMMEDIATE)
-        try:
-            await one_turn()
-        except BaseException:
-            run.left(ARRIVING)
-            raise
-        finally:
-            if not run.ended:
-                run.grow_up()
-        entry, head = run.entry, run.head
-        if entry is None or head is None or head.own_headers is not head.headers:
-            reader = run.seat()
-            ask.joined(reader)
-            return await self._answer(ask, run.begun, reader)
-        run.left(ARRIVING)
-        ask.counters.others[_MISS] += 1
-        return Answer(result="miss", tier="origin", entry=entry)
+    # --- what others read -------------------------------------------------------------------------------------------
 
-    async def _answer(self, ask: Ask, begun: float, reader: Reader | None = None) -> Answer:
-        """Look, and load or join a load, until there is an answer. `reader`: of a load that is led already."""
-        answer, turns = None, 0
-        try:
-            if reader is not None:
-                ask.is_missing = False
-                answer = await self._read(ask, reader)
-            while answer is None:
-                if not ask.is_missing:
-                    answer = self._look(ask)
-                ask.is_missing = False
-                if answer is None:
-                    answer = await self._board(ask, turns)
-                    turns += 1
-        except Exception as error:
-            if not isinstance(error, ReaderGone):
-                self.tally.failed(ask, error, begun)
-            raise
-        finally:
-            ask.end_wait("cancelled" if answer is None else "served")
-        self.tally.answered(ask, answer, begun)
-        return answer
+    @property
+    def number(self) -> int:
+        """Of the last invalidation that is known."""
+        return self._state.coherence.markers.number
 
-    def _board(self, ask: Ask, turns: int) -> Awaitable[Answer | None]:
-        """Join the flight that there is, lead one, or load alone; None: look again."""
-        if turns == _MAX_TURNS:
-            return self._alone(ask, None)
-        flight, inside = self.flights.get(ask.at), loading.get()
-        if inside:
-            forbid_recursion(ask.at, None if flight is None else flight.chain, inside)
-        if self._state.uncacheable and ask.at in self._state.uncacheable:
-            return self._alone(ask, "uncacheable")
-        if not self._state.has_room(flight):
-            return self._alone(ask, "overload")
-        return self._share(ask, flight)
+    @property
+    def waiters(self) -> int:
+        """Requests that wait for another request's load, now."""
+        return self.commons.waiters
 
-    def _lead(self, ask: Ask) -> Reader:
-        self.telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
-        ask.end_wait("promoted")
-        run = self._opened(ask, "miss" if ask.confirmable() is None else "revalidate")
-        reader = self._join(ask, run, leader=True)
-        run.start()
-        return reader
+    @property
+    def holders(self) -> int:
+        """Loads under way, now."""
+        return len(self._state.running)
 
-    def _join(self, ask: Ask, flight: Flight, *, leader: bool) -> Reader:
-        reader = flight.join(leader=leader, group=ask.counters.name)
-        ask.joined(reader)
-        return reader
+    def under_way(self, most: int) -> list[Flight]:
+        """Loads under way, now: at most so many, those with most readers first."""
+        return heapq.nlargest(most, self._state.running, key=lambda flight: len(flight.readers))
 
-    def _share(self, ask: Ask, flight: Flight | None) -> Awaitable[Answer | None]:
-        """Join the flight, or lead one; None: look again."""
-        if flight is None:
-            return self._read(ask, self._lead(ask))
-        if flight.task is None and ask.policy.soft_timeout is None:  # a far tier is glanced at, no more
-            return self._look_on(ask, flight)
-        ask.end_wait("holder_failed")
-        return self._read(ask, self._join(ask, flight, leader=False))
+    @property
+    def abroad(self) -> tuple[int, int] | None:
+        """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
+        return (self.commons.abroad, self._state.leases) if self._state.is_shared else None
 
-    async def _read(self, ask: Ask, reader: Reader) -> Answer | None:
-        """Wait until it is clear what a reader may do; None: look again."""
-        answer: Answer | None = None
-        try:
-            sight = await self._sight(ask, reader)
-            ask.stand_in = ask.stand_in or reader.stream.stand_in
-            if sight is _TIMEOUT and not ask.can_stand_in(self.clock.now()):
-                self.telemetry.emit(_LATE)
-                reader.wait_over("timeout")
-                reader.leave()
-                return await self._alone(ask, None)
-            answer = self._settle(ask, reader, sight)
-            return answer
-        finally:
-            if answer is None or answer.reader is None:
-                reader.leave()
+    @property
+    def epoch(self) -> int:
+        """The number of the last invalidation of everything; 0 before the first."""
+        return self._state.coherence.markers.everything
 
-    async def _look_on(self, ask: Ask, flight: Flight) -> Answer | None:
-        """Wait for what a far tier has: nobody loads yet, so that is no wait for another's load. None: look again."""
-        onlooker = Onlooker(flight.loop)
-        flight.paused[onlooker] = None
-        try:
-            await onlooker.news
-        finally:
-            flight.paused.pop(onlooker, None)
-        entry = flight.entry
-        if entry is None or flight.tier == "origin":
-            return None
-        if entry.vary:
-            ask.select(entry)
-            return None
-        answer = self._judge(ask, entry, flight.tier)
-        if answer is not None:
-            ask.end_wait("served")
-        return answer
+    def gauges(self) -> Iterable[TierGauge]:
+        """How full the near tier is."""
+        return (self.near.gauge(),)
 
-    def _sight(self, ask: Ask, reader: Reader, *, to_the_end: bool = False) -> Awaitable[Sight]:
-        """Wait as long as this request is meant to; meanwhile it stands in the graph of who waits for whom."""
-        waits_on = to_the_end or (reader.leader and ask.policy.soft_timeout is None)
-        sight = reader.sight(None) if waits_on else self._patiently(ask, reader)
-        inside = loading.get()
-        return awaiting(reader.stream.chain, sight, inside) if inside else sight
+    def forked(self) -> None:
+        """In the child of a fork: tell of nothing that the parent counts, loads or waits for."""
+        self.counters.zero()
+        self.commons.forked()
+        self._state.forked()
 
-    async def _patiently(self, ask: Ask, reader: Reader) -> Sight:
-        """A leader, or who can neither stand in nor load, waits to the end; a follower for `wait_timeout`."""
-        soft, wait = ask.policy.soft_timeout, None if reader.leader else self.commons.limits.wait_timeout
-        if soft is not None and (wait is None or soft < wait):
-            sight = await reader.sight(soft)
-            if sight is not Sight.TIMEOUT or self._can_stand_in(ask, reader):
-                return sight
-            wait = None if wait is None else wait - soft
-        if wait is not None:
-            sight = await reader.sight(wait)
-            if sight is not Sight.TIMEOUT or self._can_stand_in(ask, reader) or not self._slots.is_full(ask.at):
-                return sight
-        return await reader.sight(None)
+    # --- what others do ---------------------------------------------------------------------------------------------
 
-    def _can_stand_in(self, ask: Ask, reader: Reader) -> bool:
-        ask.stand_in = ask.stand_in or reader.stream.stand_in
-        return ask.can_stand_in(self.clock.now())
+    def keep(self, key: Key, asked: Key, entry: Entry) -> None:
+        """Keep near what no flight has brought, unless it was told invalid meanwhile, or machines share a tier."""
+        if not self._state.is_shared and entry.number >= self._state.coherence.dead_below(entry, asked):
+            self._state.settle()
+            self._state.keep_near(key, entry)
 
-    def _settle(self, ask: Ask, reader: Reader, sight: Sight) -> Answer | None:
-        """What a reader's sight means for its request; None: look again."""
-        if sight is _PLAY:
-            return self._play(ask, reader)
-        match sight:
-            case Sight.FOUND:
-                return self._found(ask, reader)
-            case Sight.TIMEOUT:
-                return self._stand_in(ask, reader, "wait_timeout")
-            case Sight.FAILED:
-                return self._failed(ask, reader)
-            case Sight.GONE:
-                raise ReaderGone
-        if sight is Sight.REFUSED:
-            ask.generation = 1
-        ask.go_round(reader)
-        return None
+    def renew(self, key: Key, old: Entry, new: Entry) -> None:
+        """Keep `new` near in place of `old`, unless that has left, or machines share a tier (which has its own)."""
+        if self.near.peek(key) is old and not self._state.is_shared:
+            self._state.settle()
+            self._state.keep_near(key, new)
 
-    def _found(self, ask: Ask, reader: Reader) -> Answer | None:
-        entry = reader.stream.entry
-        assert entry is not None
-        if entry.vary:
-            ask.select(entry)
-            ask.go_round(reader)
-            return None
-        reader.wait_over("served")
-        answer = self._judge(ask, entry, reader.stream.tier)
-        if answer is not None and answer.result == "hit" and reader.stream.collapsed:
-            answer.result = "collapsed"
-        return answer
+    async def invalidate(
+        self, *, key: Key | None = None, tag: str | None = None, everything: bool = False, source: Source = "api"
+    ) -> int:
+        """Remove on demand; how many entries left this machine's memory. Loads under way are not stored."""
+        return await self._state.invalidate(key, tag, everything, source)
 
-    def _play(self, ask: Ask, reader: Reader) -> Answer | None:
-        flight = reader.stream
-        if flight.marker is not None and not reader.leader:
-            ask.select(flight.marker)
-            if ask.at != flight.variant:
-                ask.go_round(reader)
-                return None
-        assert flight.head is not None
-        if flight.head.status >= 500 and ask.can_stand_in(self.clock.now()):
-            return self._stand_in(ask, reader, "error")
-        led: Result = "revalidated" if flight.confirmed else "miss"
-        return Answer(result=led if reader.leader else "collapsed", tier="origin", reader=reader)
+    async def drain(self) -> None:
+        """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
+        await self._state.drain()
 
-    def _failed(self, ask: Ask, reader: Reader) -> Answer | None:
-        error = reader.stream.error
-        assert error is not None
-        if ask.can_stand_in(self.clock.now(), unreachable=isinstance(error, OSError)):
-            return self._stand_in(ask, reader, "error")
-        if reader.leader:
-            raise error
-        reader.wait_over("holder_failed")
-        if isinstance(error, NotLoadedError):
-            return None
-        if isinstance(error, LoadStoppedError) and not reader.stream.stopping and not ask.generation:
-            ask.generation = 1  # the origin never had its say: one of those who waited leads again
-            return None
-        raise copy_of(error) from error
+    async def aclose(self) -> None:
+        """Drain, then close the stores."""
+        await self._state.aclose()
 
-    def _stand_in(self, ask: Ask, reader: Reader, reason: StaleReason) -> Answer:
-        assert ask.stand_in is not None
-        reader.wait_over("stale_served")
-        tier = self.near.name if ask.stand_in is not reader.stream.stand_in else self._state.far.name
-        return self._stale(ask.stand_in, tier, reason)
 
-    async def _alone(self, ask: Ask, bypass: str | None) -> Answer:
-        """Load for this request alone; if it queues, at most `max_parallel_loads` at once for its key."""
-        try:
-            leave = await self._slots.enter(ask.at) if ask.queues else no_slot
-        except TimeoutError:
-            return self._never_entered(ask)
-        answer = self._look(ask)  # its turn may have come late: somebody else's answer may be there
-        if answer is not None:
-            leave()
-            ask.end_wait("served")
-            return answer
-        ask.end_wait("acquired")
-        trigger: Trigger = "miss" if ask.confirmable() is None else "revalidate"
-        run = Run(self._state, ask, trigger, self._state.settle(), shared=False)
-        run.when_over(leave)
-        run.grow_up()
-        reader = self._join(ask, run, leader=True)
-        run.start()
-        try:
-            answer = self._settle(ask, reader, await self._sight(ask, reader, to_the_end=True))
-            assert answer is not None  # a leader without a far tier plays, or fails
-            if bypass and answer.reader:
-                answer.result, answer.tier, answer.bypass = "bypass", "none", bypass
-            return answer
-        finally:
-            if answer is None or answer.reader is None:
-                reader.leave()
+_all: WeakSet[Engine] = WeakSet()
 
-    def _never_entered(self, ask: Ask) -> Answer:
-        if ask.stand_in is not None and ask.can_stand_in(self.clock.now()):
-            ask.end_wait("stale_served")
-            return self._stale(ask.stand_in, self.near.name, "wait_timeout")
-        ask.end_wait("timeout")
-        raise LoadTimeoutError(f"no turn for this key within {self.commons.limits.load_timeout:g} s (load_timeout)")
+
+def _forked() -> None:
+    for engine in _all:
+        engine.forked()
+
+
+# What the child inherits would be told twice, and what waits in it waits for ever. (Windows does not fork.)
+getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_forked)

@@ -182,3 +182,13 @@ class FarRun(Run):
                 state.near.drop(self.key)
         elif leased is not None and state.is_shared:
             await state.tell_replaced(self.key)
+
+
+def open_run(state: State, ask: Ask, trigger: Trigger, fresh_for: float = 0.0) -> Run:
+    """A load of this request's origin, behind the far tier if there is one. Not started: who is to read it takes a
+    place before. Under an eager task factory it may be over at once.
+    """
+    loop = state.settle()
+    run = FarRun(state, ask, trigger, loop, fresh_for) if state.has_far else Run(state, ask, trigger, loop)
+    run.grow_up()
+    return run

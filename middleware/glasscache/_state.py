@@ -15,6 +15,8 @@ from contextvars import Context
 from random import Random
 from typing import TypeVar
 
+from msgspec import Struct
+
 from glasscache._coherence import Coherence, key_of, variant_tag
 from glasscache._counters import Counters
 from glasscache._entry import Entry, Key, sendable
@@ -22,11 +24,12 @@ from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
 from glasscache._gate import KeyGates
 from glasscache._lately import Lately
+from glasscache._null import NullBackplane
 from glasscache._wait import Commons
 from glasscache.errors import ConfigurationError, LoadStoppedError
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Told
 from glasscache.policy import shorten
-from glasscache.stores._null import never
+from glasscache.stores._null import NullLeases, NullNear, never
 
 _log = logging.getLogger("glasscache")
 
@@ -45,42 +48,44 @@ def _may_carry(flight: Flight, tag: str) -> bool:
     return head is None or head.terms is None or tag in head.terms.tags
 
 
+class Tiers(Struct, kw_only=True, frozen=True, eq=False):
+    """Where one cache keeps answers, and who is told of its invalidations; None: there is none."""
+
+    near: NearStore | None = None
+    near_max_ttl: float = math.inf
+    """Seconds of freshness that an answer may have in it."""
+    far: LeaseStore | None = None
+    """All tiers outside of this process, as one."""
+    backplane: Backplane | None = None
+    """Between the machines that share the far tier: its leases then decide what may be stored."""
+
+
 class State:
     """What the runs of one engine share."""
 
-    def __init__(
-        self,
-        near: NearStore,
-        far: LeaseStore,
-        backplane: Backplane,
-        commons: Commons,
-        counters: Counters,
-        random: Random,
-        *,
-        has_far: bool,
-        is_shared: bool,
-        near_max_ttl: float,
-    ) -> None:
-        self.near = near
-        self.far = far
+    def __init__(self, tiers: Tiers, commons: Commons, random: Random) -> None:
+        self.near: NearStore = NullNear() if tiers.near is None else tiers.near
+        self.far: LeaseStore = NullLeases() if tiers.far is None else tiers.far
+        far = self.far
         self.glance: Callable[[Key, Told], bool] = getattr(far, "glance", never)
         self.glanced: str = getattr(far, "glanced", far.name)
         """Which tier a glance asks."""
         self._drop_copy: Callable[[Key], Coroutine[object, object, None]] | None = getattr(far, "drop_copy", None)
         self.commons = commons
-        self.counters = counters
-        self.has_far = has_far
+        self.counters = Counters()
+        self.has_far: bool = tiers.far is not None
         self.random = random
-        self.is_shared = is_shared
-        """Whether machines share the far tier: its leases then decide what may be stored."""
-        self.coherence = Coherence(backplane, self, commons, alone=not is_shared, tier=far.name)
+        self.is_shared: bool = tiers.backplane is not None
+        """Whether machines share the far tier."""
+        backplane = NullBackplane() if tiers.backplane is None else tiers.backplane
+        self.coherence = Coherence(backplane, self, commons, alone=not self.is_shared, tier=far.name)
         self.leases = 0
         """Leases of the shared tier that are held, now."""
         self.leased: dict[Key, object] = {}
         """Who holds the lease of a key here, or gives it back: any other in this machine's name was left behind."""
         self.coherence.when_restored = self._catch_up_behind
         self.coherence.when_untold = self._tell_again_soon
-        self._near_max_ttl = near_max_ttl
+        self._near_max_ttl = tiers.near_max_ttl
         self.flights: dict[Key, Flight] = {}
         """Flights that take followers."""
         self.running: dict[Flight, Key] = {}

@@ -10,7 +10,7 @@ from glasscache._ask import Answer, Ask
 from glasscache._counters import Counters, GroupCounters
 from glasscache._entry import Entry, Key
 from glasscache._events import Answered, Cause, LookedUp, Pressed, Removed
-from glasscache.interfaces import Clock, NearStore, Telemetry
+from glasscache._state import State
 from glasscache.policy import Detail, Pressure
 
 _REMOVALS_PER_SAMPLE = 16
@@ -20,11 +20,11 @@ _HITS_PER_SAMPLE = 64
 class Tally:
     """Counts what one engine does, and tells telemetry the part of it that is told."""
 
-    def __init__(self, near: NearStore, clock: Clock, telemetry: Telemetry, detail: Detail) -> None:
-        self.counters: Counters = Counters()
-        self._near = near
-        self._clock = clock
-        self._telemetry = telemetry
+    def __init__(self, state: State, detail: Detail) -> None:
+        self.counters: Counters = state.counters
+        self._near = near = state.near
+        self._clock = state.commons.clock
+        self._telemetry = state.commons.telemetry
         self._detail = detail
         self.every: int = detail.time_hits or _HITS_PER_SAMPLE
         """Of this many hits that take the short way one is timed, the first of them: see `timed`."""

@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from glasscache._ask import Ask
 from glasscache._entry import Entry
-from glasscache._far_run import NotLoadedError
+from glasscache._far_run import NotLoadedError, open_run
 from glasscache._flight import Flight
 from glasscache._inside import awaiting, forbid_recursion, loading
-from glasscache._looking import Looking
+from glasscache._lookups import Lookups
+from glasscache._state import State
 from glasscache.errors import ConfigurationError, LoadStoppedError, ReaderCutError
 from glasscache.policy import Verdict
 
@@ -82,17 +83,22 @@ def fresh_only(entry: Entry, now: float, verdict: Verdict) -> Verdict:
     return verdict if verdict in (Verdict.FRESH, Verdict.DEAD) else Verdict.UNWANTED
 
 
-class Warming(Looking):
+class Warming:
     """The loads of one cache that nobody waits for."""
+
+    def __init__(self, state: State, lookups: Lookups) -> None:
+        self._state = state
+        self._lookups = lookups
 
     async def warm(self, ask: Ask) -> Warmth:
         """See to it that there is a fresh answer. RecursiveLoadError inside of the load of the same key."""
         ask.wish = fresh_only
+        markers = self._state.coherence.markers
         for _ in range(_MAX_TURNS):
-            if self._look(ask) is not None:
+            if self._lookups.look(ask) is not None:
                 return _FRESH
             ask.stand_in = ask.stale
-            flight, inside = self.flights.get(ask.at), loading.get()
+            flight, inside = self._state.flights.get(ask.at), loading.get()
             if inside:
                 forbid_recursion(ask.at, None if flight is None else flight.chain, inside)
             if refusal := self._why_not(ask, flight):
@@ -100,10 +106,10 @@ class Warming(Looking):
             if flight is not None:
                 await awaiting(flight.chain, flight.until_over(), inside)
                 continue  # whatever became of it: look again
-            run, number = self._opened(ask, "warm"), self.number
+            run, number = open_run(self._state, ask, "warm"), markers.number
             run.start()
             await awaiting(run.chain, _to_the_end(run), inside)
-            warmth = self._became(ask, run, number)
+            warmth = _became(ask, run, is_told=markers.number > number)
             if warmth is not None:
                 return warmth
         return Warmth("not_stored", "invalidated")
@@ -114,17 +120,7 @@ class Warming(Looking):
             return "uncacheable"
         if not self._state.has_room(flight):
             return "overload"
-        return "retry_after" if ask.gate.paused_until > self.clock.now() else ""
-
-    def _became(self, ask: Ask, run: Flight, number: int) -> Warmth | None:
-        """What became of a load of our own, that began under this number; None: look again."""
-        entry = run.entry
-        if entry is not None and run.tier != "origin":
-            if not entry.vary:
-                return _FRESH
-            ask.select(entry)
-            return None
-        return None if run.void and self.number > number else _of(run)
+        return "retry_after" if ask.gate.paused_until > self._state.commons.clock.now() else ""
 
     async def warm_all(
         self, wanted: Iterable[T], warm: Callable[[T], Awaitable[Warmth]], concurrency: int = CONCURRENCY
@@ -172,8 +168,19 @@ async def _to_the_end(run: Flight) -> None:
         raise
 
 
+def _became(ask: Ask, run: Flight, *, is_told: bool) -> Warmth | None:
+    """What became of a load of our own; None: look again. `is_told`: something was told invalid meanwhile."""
+    entry = run.entry
+    if entry is not None and run.tier != "origin":
+        if not entry.vary:
+            return _FRESH
+        ask.select(entry)
+        return None
+    return None if run.void and is_told else _of(run)
+
+
 def _of(run: Flight) -> Warmth:
-    """What became of a load of our own."""
+    """What came of its origin."""
     if run.entry is not None:
         return _LOADED
     head, error = run.head, run.error

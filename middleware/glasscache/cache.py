@@ -20,8 +20,8 @@ from glasscache._engine import Engine
 from glasscache._entry import Key, sendable
 from glasscache._events import TierChanged
 from glasscache._guard import Guard
-from glasscache._null import NullBackplane
 from glasscache._returned import returned_type
+from glasscache._state import Tiers
 from glasscache._switch import is_enabled
 from glasscache._tiers import TieredStore
 from glasscache._values import LoadedAlways, Values, terms_of
@@ -30,7 +30,6 @@ from glasscache.errors import ConfigurationError
 from glasscache.keys import Keyring
 from glasscache.otel import OtelTelemetry
 from glasscache.policy import Detail, Limits, Policy
-from glasscache.stores._null import NullLeases, NullNear
 from glasscache.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -104,7 +103,19 @@ class Cache:
         self.telemetry: Telemetry = telemetry
         random = Random() if random is None else random
         self._guards: list[Guard] = []
-        self.engine: Engine = self._engine_over(tiers, self._guarded(tiers, random), random)
+        self.engine: Engine = Engine(
+            Tiers(
+                near=tiers.near,
+                near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
+                far=self._guarded(tiers, random),
+                backplane=tiers.backplane,
+            ),
+            limits=self.limits,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            random=random,
+            detail=self.detail,
+        )
         self._settle_in(tiers.stores)
         kind = Values if self.enabled else LoadedAlways
         self._values = kind(self.engine, self.keyring, MsgspecCodec() if codec is None else codec, self.detail)
@@ -118,21 +129,6 @@ class Cache:
             meter_provider=meters,
             contention_threshold=self.limits.contention_threshold,
             clock=self.clock,
-        )
-
-    def _engine_over(self, tiers: TieredStore, far: Guard | None, random: Random) -> Engine:
-        return Engine(
-            NullNear() if tiers.near is None else tiers.near,
-            NullLeases() if far is None else far,
-            NullBackplane() if tiers.backplane is None else tiers.backplane,
-            limits=self.limits,
-            clock=self.clock,
-            telemetry=self.telemetry,
-            random=random,
-            has_far=far is not None,
-            is_shared=tiers.backplane is not None,
-            near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
-            detail=self.detail,
         )
 
     def _guarded(self, tiers: TieredStore, random: Random) -> Guard | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from glasscache._engine import Answer
+from glasscache._ask import Answer
 from glasscache._events import Load as LoadWork
 from glasscache._events import Wait
 from glasscache.policy import Share

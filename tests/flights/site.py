@@ -13,17 +13,16 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from glasscache._ask import Ask
-from glasscache._engine import Answer, Engine
+from glasscache._ask import Answer, Ask
+from glasscache._engine import Engine
 from glasscache._entry import Entry
 from glasscache._flight import Flight
 from glasscache._gate import Gate
-from glasscache._null import NullBackplane
+from glasscache._state import Tiers
 from glasscache._stream import Head
 from glasscache._tiers import Unleased
 from glasscache.interfaces import Backplane, LeaseStore, NearStore, Store, Telemetry
 from glasscache.policy import Detail, Limits, Policy, Share, Terms
-from glasscache.stores._null import NullLeases
 from glasscache.stores.memory import MemoryStore
 from tests.support.null_telemetry import NullTelemetry
 from tests.support.seeded_loop import Chaos, World, explore
@@ -123,16 +122,13 @@ class Site:
         self.random = world.random
         self.policy = policy or Policy(ttl=1000.0, early_refresh=0.0)
         clock = LoopClock(world.loop)
+        leased = far if far is None or isinstance(far, LeaseStore) else Unleased(far, clock=clock)
         self.engine = Engine(
-            near or MemoryStore(),
-            NullLeases() if far is None else far if isinstance(far, LeaseStore) else Unleased(far, clock=clock),
-            backplane or NullBackplane(),
+            Tiers(near=near or MemoryStore(), far=leased, backplane=backplane),
             limits=limits or Limits(),
             clock=clock,
             telemetry=telemetry or NullTelemetry(),
             random=Random(world.seed),
-            has_far=far is not None,
-            is_shared=backplane is not None,
             detail=detail,
         )
         self.state = self.engine._state
