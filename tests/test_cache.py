@@ -106,7 +106,7 @@ def test_a_stale_value_is_served_while_it_is_loaded_anew() -> None:
         clock.advance(15)
         loader.value = "new"
         assert await cache.get_or_load("k", loader) == "old"
-        await asyncio.wait(tuple(cache.engine._state.tasks))
+        await asyncio.wait(tuple(cache._engine._state.tasks))
         assert await cache.get_or_load("k", loader) == "new"
         await cache.aclose()
 

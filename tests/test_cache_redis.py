@@ -283,10 +283,10 @@ def test_bytes_that_are_no_entry_are_counted_as_rejected_by_the_tier_that_had_th
         async with machines(f"redis://127.0.0.1:{server.port}", 1, "rejected") as (cache,):
             origin = Origin()
             assert await cache.get_or_load("question", origin) == 1
-            await cache.engine.drain()
+            await cache._engine.drain()
             (key,) = server.do("KEYS", "rejected:*:e")
             server.do("SET", key, b"not an entry", "KEEPTTL")
-            cache.engine.near.clear()
+            cache._engine.near.clear()
             assert await cache.get_or_load("question", origin) == 2
             assert cache.counters.removals["redis", "rejected"] == 1
 

@@ -261,7 +261,7 @@ def test_a_memory_that_fails_fails_the_request_and_holds_up_nobody() -> None:
             raise ValueError("no")
 
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
-        two.engine.near = two.state.near = Failing()
+        two.state.near = Failing()
         for failed in await asyncio.gather(two.request(), two.request(), return_exceptions=True):
             assert isinstance(failed, ValueError)
 

@@ -170,7 +170,7 @@ def test_a_stale_value_is_served_on_where_its_successor_cannot_be_kept() -> None
         loader.value = {"a": None}
         clock.advance(2)
         assert await cache.get_or_load("k", loader, type=dict[str, int]) == {"a": 1}
-        await cache.engine.drain()
+        await cache._engine.drain()
         assert (loader.calls, rejected(cache)) == (2, 1)
         await cache.aclose()
 

@@ -81,7 +81,7 @@ def test_the_first_set_of_variables_and_the_server_of_the_page_are_two_machines_
         try:
             for machine in machines:
                 async with asyncio.timeout(PATIENCE):
-                    while not machine.engine._state.coherence.in_step:
+                    while not machine._engine._state.coherence.in_step:
                         await machine.get_or_load("first", load)
                         await asyncio.sleep(0.01)
             loads = 0

@@ -294,7 +294,7 @@ def test_a_machine_that_was_cut_off_when_its_load_ended_holds_up_no_other(tmp_pa
             first = asyncio.create_task(one.get_or_load("q", slow))
             await began.wait()
             second = asyncio.create_task(other.get_or_load("q", soon))
-            while other.engine.abroad != (1, 0):  # noqa: ASYNC110 - a wait on another machine tells nobody
+            while other._engine.abroad != (1, 0):  # noqa: ASYNC110 - a wait on another machine tells nobody
                 await asyncio.sleep(0.01)
             proxy.cut()
             go_on.set()

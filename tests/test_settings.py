@@ -269,7 +269,7 @@ def test_with_redis_a_disk_stands_between_it_and_memory(tmp_path: Path) -> None:
     settings = Settings(
         kind="hybrid", redis=RedisSettings(url="redis://localhost:1"), disk=DiskSettings(path=str(tmp_path)), key=KEY
     )
-    engine = settings.cache().engine
+    engine = settings.cache()._engine
     assert (engine.near.name, engine._state.far.name) == ("memory", "redis")
     assert isinstance(engine._state.coherence.backplane, RedisBackplane)
     assert isinstance(engine._state.coherence.backplane.middle, DiskStore)
@@ -281,7 +281,7 @@ def test_one_switch_chooses_between_memory_disk_redis_and_both(tmp_path: Path) -
     redis = RedisSettings(url="redis://:s3cret@localhost:1")
     disks = {"disk": DiskSettings(path=str(tmp_path))}
     engines = {
-        kind: Settings(kind=kind, redis=redis, disk=disks.get(kind, DiskSettings()), key=KEY).cache().engine
+        kind: Settings(kind=kind, redis=redis, disk=disks.get(kind, DiskSettings()), key=KEY).cache()._engine
         for kind in get_args(Kind)
     }
     assert {kind: (engine.near.name, engine._state.far.name) for kind, engine in engines.items()} == {

@@ -58,7 +58,7 @@ def test_two_with_other_secrets_do_not_throw_out_each_others_answers_for_ever(
         for _ in range(ROUNDS):
             for cache in caches:
                 assert await cache.get_or_load("question", origin, ttl=300.0) == "an answer"
-                await asyncio.gather(*cache.engine._state.tasks)  # what is stored and told behind, is
+                await asyncio.gather(*cache._engine._state.tasks)  # what is stored and told behind, is
         assert origin.loads < ROUNDS  # not one for each of twice as many requests
         assert [stats(cache)["errors"] for cache in caches] == [0, 0]
         for cache in caches:

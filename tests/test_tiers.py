@@ -102,7 +102,7 @@ def test_the_limit_of_memory_holds_for_what_is_loaded_as_for_what_is_promoted() 
         cache = Cache(tiers, policy=Policy(ttl=300.0), clock=clock, telemetry=RecordingTelemetry())
         for _ in range(3):  # loaded, then promoted twice
             await cache.get_or_load("k", load, group="asked")
-            await asyncio.gather(*cache.engine._state.tasks)
+            await asyncio.gather(*cache._engine._state.tasks)
             clock.advance(59)
             await cache.get_or_load("k", load, group="asked")
             clock.advance(2)

@@ -112,9 +112,9 @@ def test_a_message_for_an_event_loop_that_has_just_been_closed_is_told_at_the_ne
             raise RuntimeError("Event loop is closed")
 
     cache, closed = machine(tmp_path), Closed()
-    cache.engine._state._loop = cast("asyncio.AbstractEventLoop", closed)  # a moment that cannot be met on purpose
+    cache._engine._state._loop = cast("asyncio.AbstractEventLoop", closed)  # a moment that cannot be met on purpose
     assert asyncio.run(cache.invalidate(tag="docs")) == 0
-    assert cache.engine._state.coherence.has_untold
-    cache.engine._state._loop = None
+    assert cache._engine._state.coherence.has_untold
+    cache._engine._state._loop = None
     asyncio.run(cache.aclose())
-    assert not cache.engine._state.coherence.has_untold
+    assert not cache._engine._state.coherence.has_untold

@@ -86,7 +86,7 @@ def test_its_service_is_warm_after_its_start(waits: bool, monkeypatch: pytest.Mo
         async with lifespan_of(service):
             if not waits:
                 async with asyncio.timeout(PATIENCE):
-                    while service.cache.engine.near.gauge().entries < 2:  # noqa: ASYNC110 - nobody tells
+                    while service.cache._engine.near.gauge().entries < 2:  # noqa: ASYNC110 - nobody tells
                         await asyncio.sleep(0.001)
             await check_is_warm(Client(service))
 

@@ -96,6 +96,7 @@ class Cache:
         if not self.enabled:
             _log.warning("cache %r is switched off: nothing is kept, every request and call loads", name)
         self.keyring: Keyring = Keyring.from_env() if key_secret is None else Keyring(key_secret)
+        """What makes all keys of this cache; `keyring.label(key)` is what telemetry shows of one (`cache.key_hash`)."""
         if tiers.backplane is not None and self.enabled and key_secret is None:
             check_secret_is_shared(store)
         if telemetry is None:
@@ -103,7 +104,7 @@ class Cache:
         self.telemetry: Telemetry = telemetry
         random = Random() if random is None else random
         self._guards: list[Guard] = []
-        self.engine: Engine = Engine(
+        self._engine: Engine = Engine(
             Tiers(
                 near=tiers.near,
                 near_max_ttl=math.inf if tiers.near is None else tiers.max_ttl(tiers.near),
@@ -118,7 +119,7 @@ class Cache:
         )
         self._settle_in(tiers.stores)
         kind = Values if self.enabled else LoadedAlways
-        self._values = kind(self.engine, self.keyring, MsgspecCodec() if codec is None else codec, self.detail)
+        self._values = kind(self._engine, self.keyring, MsgspecCodec() if codec is None else codec, self.detail)
         self.telemetry.observe(self)
 
     def _open_telemetry(self, tracers: TracerProvider | None, meters: MeterProvider | None) -> OtelTelemetry:
@@ -292,7 +293,7 @@ class Cache:
             raise ConfigurationError(f"invalidate(key={key!r}, tag={tag!r}): give a string")
         digest = self.keyring.digest(b"value", _bytes_of(key)) if isinstance(key, str) else key
         source: Source = "api" if tag is None else "tag"
-        return await self.engine.invalidate(key=digest, tag=tag, everything=all, source=source)
+        return await self._engine.invalidate(key=digest, tag=tag, everything=all, source=source)
 
     async def bump_epoch(self) -> int:
         """Begin a new epoch: nothing that was stored before is served again, on any machine; its number.
@@ -301,33 +302,33 @@ class Cache:
         machine gave it out.
         """
         await self.invalidate(all=True)
-        return self.engine.epoch
+        return self._engine.epoch
 
     async def aclose(self) -> None:
         """Let running loads end (`Limits.drain`), then close the stores. The cache may be used again."""
-        await self.engine.aclose()
+        await self._engine.aclose()
 
     # --- what telemetry and the stats page read ---------------------------------------------------------------------
 
     @property
     def counters(self) -> Counters:
         """The integers behind all figures; `glasscache.stats.stats(cache)` says what they come to."""
-        return self.engine.counters
+        return self._engine.counters
 
     @property
     def waiters(self) -> int:
         """Requests that wait for another request's load, now."""
-        return self.engine.waiters
+        return self._engine.waiters
 
     @property
     def holders(self) -> int:
         """Loads under way, now."""
-        return self.engine.holders
+        return self._engine.holders
 
     @property
     def abroad(self) -> tuple[int, int] | None:
         """Loads that wait for another machine's, and leases held, now; None: no tier is shared."""
-        return self.engine.abroad
+        return self._engine.abroad
 
     def tier_states(self) -> Iterable[tuple[str, TierState]]:
         """The name and the state of each far tier: ok, degraded (some operations fail), or open (not asked)."""
@@ -338,7 +339,7 @@ class Cache:
 
     def gauges(self) -> Iterable[TierGauge]:
         """How full the memory tier is, and how full it may be."""
-        return self.engine.gauges()
+        return self._engine.gauges()
 
 
 def _bytes_of(key: str) -> bytes:

@@ -49,7 +49,7 @@ def contention(cache: Cache, *, since: int = 0, of: int | None = None) -> dict[s
         "threshold": cache.limits.contention_threshold,
         "waiters": cache.waiters,
         "loads": loads_now(cache),
-        "seen": cache.engine.commons.contentions.seen,
+        "seen": cache._engine.commons.contentions.seen,
         "contentions": contentions(cache, since=since),
     }
 
@@ -62,13 +62,13 @@ def contention_json(cache: Cache, *, of: int | None = None) -> bytes:
 def contentions(cache: Cache, *, since: int = 0) -> list[dict[str, object]]:
     """The last long waits, newest first, but for the first `since` of this process."""
     label = cache.keyring.label
-    return [_past(one, label(one.key)) for one in cache.engine.commons.contentions if one.number > since]
+    return [_past(one, label(one.key)) for one in cache._engine.commons.contentions if one.number > since]
 
 
 def loads_now(cache: Cache, *, waiters: int = KEPT_OF_ONE_LOAD) -> list[dict[str, object]]:
     """The loads under way, those with most readers first, and of who waits for each at most so many one by one."""
     now, label = cache.clock.now(), cache.keyring.label
-    return [_present(flight, label(flight.key), now, waiters) for flight in cache.engine.under_way(_SHOWN_LOADS)]
+    return [_present(flight, label(flight.key), now, waiters) for flight in cache._engine.under_way(_SHOWN_LOADS)]
 
 
 def _past(one: Contention, key_hash: str) -> dict[str, object]:

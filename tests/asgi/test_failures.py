@@ -71,7 +71,7 @@ def test_an_answer_that_hangs_in_the_middle_is_cut_for_all() -> None:
                 await context.__aexit__(None, None, None)
         assert now() == 20.0
         await asyncio.sleep(2)  # the origin is cancelled
-        assert site.cache.engine.near.gauge().entries == 0
+        assert site.cache._engine.near.gauge().entries == 0
 
     run(scenario)
 
@@ -181,7 +181,7 @@ def test_an_error_after_the_answer_has_begun_cuts_everyone() -> None:
         site = Site(app, PAGE)
         errors = await asyncio.gather(*(site.get() for _ in range(3)), return_exceptions=True)
         assert [type(error) for error in errors] == [ValueError, ReaderCutError, ReaderCutError]
-        assert site.cache.engine.near.gauge().entries == 0
+        assert site.cache._engine.near.gauge().entries == 0
 
     run(scenario)
 

@@ -260,7 +260,7 @@ def test_machines_share_what_was_confirmed() -> None:
         await there.get(headers=[cc("no-cache")])
         assert server.asked[2] == {b"cache-control": b"no-cache", b"if-none-match": b'"a"'}
         await asyncio.sleep(1)
-        here.cache.engine.near.clear()
+        here.cache._engine.near.clear()
         assert (await here.get(headers=[cc("no-cache")])).status == 200
         assert server.asked[3] == {b"cache-control": b"no-cache", b"if-none-match": b'"a"'}
         await asyncio.sleep(1)
@@ -964,7 +964,7 @@ def test_an_answer_is_stored_before_its_last_byte_goes_out() -> None:
 
         async def send(message: Message) -> None:
             at.append(len(message.get("body", b"")))
-            stored.append(site.cache.engine.near.gauge().entries)
+            stored.append(site.cache._engine.near.gauge().entries)
 
         async def receive() -> Message:
             await asyncio.sleep(99)
@@ -1086,7 +1086,7 @@ def test_the_answer_to_a_head_renews_or_removes_what_is_stored(told: Fields, ask
 
 def test_what_has_left_meanwhile_is_not_renewed() -> None:
     async def scenario() -> None:
-        engine = Site(Server(), EVERYTHING).cache.engine
+        engine = Site(Server(), EVERYTHING).cache._engine
         engine.renew(b"key", entry(), entry())
         assert engine.near.gauge().entries == 0
 

@@ -533,7 +533,7 @@ def test_without_arguments_everything_comes_from_the_environment(
     async def scenario() -> None:
         origin = Echo(headers=[(b"cache-control", b"max-age=100")])
         middleware = CacheMiddleware(origin)
-        gauge = middleware.cache.engine.near.gauge()
+        gauge = middleware.cache._engine.near.gauge()
         assert gauge.entry_limit == int(env.get("CACHE_MAX_SIZE", 100))
         client = Client(middleware)
         assert (await client.request("GET", "/any/path")).cache_status == FIRST

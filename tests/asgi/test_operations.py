@@ -255,9 +255,9 @@ def test_loads_are_drained_before_the_app_shuts_down_and_stores_closed_after_it_
         order.append((await receive())["type"])
         await send({"type": "lifespan.startup.complete"})
         order.append((await receive())["type"])
-        order.append(f"entries: {site_of[0].cache.engine.near.gauge().entries}")
+        order.append(f"entries: {site_of[0].cache._engine.near.gauge().entries}")
         await send({"type": f"lifespan.{end}"})
-        order.append(f"entries: {site_of[0].cache.engine.near.gauge().entries}")
+        order.append(f"entries: {site_of[0].cache._engine.near.gauge().entries}")
 
     site_of: list[Site] = []
 
@@ -305,7 +305,7 @@ def test_a_store_that_fails_to_close_does_not_hold_up_the_shutdown(caplog: pytes
         async def aclose() -> None:
             raise OSError("stuck")
 
-        site.cache.engine.near.aclose = aclose  # type: ignore[method-assign]
+        site.cache._engine.near.aclose = aclose  # type: ignore[method-assign]
         assert await live(site.middleware, "shutdown") == ["shutdown.complete"]
 
     run(scenario)

@@ -164,7 +164,7 @@ def test_what_is_one_clients_own_is_neither_shared_nor_stored(field: tuple[bytes
         assert [response.cache_status for response in responses].count(alone) == 4
         assert all(field in response.headers for response in responses)
         assert (await site.get()).body == b"6 /page"
-        assert site.cache.engine.near.gauge().entries == 0
+        assert site.cache._engine.near.gauge().entries == 0
 
     run(scenario)
 

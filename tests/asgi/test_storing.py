@@ -189,7 +189,7 @@ def test_trailers_reach_the_one_who_asked_and_are_never_stored_or_shared(status:
             last = response.messages[-2:]
             assert [message["headers"] for message in last] == [[(b"x-sum", response.body[:1])]] * 2
         assert len(loads) == 3
-        assert site.cache.engine.near.gauge().entries == 0
+        assert site.cache._engine.near.gauge().entries == 0
 
     run(scenario)
 
@@ -239,7 +239,7 @@ def test_a_message_out_of_order_is_an_error_in_the_app_and_nothing_is_stored(
         site = Site(app, PAGE)
         with pytest.raises((RuntimeError, TypeError), match=complaint):
             await site.get()
-        assert site.cache.engine.near.gauge().entries == 0
+        assert site.cache._engine.near.gauge().entries == 0
 
     run(scenario)
 

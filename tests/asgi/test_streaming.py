@@ -358,8 +358,8 @@ def test_an_answer_that_outgrows_the_bound_goes_on_for_its_readers_and_is_not_st
         assert [len(b"".join(chunk for _, chunk in arrived)) for arrived in (first, joined, late)] == [8192] * 3
         assert [arrived[-1][0] for arrived in (first, joined, late)] == [8, 8, 14.5]
         assert len(origin.sent) == 2
-        assert site.cache.engine.near.gauge().entries == 0
-        assert site.cache.engine.commons.held_bytes == 0
+        assert site.cache._engine.near.gauge().entries == 0
+        assert site.cache._engine.commons.held_bytes == 0
 
     run(scenario)
 

@@ -135,7 +135,7 @@ def missing(name: str, cache: Cache, *, origin: App = raw, full: bool = False) -
 
     def emptied(count: int) -> Work:
         if not full:
-            cache.engine.near.clear()
+            cache._engine.near.clear()
         work = prepare(count)
 
         async def until_rest() -> None:
@@ -226,7 +226,7 @@ def in_code(make_cache: Callable[[], Cache] = null_cache) -> list[Line]:
         return [f"question:{number % 10}" for number in range(count)]
 
     def new(count: int) -> list[str]:
-        missed.engine.near.clear()
+        missed._engine.near.clear()
         return [f"new:{next(numbers)}" for _ in range(count)]
 
     return [

@@ -68,7 +68,7 @@ def filled(cache: Cache, entries: int) -> App:
     host, scheme = "knowledge.example:8000", "http"
     for number in range(entries):
         key = app.key_for("GET", "/answer", query=f"q={number}", host=host, scheme=scheme)
-        cache.engine.near.put(key, _stored(now))
+        cache._engine.near.put(key, _stored(now))
     return app
 
 

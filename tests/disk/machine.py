@@ -68,8 +68,8 @@ class Worker(Commands):
             waiting_abroad=self._cache.abroad[0],
             leases=self._cache.abroad[1],
             tiers=dict(self._cache.tier_states()),
-            in_step=self._cache.engine._state.coherence.in_step,
-            number=self._cache.engine.number,
+            in_step=self._cache._engine._state.coherence.in_step,
+            number=self._cache._engine.number,
             near=next(iter(self._cache.gauges())).entries,
             requests={f"{result} {tier}": count for (result, tier), count in results.items()},
         )

@@ -83,13 +83,13 @@ def results(cache: Cache) -> dict[str, int]:
 
 async def in_step(cache: Cache) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not cache.engine._state.coherence.in_step:  # noqa: ASYNC110 - nobody tells
+        while not cache._engine._state.coherence.in_step:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.005)
 
 
 async def drained(cache: Cache) -> None:
     """What is stored behind, is."""
-    await asyncio.gather(*cache.engine._state.tasks)
+    await asyncio.gather(*cache._engine._state.tasks)
 
 
 def test_what_a_machine_has_on_its_disk_answers_after_a_restart_and_it_is_told_where_it_was(
@@ -190,7 +190,7 @@ def test_entries_that_nobody_has_named_belong_to_somebody_else(server: RedisProc
         one = place.machine("one")
         await place.ask(one)
         await in_step(one)
-        assert one.engine.epoch == 8
+        assert one._engine.epoch == 8
         await one.aclose()
 
     run(server, tmp_path, scenario)
@@ -212,7 +212,7 @@ def test_a_disk_that_is_begun_anew_under_a_running_machine_belongs_to_the_same_d
         await one.aclose()
         one = place.machine("one")
         assert await place.ask(one, "another") == "first"
-        assert (results(one), one.engine.epoch) == ({"hit disk": 1}, 0)
+        assert (results(one), one._engine.epoch) == ({"hit disk": 1}, 0)
         assert await place.ask(one) == "first"
         assert (results(one), place.loads) == ({"hit disk": 1, "hit redis": 1}, 2)
         for cache in (one, two):
@@ -268,13 +268,13 @@ def test_a_newer_answer_of_another_machine_takes_the_place_of_a_copy_on_the_disk
         key = one.keyring.digest(b"value", b"q")
         assert await place.ask(one) == await place.ask(two) == "first"
         await in_step(one)
-        far = two.engine._state.far
+        far = two._engine._state.far
         assert isinstance(far, Guard)
         assert isinstance(far.store, FarTiers)
-        newer = two.engine.near.peek(key)
+        newer = two._engine.near.peek(key)
         assert newer is not None
         await far.set(key, newer.but(chunks=(MsgspecCodec().encode("second"),)))
-        await two.engine._state.tell_replaced(key)
+        await two._engine._state.tell_replaced(key)
         async with asyncio.timeout(PATIENCE):
             while await place.ask(one) == "first":  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.005)
@@ -294,9 +294,9 @@ def test_a_hit_on_the_disk_needs_no_task_and_is_told_as_the_disks(server: RedisP
         one = place.machine("one", telemetry=telemetry)
         assert await place.ask(one, "another") == "first"
         await in_step(one)
-        one.engine.near.clear()
+        one._engine.near.clear()
         assert await place.ask(one) == "first"
-        one.engine.near.clear()
+        one._engine.near.clear()
         await drained(one)
         telemetry.ended.clear()
         before = asyncio.all_tasks()
@@ -338,7 +338,7 @@ def test_a_disk_that_is_held_up_is_left_alone_and_takes_neither_redis_nor_an_inv
         async with asyncio.timeout(PATIENCE):
             while dict(two.tier_states()) != {"disk": "ok", "redis": "ok"}:
                 await place.ask(two, f"{next(questions) % 100}")
-                two.engine.near.clear()
+                two._engine.near.clear()
                 await asyncio.sleep(0.005)
         for cache in (one, two):
             await cache.aclose()
@@ -355,10 +355,10 @@ def test_what_one_process_of_a_machine_has_put_on_its_disk_is_left_there_by_the_
         for cache in (one, sibling):
             await place.ask(cache, "first")
             await in_step(cache)
-        reach = sibling.engine._state
+        reach = sibling._engine._state
         forget = reach.forget_replaced
         reach.forget_replaced = lambda key: (heard.append(key), forget(key))[1]  # type: ignore[method-assign,func-returns-value]
-        before = set(sibling.engine.near._live)  # type: ignore[attr-defined]  # of which it may hear as late as now
+        before = set(sibling._engine.near._live)  # type: ignore[attr-defined]  # of which it may hear as late as now
         for number in range(20):
             await place.ask(one, f"{number}")
         async with asyncio.timeout(PATIENCE):

@@ -28,11 +28,11 @@ def cache_in(world: World) -> Cache:
 
 
 async def rest(cache: Cache) -> None:
-    tasks = cache.engine._state.tasks
+    tasks = cache._engine._state.tasks
     while tasks:
         await asyncio.wait(tuple(tasks))
-    assert not cache.engine.flights
-    assert cache.holders == cache.waiters == cache.engine.commons.held_bytes == 0
+    assert not cache._engine.flights
+    assert cache.holders == cache.waiters == cache._engine.commons.held_bytes == 0
     await cache.aclose()
 
 

@@ -166,7 +166,7 @@ def test_gzip_outside_loads_once_and_compresses_every_answer_again() -> None:
         answers = [await site.get(Accept_Encoding=coding) for coding in codings]
         assert [outcome(got) for got in answers] == ["stored", "hit", "hit"]
         assert [got.header("content-encoding") for got in answers] == ["gzip", "gzip", None]
-        stored = site.cache.engine.near.gauge().size
+        stored = site.cache._engine.near.gauge().size
         assert stored > len(PAGE)
 
     run(scenario)

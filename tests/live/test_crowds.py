@@ -55,14 +55,14 @@ def test_a_thousand_identical_questions_at_once_are_one_load(stack: Stack) -> No
     async def scenario(port: int) -> None:
         async with asyncio.TaskGroup() as clients:
             asked = [clients.create_task(post(port)) for _ in range(THOUSAND)]
-            await eventually(lambda: cache.engine.waiters == THOUSAND - 1)
+            await eventually(lambda: cache._engine.waiters == THOUSAND - 1)
             go_on.set()
         answers = [task.result() for task in asked]
         assert all(answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nbecause") for answer in answers)
         assert sum(b"cache-status: glasscache; fwd=uri-miss; stored" in answer for answer in answers) == 1
         assert sum(b"cache-status: glasscache; fwd=uri-miss; collapsed" in answer for answer in answers) == 999
         assert loads == {"why?": 1}
-        assert cache.engine.waiters == cache.engine.holders == 0
+        assert cache._engine.waiters == cache._engine.holders == 0
 
     with live_server(app, **stack) as server:
         asyncio.run(scenario(server.port))
@@ -86,7 +86,7 @@ def test_a_crowd_whose_answer_varies_is_one_load_per_variant() -> None:
                 clients.create_task(ask(server, "/page", headers={"Accept-Language": language})): language
                 for language in ["de", "en", "fr"] * 20
             }
-            await eventually(lambda: cache.engine.waiters == 59)
+            await eventually(lambda: cache._engine.waiters == 59)
             go_on.set()
         assert all(task.result().body == language.encode() for task, language in asked.items())
         assert loads == {"de": 1, "en": 1, "fr": 1}
@@ -178,7 +178,7 @@ def test_eight_tenants_in_parallel_never_see_each_others_answers(stack: Stack) -
         async with asyncio.TaskGroup() as group:
             for tenant in range(8):
                 group.create_task(tenants.crowd(server, tenant, requests=50))
-        await eventually(lambda: not cache.engine.holders)
+        await eventually(lambda: not cache._engine.holders)
 
     with live_server(app, **stack) as server:
         asyncio.run(scenario(server))
@@ -206,7 +206,7 @@ def test_clients_of_httpx_that_give_up_leave_the_others_their_answer() -> None:
     async def scenario(server: LiveServer) -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             asked = [asyncio.create_task(client.get("/a")) for _ in range(40)]
-            await eventually(lambda: cache.engine.waiters == 39)
+            await eventually(lambda: cache._engine.waiters == 39)
             for task in asked[::2]:
                 task.cancel()
             for task in asked[::2]:

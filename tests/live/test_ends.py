@@ -87,7 +87,7 @@ def test_an_endless_stream_that_nobody_reads_any_more_is_stopped_although_it_cou
         await leave_after_a_tick(port)
         await app.stopped.wait()
         assert app.stopped_by == [ENDS[manner]]
-        await eventually(lambda: not cache.engine.holders and not cache.engine.flights)
+        await eventually(lambda: not cache._engine.holders and not cache._engine.flights)
 
     with live_server(app.served_by(cache), lifespan="off") as server:
         asyncio.run(scenario(server.port))
@@ -111,7 +111,7 @@ def test_a_private_stream_is_stopped_at_once_when_its_one_client_leaves(
         await leave_after_a_tick(port)
         await app.stopped.wait()  # an unread load as such would go on for longer than this waits
         assert app.stopped_by == [ENDS[manner]]
-        await eventually(lambda: not cache.engine.holders)
+        await eventually(lambda: not cache._engine.holders)
 
     with live_server(app.served_by(cache), lifespan="off") as server:
         asyncio.run(scenario(server.port))
@@ -127,7 +127,7 @@ def test_a_client_that_left_while_it_waited_for_its_turn_leaves_no_endless_strea
             clients = [await stack.enter_async_context(RawConnection(server.port)) for _ in range(3)]
             for number, client in enumerate(clients):
                 await client.request("GET", "/endless", headers={"X-Client": str(number)})
-            await eventually(lambda: cache.engine.waiters == 2)
+            await eventually(lambda: cache._engine.waiters == 2)
             go_on.set()
             await eventually(lambda: len(app.clients) == 2)  # one led the flight, one loads for itself ...
             [waiting] = {0, 1, 2} - set(app.clients)  # ... and one waits for its turn
@@ -136,7 +136,7 @@ def test_a_client_that_left_while_it_waited_for_its_turn_leaves_no_endless_strea
                 await ask(server, "/ping")  # by now the server has seen that it is gone
             for number in app.clients[:]:
                 clients[number].abort()
-            await eventually(lambda: len(app.stopped_by) == 3 and not cache.engine.holders)
+            await eventually(lambda: len(app.stopped_by) == 3 and not cache._engine.holders)
 
     with live_server(app.served_by(cache), lifespan="off") as server:
         asyncio.run(scenario(server))
@@ -273,11 +273,11 @@ def test_each_of_50_clients_gets_the_apps_own_answer_to_an_exception_and_nothing
     async def scenario(server: LiveServer) -> None:
         async with asyncio.TaskGroup() as clients:
             asked = [clients.create_task(ask(server, f"/{kind}")) for _ in range(50)]
-            await eventually(lambda: cache.engine.waiters == 49)
+            await eventually(lambda: cache._engine.waiters == 49)
             let_go.set()
         assert [(task.result().status, task.result().body) for task in asked] == [(status, body)] * 50
         assert len(loads) == loads_due
-        assert cache.engine.near.gauge().entries == 0
+        assert cache._engine.near.gauge().entries == 0
         assert (await ask(server, f"/{kind}")).status == status
         assert len(loads) == loads_due + 1
 
@@ -296,7 +296,7 @@ def test_an_exception_handler_for_every_error_answers_every_waiter() -> None:
     async def scenario(server: LiveServer) -> None:
         async with asyncio.TaskGroup() as clients:
             asked = [clients.create_task(ask(server, "/crash")) for _ in range(10)]
-            await eventually(lambda: cache.engine.waiters == 9)
+            await eventually(lambda: cache._engine.waiters == 9)
             let_go.set()
         assert {(task.result().status, task.result().body) for task in asked} == {(500, b'{"sorry":"crash"}')}
         assert len(loads) == 1

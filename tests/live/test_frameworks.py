@@ -183,7 +183,7 @@ def test_gzip_inside_keeps_a_crowd_to_one_load() -> None:
             asked = [
                 clients.create_task(ask(server, "/events", headers={"Accept-Encoding": "gzip"})) for _ in range(20)
             ]
-            await eventually(lambda: cache.engine.waiters == 19)
+            await eventually(lambda: cache._engine.waiters == 19)
             feed.tell()
         assert feed.loads == 1
         assert len({task.result().body for task in asked}) == 1
@@ -281,8 +281,8 @@ def test_a_client_that_leaves_while_it_waits_is_no_error_for_function_middleware
         async with RawConnection(server.port) as leader, RawConnection(server.port) as follower:
             for client in (leader, follower):
                 await client.request("GET", "/a")
-            await eventually(lambda: cache.engine.waiters == 1)
-            [flight] = cache.engine.flights.values()
+            await eventually(lambda: cache._engine.waiters == 1)
+            [flight] = cache._engine.flights.values()
             for client in (leader, follower):
                 client.abort()
             await eventually(lambda: not flight.readers)

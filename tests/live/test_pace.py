@@ -67,7 +67,7 @@ def test_a_body_larger_than_the_bound_reaches_every_reader_whole_and_is_not_stor
             for body in await asyncio.gather(leader.body(), follower.body()):
                 assert body == PIECE * 40
         assert large.loads == 1
-        assert cache.engine.near.gauge().entries == 0
+        assert cache._engine.near.gauge().entries == 0
 
     with live_server(large.served_by(cache)) as server:
         asyncio.run(scenario(server))
@@ -106,7 +106,7 @@ def test_the_one_reader_of_a_private_answer_sets_its_pace() -> None:
             assert large.produced < 200
             assert await raw.body() == PIECE * 200
         assert large.produced == 200
-        assert cache.engine.commons.held_bytes == 0
+        assert cache._engine.commons.held_bytes == 0
 
     with live_server(large.served_by(cache)) as server:
         asyncio.run(scenario(server))

@@ -95,7 +95,7 @@ def test_a_load_that_does_not_end_holds_up_the_shutdown_no_longer_than_the_drain
     with live_server(slow_app(cache, told, started, never), lifespan="on") as server:
         asyncio.run(ask_and_leave(server.port, started))
     assert told == ["opened", "stopped", "closed"]
-    assert cache.engine.holders == 0
+    assert cache._engine.holders == 0
 
 
 def test_a_handler_that_hangs_in_a_thread_cannot_keep_the_app_from_closing() -> None:
@@ -208,11 +208,11 @@ def test_a_server_that_stops_in_the_middle_of_a_crowd_leaves_nothing_behind() ->
         for client in clients:
             await client.__aenter__()
             await client.request("GET", "/a")
-        await eventually(lambda: cache.engine.waiters == 19)
+        await eventually(lambda: cache._engine.waiters == 19)
         for client in clients:
             await client.__aexit__()
 
     with live_server(slow_app(cache, told, started, never), lifespan="on", graceful=1) as server:
         asyncio.run(scenario(server.port))
     assert told == ["opened", "stopped", "closed"]
-    assert (cache.engine.waiters, cache.engine.holders, len(cache.engine.flights)) == (0, 0, 0)
+    assert (cache._engine.waiters, cache._engine.holders, len(cache._engine.flights)) == (0, 0, 0)

@@ -115,13 +115,13 @@ def test_a_finite_load_that_everybody_has_left_finishes_and_is_stored() -> None:
             for client in (leader, follower):
                 await client.request("GET", "/events")
                 await client.head()
-            [flight] = cache.engine.flights.values()
+            [flight] = cache._engine.flights.values()
             for client in (leader, follower):
                 client.abort()
             await eventually(lambda: not flight.readers)
         feed.tell()
         await feed.ended.wait()
-        await eventually(lambda: not cache.engine.holders)
+        await eventually(lambda: not cache._engine.holders)
         answer = await ask(server, "/events")
         assert answer.body == b"".join(feed.events)
         assert (answer.cache_status or "").startswith("glasscache; hit")
@@ -143,7 +143,7 @@ def test_a_stream_that_breaks_is_cut_for_everyone_and_never_ends_cleanly() -> No
             for client in (leader, follower):
                 with pytest.raises(CutOff):
                     await client.body()
-        assert cache.engine.near.gauge().entries == 0
+        assert cache._engine.near.gauge().entries == 0
 
     with live_server(feed.served_by(cache)) as server:
         asyncio.run(scenario(server.port))

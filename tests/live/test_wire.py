@@ -260,7 +260,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind() 
             await settle(server)
             raw.abort()
         assert (await ask(server, "/raw", "POST", body=b"question")).body == b"question"
-        assert cache.engine.holders == 0
+        assert cache._engine.holders == 0
 
     app = echo.served_by(cache)
 

@@ -103,12 +103,12 @@ class Machine(Commands):
             waiting_abroad=self._cache.abroad[0],
             leases=self._cache.abroad[1],
             tiers=dict(self._cache.tier_states()),
-            in_step=self._cache.engine._state.coherence.in_step,
+            in_step=self._cache._engine._state.coherence.in_step,
         )
 
     async def forget(self) -> None:
         """Empty the memory of this machine alone."""
-        self._cache.engine.near.clear()
+        self._cache._engine.near.clear()
         say(kind="forgot")
 
 

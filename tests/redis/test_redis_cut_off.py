@@ -73,7 +73,7 @@ class Machine:
     @property
     def hears(self) -> bool:
         """Whether it knows of all invalidations."""
-        return self.cache.engine._state.coherence.in_step
+        return self.cache._engine._state.coherence.in_step
 
     @property
     def is_well(self) -> bool:

@@ -66,7 +66,7 @@ class Machine:
 
     @property
     def is_well(self) -> bool:
-        return stats(self.cache)["tiers"] == {"redis": "ok"} and self.cache.engine._state.coherence.in_step
+        return stats(self.cache)["tiers"] == {"redis": "ok"} and self.cache._engine._state.coherence.in_step
 
 
 async def fails_over(servers: SentinelSet | ClusterSet, *, killed: bool) -> None:

@@ -265,7 +265,7 @@ class Machine:
         """Until the tier is well again and all invalidations are known; requests go on."""
         numbers = iter(range(10**6))
         async with asyncio.timeout(PATIENCE):
-            while self.state != {"redis": "ok"} or not self.cache.engine._state.coherence.in_step:
+            while self.state != {"redis": "ok"} or not self.cache._engine._state.coherence.in_step:
                 await self.cache.get_or_load(f"again {id(self)} {next(numbers)}", origin)
                 await asyncio.sleep(0.005)
 

@@ -81,7 +81,7 @@ class Pair:
     async def until_well(self) -> None:
         """Ask until the tier is well, and both know all invalidations."""
         while not all(
-            stats(cache)["tiers"] == {"redis": "ok"} and cache.engine._state.coherence.in_step for cache in self.caches
+            stats(cache)["tiers"] == {"redis": "ok"} and cache._engine._state.coherence.in_step for cache in self.caches
         ):
             await self.ask(f"again {self.loads.total()}")
 

@@ -120,7 +120,7 @@ class LiveFeed:
         ends = now() + _LONGEST
         news = [self._hello()]
         while not client.done() and now() < ends and not server_is_stopping():
-            latest = self._cache.engine.commons.contentions.seen
+            latest = self._cache._engine.commons.contentions.seen
             if latest > seen:
                 found = contentions(self._cache, since=seen)
                 news.append(_event("contentions", found, id=f"{self._counts}-{latest}"))

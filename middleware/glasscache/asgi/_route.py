@@ -52,15 +52,15 @@ class Route:
             statuses=None if rule.statuses is None else frozenset(rule.statuses),
         )
         self.hears = rule.ttl is None or rule.client_may_refresh
-        self.engine = cache.engine
-        self.near = near = cache.engine.near
+        self.engine = engine = cache._engine
+        self.near = near = engine.near
         # what `peek` does, in two steps where the store has them: they take less than its call
         steps: _Steps = getattr(near, "steps", None) or (near.peek, _nothing)
         self._find, self._use = steps
         self.now = cache.clock.now
         self.telemetry = cache.telemetry
         self._on_hit = cache.telemetry.on_hit
-        self.counters = cache.engine.counters.group(rule.name or rule.path)
+        self.counters = engine.counters.group(rule.name or rule.path)
         self._every = self.engine.tally.every
         self.places = Places(rule, cache.keyring, credentials, hears=self.hears)
         self.clear_keys = cache.detail.clear_keys

@@ -48,7 +48,7 @@ class Unsafe:
         await self._app(scope, receive, invalidate_first)
 
     async def _invalidate(self, scope: Scope, status: int, headers: http.Headers) -> None:
-        engine = self._cache.engine
+        engine = self._cache._engine
         for tag in http.groups(scope, headers, b"cache-group-invalidation"):
             await engine.invalidate(tag=tag, source="unsafe_method")
         if not http.changes(status):
@@ -58,7 +58,7 @@ class Unsafe:
 
     async def forget(self, seen: Scope, source: Source) -> int:
         """Remove what is stored for the URL of a GET; how many entries left this machine's memory."""
-        engine, count = self._cache.engine, 0
+        engine, count = self._cache._engine, 0
         route = self._find(seen)
         if route is not None:
             with suppress(BypassError):  # nothing of it can be stored

@@ -78,7 +78,7 @@ class Warmer:
         async def warm(request: str | WarmRequest) -> Warmth:
             return await self._warm(WarmRequest(url=request) if isinstance(request, str) else request, way)
 
-        return self._cache.engine.warm_all(requests, warm, concurrency)
+        return self._cache._engine.warm_all(requests, warm, concurrency)
 
     async def _warm(self, request: WarmRequest, way: Scope) -> Warmth:
         if not self._cache.enabled:

@@ -29,7 +29,7 @@ async def watch_lifespan(
         message = await receive()
         if message["type"] == "lifespan.shutdown":
             ending()
-            await cache.engine.drain()  # what the loads use, the app is about to close
+            await cache._engine.drain()  # what the loads use, the app is about to close
         return message
 
     async def watched_send(message: Message) -> None:
