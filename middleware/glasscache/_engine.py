@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from random import Random
+from typing import Any, TypeVar
 from weakref import WeakSet
 
+from glasscache._ask import Answer, Ask
 from glasscache._counters import Counters
 from glasscache._entry import Entry, Key
 from glasscache._events import Source, TierGauge
@@ -21,9 +23,11 @@ from glasscache._requests import Requests
 from glasscache._state import State, Tiers
 from glasscache._tally import Tally
 from glasscache._wait import Commons
-from glasscache._warming import Warming
+from glasscache._warming import Warmed, Warming, Warmth
 from glasscache.interfaces import Clock, NearStore, Telemetry
 from glasscache.policy import Detail, Limits
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -45,16 +49,28 @@ class Engine:
         self.telemetry = telemetry
         self.commons: Commons = state.commons
         self.counters: Counters = state.counters
-        self.tally: Tally = Tally(state, detail or Detail())
+        self.tally: Tally = Tally(state.near, state.commons, state.counters, detail or Detail())
         self.flights: dict[Key, Flight] = state.flights
-        lookups = Lookups(state, self.tally)
-        warming = Warming(state, lookups)
-        # the parts' own methods: those of this class would be one more call for each request
-        self.answer = Requests(state, lookups, self.tally).answer
-        self.peek = lookups.peek
-        self.warm = warming.warm
-        self.warm_all = warming.warm_all
+        self._lookups = Lookups(state, self.tally)
+        self._warming = Warming(state, self._lookups)
+        self.answer: Callable[[Ask], Coroutine[Any, Any, Answer]]
+        self.answer = Requests(state, self._lookups, self.tally).answer  # a method here would be one more call
+        """The answer to one request. Raises what the origin raised, if nothing stored can stand in."""
         _all.add(self)
+
+    def peek(self, ask: Ask) -> Answer | None:
+        """A fresh answer from the near tier, if there is one; nothing is loaded or refreshed."""
+        return self._lookups.peek(ask)
+
+    def warm(self, ask: Ask) -> Coroutine[Any, Any, Warmth]:
+        """See to it that there is a fresh answer. RecursiveLoadError inside of the load of the same key."""
+        return self._warming.warm(ask)
+
+    def warm_all(
+        self, wanted: Iterable[T], warm: Callable[[T], Awaitable[Warmth]], concurrency: int
+    ) -> Awaitable[Warmed]:
+        """Warm one after the other, so many at once."""
+        return self._warming.warm_all(wanted, warm, concurrency)
 
     # --- what others read -------------------------------------------------------------------------------------------
 

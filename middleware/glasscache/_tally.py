@@ -10,7 +10,8 @@ from glasscache._ask import Answer, Ask
 from glasscache._counters import Counters, GroupCounters
 from glasscache._entry import Entry, Key
 from glasscache._events import Answered, Cause, LookedUp, Pressed, Removed
-from glasscache._state import State
+from glasscache._wait import Commons
+from glasscache.interfaces import NearStore
 from glasscache.policy import Detail, Pressure
 
 _REMOVALS_PER_SAMPLE = 16
@@ -20,11 +21,11 @@ _HITS_PER_SAMPLE = 64
 class Tally:
     """Counts what one engine does, and tells telemetry the part of it that is told."""
 
-    def __init__(self, state: State, detail: Detail) -> None:
-        self.counters: Counters = state.counters
-        self._near = near = state.near
-        self._clock = state.commons.clock
-        self._telemetry = state.commons.telemetry
+    def __init__(self, near: NearStore, commons: Commons, counters: Counters, detail: Detail) -> None:
+        self.counters = counters
+        self._near = near
+        self._clock = commons.clock
+        self._telemetry = commons.telemetry
         self._detail = detail
         self.every: int = detail.time_hits or _HITS_PER_SAMPLE
         """Of this many hits that take the short way one is timed, the first of them: see `timed`."""

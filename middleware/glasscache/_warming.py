@@ -122,9 +122,7 @@ class Warming:
             return "overload"
         return "retry_after" if ask.gate.paused_until > self._state.commons.clock.now() else ""
 
-    async def warm_all(
-        self, wanted: Iterable[T], warm: Callable[[T], Awaitable[Warmth]], concurrency: int = CONCURRENCY
-    ) -> Warmed:
+    async def warm_all(self, wanted: Iterable[T], warm: Callable[[T], Awaitable[Warmth]], concurrency: int) -> Warmed:
         """Warm one after the other, so many at once. One that fails stops no other; a shutdown ends it: what was done
         until then is told. ConfigurationError for what cannot work.
         """
