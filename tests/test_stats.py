@@ -55,6 +55,7 @@ def busy() -> Seen:
     )
     find.saved_seconds, find.saved_bytes = 0.5, 100
     seen.counters.bypasses.update({"unkeyed_field": 2, "uncacheable": 1})
+    seen.counters.unstored.update({"set_cookie": 2})
     seen.counters.removals.update({("memory", "evicted"): 4, ("redis", "evicted"): 1, ("memory", "expired"): 2})
     seen.counters.doubted = 4
     return seen
@@ -71,6 +72,7 @@ def test_each_figure_counts_what_its_description_says() -> None:
         "revalidated": 1,
         "errors": 1,
         "bypass": {"unkeyed_field": 2, "uncacheable": 1},
+        "not_stored": {"set_cookie": 2},
         "avg_hit_time_ms": 1.5,
         "avg_miss_time_ms": 500.0,
         "saved_seconds": 5.0,

@@ -77,6 +77,8 @@ class Counters:
         for group in self.groups.values():
             group.zero()
         self.bypasses: Counter[str] = Counter()
+        self.unstored: Counter[str] = Counter()
+        """Loads whose answer was not stored, by why not."""
         self.removals: Counter[tuple[str, Cause]] = Counter()
         """(tier, cause) -> entries."""
         self.doubted: int = 0

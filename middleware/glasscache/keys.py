@@ -207,6 +207,11 @@ class JsonBody:
         except (ValueError, RecursionError):  # not strict, or half a surrogate pair
             return _RAW + body
 
+    def unkeyed(self, body: bytes) -> list[str]:
+        """The names of the top-level fields that are neither keyed nor ignored, for who wants to know."""
+        value = parse_strictly(body)
+        return sorted(value.keys() - self.fields - self.ignored) if isinstance(value, dict) else []
+
     def at_once(self, body: bytes) -> bytes | None:
         """The same for a body that has been written without white space, as most are; None: not proven strict.
 

@@ -47,7 +47,9 @@ def test_help_names_every_command() -> None:
     command = [sys.executable, "-m", "glasscache.cli", "--help"]
     plain = os.environ | {"NO_COLOR": "1"}  # Python 3.14 colours it, for a terminal or FORCE_COLOR
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
-    assert all(f"\n    {name} " in done.stdout for name in ("proxy", "check", "key", "stats", "invalidate", "warm"))
+    assert all(
+        f"\n    {name} " in done.stdout for name in ("proxy", "check", "key", "why", "stats", "invalidate", "warm")
+    )
 
 
 def test_key_makes_a_secret_that_a_cache_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +161,7 @@ def test_stats_shows_a_page_and_with_the_token_its_groups(
         assert "total_requests" in (plain := capsys.readouterr().out)
         assert "groups" not in plain
         assert main(["stats", f"{running.url}/stats", "--token", "opensesame"]) == 0
-        assert "groups" in capsys.readouterr().out
+        assert "groups" not in capsys.readouterr().out  # nothing has been asked of any
         monkeypatch.setenv("GLASSCACHE_STATS_TOKEN", "opensesame")
         assert main(["stats", f"{running.url}/stats", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["total_requests"] == 0
@@ -169,6 +171,21 @@ def test_stats_shows_a_page_and_with_the_token_its_groups(
         assert "totals only: the page has another token, or none" in capsys.readouterr().err
         assert main(["stats", f"{running.url}/stats/contention", "--token", "wrong"]) == 1
         assert "answers 401" in capsys.readouterr().err
+
+
+def test_stats_tells_a_line_of_each_group_and_where_reasons_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = [Rule("/quiet", ttl=60), Rule("/cookies/{name}", ttl=60)]
+    origin = Origin(headers=[(b"set-cookie", b"a=b")])
+    app = CacheMiddleware(origin, cache=Cache(), rules=rules, stats_path="/stats", stats_token="opensesame")
+    with live_server(app) as running:
+        urllib.request.urlopen(f"{running.url}/cookies/1").close()
+        assert main(["stats", f"{running.url}/stats", "--token", "opensesame"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index("not_stored:") + 1].split() == ["set_cookie", "1"]
+    assert lines[-4].split()[:5] == ["group", "hit_rate", "requests", "hits", "misses"]
+    assert lines[-3].split()[:5] == ["/cookies/{name}", "0", "1", "0", "1"]  # who is asked most comes first
+    assert lines[-2].split() == ["/quiet", *"00000000", "-"]
+    assert lines[-1].startswith("`glasscache why REASON`")
 
 
 def test_stats_refuses_what_is_no_page(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glasscache._counters import Counters
 from glasscache._entry import Headers
 from glasscache._gate import Gate
 from glasscache.asgi import Rule, http
 from glasscache.asgi._fields import content_length
 from glasscache.asgi._origin import Origin
+from glasscache.asgi._why import Hints
 from glasscache.asgi.types import Receive, Scope, Send
 from glasscache.policy import Policy, Share, Terms
 from glasscache.testing import ManualClock, entry
@@ -56,6 +58,7 @@ def origin(rule: Rule) -> Origin:
         clock=ManualClock(),
         credentials=frozenset(),
         statuses=None,
+        hints=Hints(rule, Counters()),
     )
 
 

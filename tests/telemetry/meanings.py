@@ -17,6 +17,7 @@ from glasscache._events import (
     Trigger,
     WaitOutcome,
 )
+from glasscache.asgi._why import BYPASSED
 
 TOP = """\
 glasscache speaks to the OpenTelemetry API alone, under the instrumentation scope `glasscache`: set up the SDK yourself, or
@@ -126,10 +127,7 @@ def _of(kind: type, field: str) -> tuple[str, ...]:
     return get_args(get_type_hints(kind)[field])
 
 
-BYPASSES = (
-    "body", "body_size", "body_timeout", "credentials", "disconnect", "method", "no_store", "only_if_cached", "overload",
-    "precondition", "range", "uncacheable", "unkeyed_field", "unscoped", "when",
-)  # fmt: skip
+BYPASSES = tuple(BYPASSED)
 
 ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
     "cache.name": ((), "`Cache(name=)`"),
@@ -149,7 +147,10 @@ ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
     "cache.key": ((), "what was asked, in clear text: only with `Detail(clear_keys=True)`"),
     "cache.age": ((), "seconds since the answer was made"),
     "cache.ttl": ((), "seconds of freshness that are left; negative: stale. On `cache.store`: seconds that it is kept"),
-    "cache.bypass.reason": (BYPASSES, "why the cache was not asked; or a word of your own `KeyBuilder`"),
+    "cache.bypass.reason": (
+        BYPASSES,
+        "why the cache was not asked ([why.md](why.md)); or a word of your own `KeyBuilder`",
+    ),
     "cache.load.trigger": (get_args(Trigger), "why it was loaded; `warm`: before anybody asked"),
     "cache.lock.scope": (get_args(LockScope), "among the requests of one process, or among machines"),
     "cache.lock.outcome": (

@@ -279,6 +279,7 @@ class Exchange(Ask):
         """
         route = self._route
         self._told_bypass(reason)
+        route.origin.hints.bypassed(reason, self._body.content)
         replay = iter(self._body.messages)
 
         async def receive() -> Message:

@@ -17,6 +17,7 @@ from glasscache._gate import Gate
 from glasscache._stream import Head
 from glasscache._values import names_of
 from glasscache.asgi import http
+from glasscache.asgi._why import Hints
 from glasscache.asgi.rules import Rule, keys_by_more, not_awaitable
 from glasscache.asgi.types import ASGIApp, Scope
 from glasscache.interfaces import Clock
@@ -58,6 +59,7 @@ class Origin:
     clock: Clock
     credentials: frozenset[bytes]
     statuses: frozenset[int] | None
+    hints: Hints
     hidden: frozenset[bytes] = field(init=False)
     """Fields of a request that its load does not see: the client's conditions (we answer them), and what a rule that
     is shared hides.

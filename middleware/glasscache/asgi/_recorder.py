@@ -151,6 +151,8 @@ class Recorder(Struct, eq=False):
         share, terms, reason = found.share, found.terms, found.reason
         if has_trailers or not notes.is_stored:
             share, terms, reason = Share.NONE, None, reason or ("trailers" if has_trailers else "no_store")
+        if reason:
+            self._origin.hints.unstored(reason, is_meant=status >= 300 or not notes.is_stored)
         if terms is not None:
             if self._confirmed is not None:  # what its load said of it still holds
                 tags = dict.fromkeys((*terms.tags, *self._confirmed.tags))

@@ -19,6 +19,7 @@ from glasscache.asgi._origin import Origin
 from glasscache.asgi._places import Place, Places, Way
 from glasscache.asgi._request import Body, BypassError
 from glasscache.asgi._responder import send_hit, show
+from glasscache.asgi._why import Hints
 from glasscache.asgi.rules import Rule, methods_of, policy_of
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.cache import Cache
@@ -42,6 +43,7 @@ class Route:
     def __init__(self, rule: Rule, cache: Cache, app: ASGIApp, credentials: frozenset[bytes]) -> None:
         self.rule = rule
         self.cache = cache
+        self.engine = engine = cache._engine
         self.origin = Origin(
             app=app,
             rule=rule,
@@ -50,9 +52,9 @@ class Route:
             clock=cache.clock,
             credentials=credentials,
             statuses=None if rule.statuses is None else frozenset(rule.statuses),
+            hints=Hints(rule, engine.counters),
         )
         self.hears = rule.ttl is None or rule.client_may_refresh
-        self.engine = engine = cache._engine
         self.near = near = engine.near
         # what `peek` does, in two steps where the store has them: they take less than its call
         steps: _Steps = getattr(near, "steps", None) or (near.peek, _nothing)

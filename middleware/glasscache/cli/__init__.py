@@ -1,4 +1,4 @@
-"""The command line: `glasscache proxy`, `check`, `key`, `stats`, `invalidate`, `warm`.
+"""The command line: `glasscache proxy`, `check`, `key`, `why`, `stats`, `invalidate`, `warm`.
 
 Decides what a command is called, what it may be told, and its exit status: 0 done, 1 it could not be done, 2 it was
 told what cannot work. Must never print a secret that it did not make.

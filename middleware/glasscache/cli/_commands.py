@@ -6,8 +6,7 @@ import argparse
 import asyncio
 import json
 import secrets
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -181,33 +180,3 @@ async def _invalidate(store: DiskStore | RedisStore, keys: tuple[Key, ...], tag:
     for key in keys:
         await store.delete(key)
     return number
-
-
-# --- stats ----------------------------------------------------------------------------------------------------------
-
-
-def stats(options: argparse.Namespace) -> int:
-    """Show a stats page."""
-    token = token_of(options)
-    said = fetch(options.url, token)
-    if "hit_rate" not in said:
-        raise StoreError(f"{options.url} is no stats page: ask for the path of GLASSCACHE_STATS_PATH")
-    if token and "groups" not in said:
-        print("glasscache stats: totals only: the page has another token, or none", file=sys.stderr)
-    if options.json:
-        print(json.dumps(said, indent=2))
-        return 0
-    for name, value in said.items():
-        if isinstance(value, Mapping):
-            print(f"{name}:")
-            for inner, figure in value.items():
-                print(f"  {inner:<28} {_figure(figure)}")
-        else:
-            print(f"{name:<30} {_figure(value)}")
-    return 0
-
-
-def _figure(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_figure(inner)}" for name, inner in value.items())
-    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from glasscache._warming import CONCURRENCY
-from glasscache.cli import _commands, _proxy, _warm
+from glasscache.cli import _commands, _proxy, _stats, _warm, _why
 from glasscache.cli._rules import SYNTAX
 
 _RAW = argparse.RawDescriptionHelpFormatter
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"glasscache {version('glasscache')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    for add in (_add_proxy, _add_check, _add_key, _add_stats, _add_invalidate, _add_warm):
+    for add in (_add_proxy, _add_check, _add_key, _add_why, _add_stats, _add_invalidate, _add_warm):
         add(commands)
     return top
 
@@ -64,6 +64,23 @@ def _add_key(commands: _Commands) -> None:
     command.set_defaults(run=_commands.key)
 
 
+def _add_why(commands: _Commands) -> None:
+    command = commands.add_parser(
+        "why",
+        help="tell in words what Cache-Status says, and what to change",
+        formatter_class=_RAW,
+        description="Ask a URL once, and tell in words what became of it; or tell what a Cache-Status means.",
+        epilog=_WHY_EXAMPLES,
+    )
+    command.add_argument("what", metavar="WHAT", help="a URL; or a Cache-Status, or the word after its detail=")
+    command.add_argument("-X", "--method", metavar="METHOD", help="by default GET, with a body POST")
+    command.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", help="of the request")
+    command.add_argument(
+        "-d", "--data", metavar="BODY", help="of the request; Content-Type is application/json unless given"
+    )
+    command.set_defaults(run=_why.run)
+
+
 def _add_stats(commands: _Commands) -> None:
     command = commands.add_parser(
         "stats",
@@ -73,7 +90,7 @@ def _add_stats(commands: _Commands) -> None:
     command.add_argument("url", metavar="URL", help="of the stats page, such as http://127.0.0.1:8080/metrics/cache")
     command.add_argument("--token", help="shows the figures by rule, too (default: GLASSCACHE_STATS_TOKEN)")
     command.add_argument("--json", action="store_true", help="as the page says it")
-    command.set_defaults(run=_commands.stats)
+    command.set_defaults(run=_stats.run)
 
 
 def _add_invalidate(commands: _Commands) -> None:
@@ -115,6 +132,10 @@ def _add_warm(commands: _Commands) -> None:
     command.set_defaults(run=_warm.run)
 
 
+_WHY_EXAMPLES = """examples:
+  glasscache why 'http://127.0.0.1:8000/search?q=a' -H 'Authorization: Bearer ...'
+  glasscache why http://127.0.0.1:8000/ask -d '{"question": "How do I pay?"}'
+  glasscache why 'glasscache; fwd=bypass; detail=credentials'"""
 _PAGE = "its stats page, such as http://127.0.0.1:8080/metrics/cache"
 _TOKEN = "its token (default: GLASSCACHE_STATS_TOKEN)"
 _WARM_FILE = """each line of FILE is path and query, a whole URL, or JSON; # begins a comment:
