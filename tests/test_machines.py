@@ -601,6 +601,38 @@ def test_what_could_not_be_told_is_told_later_and_holds_here_at_once() -> None:
     fleet(2, scenario)
 
 
+def test_what_was_loaded_before_an_invalidation_could_be_told_is_no_newer_than_what_another_machine_tells() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        machines.server.fail("mark")
+        await one.engine.invalidate(tag="tag:k")
+        await one.request()  # committed: all but the telling works
+        machines.server.heal()
+        await two.engine.invalidate(tag="tag:k")
+        for site in (one, two):
+            site.version = site.invalidated = 1
+        for site in (two, one):
+            await site.request()  # which looks at the version that it gets
+
+    fleet(2, scenario)
+
+
+def test_what_another_machine_tells_is_news_though_this_one_has_given_itself_that_number() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        machines.server.fail("mark")
+        await one.engine.invalidate(tag="tag:k")
+        old = asyncio.ensure_future(one.request())
+        await asyncio.sleep(0.5)  # its load has begun
+        machines.server.heal()
+        await two.engine.invalidate(tag="tag:k")
+        one.version = two.version = one.invalidated = two.invalidated = 1
+        await asyncio.sleep(0.1)  # heard, and what could not be told is not told yet
+        assert one.state.coherence.has_untold
+        assert (await one.request()).result == "miss", "that load is none to join any more"
+        assert (await old).result == "miss"
+
+    fleet(2, scenario)
+
+
 def test_what_could_not_be_told_is_told_later_even_if_nobody_asks_for_anything() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         await two.request()

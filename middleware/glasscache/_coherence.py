@@ -54,6 +54,10 @@ class Coherence:
 
     def __init__(self, backplane: Backplane, reach: Reach, commons: Commons, *, alone: bool, tier: str) -> None:
         self.markers = Markers()
+        self.given = 0
+        """The highest number that was given out to all, as far as is known here. What could not be told has numbers above
+        it, which only count on this machine: to the others they may be those of other invalidations, before or after.
+        """
         self.backplane = backplane
         self._reach = reach
         self._commons = commons
@@ -95,9 +99,11 @@ class Coherence:
         try:
             number = await self._mark(tags, everything=everything, source=source)
         except Exception:
-            number = self.markers.number + 1
             self._keep_untold(tags, everything=everything)
-        self._note(Mark(number=number, tags=tags, everything=everything))
+            number = self.markers.number + 1
+            self._note(Mark(number=number, tags=tags, everything=everything))
+        else:
+            self._hear(Mark(number=number, tags=tags, everything=everything))
         # what came from another tier while the mark was on its way may be older than it
         return count + self._reach.forget(tags, everything=everything)
 
@@ -130,6 +136,11 @@ class Coherence:
             self._untold.clear()
         self.when_untold()
 
+    def _hear(self, mark: Mark) -> bool:
+        """As `_note`, of a number that was given out to all."""
+        self.given = max(self.given, mark.number)
+        return self._note(mark)
+
     def _note(self, mark: Mark) -> bool:
         """Remember it; whether there was anything new in it."""
         news = mark.everything and self.markers.mark_all(mark.number)
@@ -156,22 +167,23 @@ class Coherence:
         except BaseException:
             self._keep_untold(tags, everything=everything)
             raise
-        self._note(Mark(number=number, tags=tags, everything=everything))
+        self._hear(Mark(number=number, tags=tags, everything=everything))
 
     def _apply(self, marks: Marks) -> None:
         self.markers.raise_floor(marks.floor)
-        if self._note(Mark(number=marks.everything, everything=True)):
+        if self._hear(Mark(number=marks.everything, everything=True)):
             self._reach.forget((), everything=True)
         news = tuple(tag for tag, number in marks.tags.items() if self.markers.mark_tag(tag, number))
         self._reach.forget(news, everything=False)
         self.markers.number = max(self.markers.number, marks.number)
+        self.given = max(self.given, marks.number)
         self._read_to = max(self._read_to, marks.number)
 
     # --- told by others: as a `Listener` ----------------------------------------------------------------------------
 
     def marked(self, mark: Mark, lag: float, source: SpanRef | None) -> None:
         """Another machine told something invalid."""
-        if not self._note(mark):
+        if not self._hear(mark) and not self.has_untold:  # else it may be known by a number of our own alone
             return
         if self.in_step:
             self._read_to = max(self._read_to, mark.number)

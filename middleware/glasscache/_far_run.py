@@ -33,7 +33,7 @@ class NotLoadedError(LoadStoppedError):
 class FarRun(Run):
     """One load of one request's origin, unless a far tier has the answer."""
 
-    __slots__ = ("_back", "_context", "_is_open", "_right", "_writes")
+    __slots__ = ("_back", "_context", "_given", "_is_open", "_right", "_writes")
 
     _span: AbstractContextManager[object]
 
@@ -115,6 +115,7 @@ class FarRun(Run):
             self._is_open = True
             self._span.__enter__()
         super()._begin_origin()
+        self._given = self._state.coherence.given
         work.begun = self._origin_begun
         if self.stale is not None and work.trigger == "miss":
             work.trigger = "revalidate"
@@ -136,6 +137,8 @@ class FarRun(Run):
     def _keep(self, key: Key, entry: Entry) -> None:
         kept = self._keep_near(key, entry)
         if self._right.holds:
+            if entry.number > self._given:  # of our own: the others would take it for one of theirs
+                entry = entry.but(number=self._given)
             self._writes[key] = (entry, kept)
 
     def _closed(self) -> None:

@@ -161,7 +161,7 @@ class Right:
             refreshes=not self._takes_stale,
             fresh_for=_NEVER_FRESH_ENOUGH if self.insists else fresh_for and fresh_for + _FRESHER,
             waits=not self._refreshes,
-            number=coherence.markers.number,
+            number=coherence.given,
             newer_than=max(self._newer_than, coherence.markers.everything),
             reclaims=self._at not in self._state.leased,
         )

@@ -154,6 +154,29 @@ def test_what_is_of_another_type_is_in_nobodys_way(server: RedisProcess) -> None
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("nonsense", [("set", "{ns}:n", "x"), ("sadd", "{ns}:m", "x"), ("hset", "{ns}:n", "number", "x")])
+def test_numbers_of_invalidations_that_no_machine_wrote_count_as_lost(
+    server: RedisProcess, nonsense: tuple[str, ...]
+) -> None:
+    command, name, *rest = nonsense
+
+    async def scenario() -> None:
+        store = RedisStore.from_url(f"redis://127.0.0.1:{server.port}", prefix="numbers", **UNHURRIED)
+        backplane = store.backplane
+        async with Redis(port=server.port, **ADMIN) as redis:
+            assert await backplane.mark(["a"], everything=False, seen=0, source=None) == 1
+            await redis.delete(f"numbers:{name}")
+            await redis.execute_command(command, f"numbers:{name}", *rest)
+            assert await backplane.mark(["b"], everything=False, seen=1, source=None) == 2
+            assert (await backplane.read(0)).everything == 2, "nobody knows what was lost beside them"
+            assert await backplane.mark(["c"], everything=False, seen=2, source=None) == 3
+            assert (await backplane.read(2)).tags == {"c": 3}
+            await redis.flushall()
+        await store.aclose()
+
+    asyncio.run(scenario())
+
+
 def test_what_comes_between_the_two_questions_of_a_lookup_is_found_or_is_nothing(server: RedisProcess) -> None:
     async def scenario() -> None:
         url = f"redis://127.0.0.1:{server.port}"

@@ -29,6 +29,7 @@ from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_calls import Calls
 from glasscache.stores._redis_channel import PING_EVERY, Subscription
 from glasscache.stores._redis_clients import Client
+from glasscache.stores._redis_lua import ON
 from glasscache.stores._redis_scripts import Command, Script
 from glasscache.stores._traceparent import to_traceparent
 
@@ -41,15 +42,19 @@ _Mode: TypeAlias = Literal["read", "tags", "everything"]
 # `birth` names one life of the server's data: it is gone with them, and made anew by who comes next. `tagged` tells
 # markers that were evicted (allkeys-lru) from markers that there never were.
 # What is published is a `Message` of _messages.py, packed piece by piece around `told`, which is packed already.
-_NUMBERS = Script(f"""
+_NUMBERS = Script(f"""{ON}
 local state, markers = KEYS[1], KEYS[2]
 local mode, seen, given, known, birth, most, bus, told = unpack(ARGV, 1, 8)
 seen, given = tonumber(seen), tonumber(given)
-redis.call('HSETNX', state, 'birth', birth)
+on(state, 'HSETNX', state, 'birth', birth)
+on(markers, 'ZCARD', markers)
 local kept = redis.call('HMGET', state, 'birth', 'number', 'everything', 'floor', 'tagged')
 birth = kept[1]
-local number, everything, floor = tonumber(kept[2] or 0), tonumber(kept[3] or 0), tonumber(kept[4] or 0)
-local tagged = tonumber(kept[5] or 0)
+local function kept_number(field)  -- 0 also for what is none, and was not put there by us: as if it were lost
+  local found = tonumber(kept[field] or 0) or 0
+  return found <= {MAX_NUMBER} and found or 0
+end
+local number, everything, floor, tagged = kept_number(2), kept_number(3), kept_number(4), kept_number(5)
 local forgot = everything <= given and (number < given or (known ~= '' and known ~= birth))
   or tagged > everything and redis.call('EXISTS', markers) == 0
 local previous = -1

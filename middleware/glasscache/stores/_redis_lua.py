@@ -13,13 +13,7 @@ from glasscache.stores._redis_scripts import Script
 _QUEUE_LIVES = 600_000
 """Milliseconds: who queues has been woken, or has given up, long before."""
 
-_COMMON = f"""
-local entry, lease, queue, refusal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local function micros()
-  local time = redis.call('TIME')
-  return string.format('%.0f', time[1] * 1000000 + time[2])
-end
-local function on(key, ...)  -- what is of another type was not put there by us, and must not stay in the way
+ON = """local function on(key, ...)  -- what is of another type was not put there by us, and must not stay in the way
   local got = redis.pcall(...)
   if type(got) == 'table' and got.err then
     if string.find(got.err, 'WRONGTYPE', 1, true) then
@@ -29,7 +23,15 @@ local function on(key, ...)  -- what is of another type was not put there by us,
   end
   return got
 end
-local function holds(token)
+"""
+
+_COMMON = f"""
+local entry, lease, queue, refusal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local function micros()
+  local time = redis.call('TIME')
+  return string.format('%.0f', time[1] * 1000000 + time[2])
+end
+{ON}local function holds(token)
   local kept = on(lease, 'GET', lease)
   return kept and string.sub(kept, 1, #token + 1) == token .. '|'
 end
