@@ -55,8 +55,8 @@ class Coherence:
     def __init__(self, backplane: Backplane, reach: Reach, commons: Commons, *, alone: bool, tier: str) -> None:
         self.markers = Markers()
         self.given = 0
-        """The highest number that was given out to all, as far as is known here. What could not be told has numbers above
-        it, which only count on this machine: to the others they may be those of other invalidations, before or after.
+        """The highest number that was given out to all, as far as is known here. What could not be told has numbers
+        above it, which only count on this machine: to the others they are those of other invalidations.
         """
         self.backplane = backplane
         self._reach = reach

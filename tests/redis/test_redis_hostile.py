@@ -154,7 +154,9 @@ def test_what_is_of_another_type_is_in_nobodys_way(server: RedisProcess) -> None
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("nonsense", [("set", "{ns}:n", "x"), ("sadd", "{ns}:m", "x"), ("hset", "{ns}:n", "number", "x")])
+@pytest.mark.parametrize(
+    "nonsense", [("set", "{ns}:n", "x"), ("sadd", "{ns}:m", "x"), ("hset", "{ns}:n", "number", "x")]
+)
 def test_numbers_of_invalidations_that_no_machine_wrote_count_as_lost(
     server: RedisProcess, nonsense: tuple[str, ...]
 ) -> None:
