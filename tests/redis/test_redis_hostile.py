@@ -168,7 +168,7 @@ def test_numbers_of_invalidations_that_no_machine_wrote_count_as_lost(
         async with Redis(port=server.port, **ADMIN) as redis:
             assert await backplane.mark(["a"], everything=False, seen=0, source=None) == 1
             await redis.delete(f"numbers:{name}")
-            await redis.execute_command(command, f"numbers:{name}", *rest)
+            server.do(command, f"numbers:{name}", *rest)
             assert await backplane.mark(["b"], everything=False, seen=1, source=None) == 2
             assert (await backplane.read(0)).everything == 2, "nobody knows what was lost beside them"
             assert await backplane.mark(["c"], everything=False, seen=2, source=None) == 3
