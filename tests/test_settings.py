@@ -296,6 +296,25 @@ def test_one_switch_chooses_between_memory_disk_redis_and_both(tmp_path: Path) -
         Settings(kind="redis", key=KEY).cache()
 
 
+@pytest.mark.parametrize(
+    ("environ", "is_told"),
+    [
+        ({"REDIS_URL": "redis://localhost"}, True),
+        ({"REDIS_URL": "redis://localhost", "CACHE_TYPE": "memory"}, False),  # it is for somebody else
+        ({"REDIS_URL": "redis://localhost", "GLASSCACHE_ENABLED": "false"}, False),
+        ({"REDIS_CACHE_TTL": "3"}, False),
+    ],
+)
+def test_a_redis_that_nobody_said_what_it_is_for_is_told_when_a_cache_is_made(
+    environ: dict[str, str], is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings.from_env(environ)
+    assert caplog.messages == []  # another cache may have been made in code
+    settings.cache()
+    told = [message for message in caplog.messages if "CACHE_TYPE=hybrid" in message]
+    assert len(told) == is_told
+
+
 def test_a_kind_that_there_is_not_is_refused_in_code_as_well() -> None:
     with pytest.raises(ConfigurationError, match=r"Settings\(kind='disco'\): choose one of memory, disk"):
         Settings(kind="disco")  # type: ignore[arg-type]

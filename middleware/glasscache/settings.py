@@ -6,6 +6,7 @@ a secret.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ from glasscache.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from glasscache.stores.disk import DiskStore
     from glasscache.stores.redis import RedisStore
+
+_log = logging.getLogger("glasscache")
+
+_UNUSED = "REDIS_URL is set and not used: set CACHE_TYPE=hybrid, or CACHE_TYPE=memory if it is not for this cache"
 
 __all__ = ["DiskSettings", "Kind", "RedisSettings", "Settings"]
 
@@ -59,6 +64,9 @@ class Settings:
     enabled: bool = True
     """`GLASSCACHE_ENABLED`; False: nothing is cached, by a `Cache` made in code neither"""
 
+    hint: str = field(default="", repr=False)
+    """What the environment says and nothing uses; the log tells it when a cache is made"""
+
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ConfigurationError(f"Settings(kind={self.kind!r}): choose one of {', '.join(get_args(Kind))}")
@@ -71,6 +79,7 @@ class Settings:
         """
         found = read(environ)
         return cls(
+            hint=_UNUSED if "kind" not in found["settings"] and "url" in found["redis"] else "",
             redis=RedisSettings(**found["pool"] | found["redis"]),
             disk=DiskSettings(**found["disk"]),
             policy=Policy(**found["policy"]),
@@ -81,6 +90,8 @@ class Settings:
 
     def cache(self) -> Cache:
         """A new cache with the stores of its kind."""
+        if self.hint and self.enabled:
+            _log.warning(self.hint)
         kind = self.kind if self.enabled else "memory"
         stores: list[Store] = []
         if kind != "redis":
