@@ -118,6 +118,24 @@ def test_pages_that_turn_out_to_be_damaged_while_it_is_open_are_no_error_of_a_re
     run(scenario)
 
 
+def test_a_file_that_is_cut_short_while_it_is_open_is_begun_anew_by_all_who_have_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store, other = (DiskStore(tmp_path, clock=ManualClock()) for _ in range(2))
+        for number in range(20):  # into the log, that is
+            await store.set(b"%d" % number, entry(b"x" * 10_000))
+        assert await other.get(b"3") is not None
+        for name in ("glasscache.db", "glasscache.db-wal"):
+            os.truncate(tmp_path / name, 100)
+        assert await store.get(b"5") is None
+        await works(store)
+        await store.set(b"new", entry(b"new"))
+        assert await other.get(b"new") is not None
+        await store.aclose()
+        await other.aclose()
+
+    run(scenario)
+
+
 def test_of_two_processes_that_find_the_damage_one_begins_anew_and_the_other_goes_on_with_that(tmp_path: Path) -> None:
     async def scenario() -> None:
         await fill(tmp_path)

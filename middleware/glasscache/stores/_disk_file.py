@@ -30,6 +30,8 @@ _OPENING_BUSY = 1.0
 _PARTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
 """Ours as they were written, and SQLite's own table of what AUTOINCREMENT has given out."""
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CUT_SHORT = sqlite3.SQLITE_IOERR_SHORT_READ
+"""Of the database, or of its log: it stays so until it is begun anew, as no other trouble of the system's does."""
 _ODD = {0, sqlite3.SQLITE_ERROR}
 """What comes of a table, or a row, that is not there: errors of SQLite's, and of what reads its rows."""
 _NO_BETTER_ALONE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -260,7 +262,7 @@ def _code(error: Exception) -> int:
 
 
 def _is_damage(error: Exception) -> bool:
-    return _code(error) in _DAMAGE
+    return _code(error) in _DAMAGE or getattr(error, "sqlite_errorcode", 0) == _CUT_SHORT
 
 
 def _is_whole(db: Connection) -> bool:
