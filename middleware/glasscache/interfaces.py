@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from glasscache._clock import SystemClock
 from glasscache._counters import Counters
-from glasscache._entry import Entry, Key
+from glasscache._entry import Entry, Key, entry_of
 from glasscache._events import Cause, Event, Outcome, SpanRef, TierGauge, TierState, Work
 from glasscache._lease import Claim, Holder, Lease, Lookup, Mark, Marks
 from glasscache.errors import StoreError
 
 # With what each of them needs: nobody has to import from a module that begins with an underscore.
 __all__ = ["Cause", "Clock", "Entry", "Key", "NearStore", "RemovalHook", "Store", "StoreError", "TierGauge"]
+__all__ += ["SystemClock", "entry_of"]
 __all__ += ["Bell", "Claim", "Glancing", "Holder", "Lease", "LeaseStore", "Lookup", "Middle", "SpanRef", "Told"]
 __all__ += ["Backplane", "Listener", "Mark", "Marks"]
 __all__ += ["Codec", "KeyBuilder"]

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 from glasscache.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from glasscache.stores._envelope import Envelope as Envelope
+    from glasscache.stores._envelope import EnvelopeError as EnvelopeError
     from glasscache.stores.disk import DiskStore
     from glasscache.stores.redis import RedisStore
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Envelope", "EnvelopeError"):  # for stores that others write; who has memory alone needs neither
+        from glasscache.stores import _envelope  # noqa: PLC0415 - see above
+
+        return getattr(_envelope, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def import_disk_store() -> type[DiskStore]:
