@@ -8,6 +8,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email.message import Message
@@ -194,3 +195,21 @@ def test_the_lock_covers_all_that_pyproject_asks_for() -> None:
     ):
         asked += [requirement for requirement in group if isinstance(requirement, str)]
     assert {normal(requirement) for requirement in asked} - {"glasscache"} - set(locked()) == set()
+
+
+def test_what_an_index_shows_links_to_nothing_that_is_not_there(wheel: zipfile.ZipFile) -> None:
+    shown = metadata(wheel).get_payload()
+    assert isinstance(shown, str)
+    assert not re.findall(r"\]\((?!https?:)|<img|<picture", shown)
+    assert "(docs/benchmarks.md)" in shown  # a link is its words
+
+
+def test_every_file_that_the_readme_links_to_is_in_the_sdist(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    linked = set(re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)\"#]+)", readme))
+    assert len(linked) > 20
+    assert linked <= held
