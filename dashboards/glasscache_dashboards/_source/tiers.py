@@ -208,7 +208,7 @@ _SERVER = Band(
     panels.lines(
         Words(
             "Memory",
-            "Used, and allowed (none, if the server has no maxmemory: give it one, with allkeys-lfu). Used at "
+            "Used, and allowed (none, if the server has no maxmemory: give it one, with volatile-lru). Used at "
             "its limit: entries are evicted before their time.",
             "bytes",
         ),

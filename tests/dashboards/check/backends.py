@@ -56,7 +56,7 @@ def backends(folder: Path, programs: Programs) -> Iterator[Backends]:
     with ExitStack() as stack:
         enter = stack.enter_context
         ports = {name: enter(free_port()) for name in (*PROTOCOLS, "exporter", "victoria", "prometheus")}
-        redis = enter(RedisProcess(folder, "maxmemory 64mb", "maxmemory-policy allkeys-lfu"))
+        redis = enter(RedisProcess(folder, "maxmemory 64mb", "maxmemory-policy volatile-lru"))
         exporter = [str(programs.redis_exporter), "-web.listen-address", f"127.0.0.1:{ports['exporter']}"]
         exporter += ["-redis.addr", f"redis://127.0.0.1:{redis.port}"]
         exporter += ["-redis.user", ADMIN["username"], "-redis.password", ADMIN["password"]]
