@@ -58,7 +58,9 @@ FRAMEWORKS = (
         "on_shutdown=[cache.aclose])`",
         (
             "It builds its middleware once per route, inside its router: the cache sees no lifespan, so name "
-            "`cache.aclose` in `on_shutdown`; unknown paths and methods never reach the cache.",
+            "`cache.aclose` in `on_shutdown`; unknown paths and methods never reach the cache, nor do the pages below "
+            "`stats_path`. `app = CacheMiddleware(Litestar(...), cache=cache, rules=[...])`, around all of it, has "
+            "neither limit.",
             "Its POST handlers answer 201, and a rule with a `ttl` stores 200 alone: `@post(..., status_code=200)`, or "
             "`Rule(..., statuses=(200, 201))`.",
         ),

@@ -44,6 +44,23 @@ def test_litestars_middleware_sees_no_lifespan_and_no_unknown_path() -> None:
     asyncio.run(scenario())
 
 
+def test_around_litestar_the_cache_sees_all_of_it_and_has_its_pages() -> None:
+    @get("/known")
+    async def known() -> str:
+        return "an answer"
+
+    inner: Any = Litestar([known], logging_config=None)
+    app = CacheMiddleware(inner, cache=Cache(), rules=[Rule("/*", ttl=60)], stats_path="/stats")
+
+    async def scenario() -> None:
+        await run_lifespan(app)
+        told = [(await Client(app).request("GET", path)).status for path in ("/known", "/known", "/unknown", "/stats")]
+        assert told == [200, 200, 404, 200]
+        assert app.cache._engine.counters.group("/*").hits == 1
+
+    asyncio.run(scenario())
+
+
 async def run_lifespan(app: ASGIApp) -> None:
     """A server's start and stop."""
     received = iter(("lifespan.startup", "lifespan.shutdown"))
