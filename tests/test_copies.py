@@ -375,7 +375,7 @@ def test_what_another_machine_replaced_while_it_was_asked_for_is_neither_the_ans
             then(found.entry)
 
         if glances:
-            one.state.glance = lambda key, then: not machines.world.spawn(tell_late(key, then)).done()
+            one.state.ask_far = lambda key, then: not machines.world.spawn(tell_late(key, then)).done()
         else:
             one.state.far.look = look_late  # type: ignore[method-assign]
         request = machines.world.spawn(one.request())

@@ -14,6 +14,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import Result, StaleReason, WaitOutcome
 from glasscache._flight import Flight
 from glasscache._gate import Gate
+from glasscache._glance import Glance
 from glasscache._reader import Reader
 from glasscache._wait import Waiting
 from glasscache.policy import Policy, Verdict, judge, may_stand_in
@@ -76,6 +77,8 @@ class Ask:
     is_missing: bool
     """The near tier has just been looked into, and has nothing: the first turn need not do it again."""
     generation: int
+    glanced: Glance | None
+    """A glance that has just not answered it: the load that it leads need not begin with another one."""
     waiting: Waiting | None
     """A wait that goes on although its flight is over."""
 
@@ -106,7 +109,7 @@ class Ask:
     def start(self) -> None:
         """Nothing has been found yet. (In the object itself: what is only its class's takes longer to find.)"""
         self.queues, self.text, self.is_missing, self.generation = True, "", False, 0
-        self.marker = self.stand_in = self.stale = self.wish = self.waiting = None
+        self.marker = self.stand_in = self.stale = self.wish = self.glanced = self.waiting = None
 
     def select(self, marker: Entry) -> None:
         """Look under this marker from now on."""

@@ -18,7 +18,7 @@ from glasscache._right import Right
 from glasscache._run import Run
 from glasscache._state import UNCACHEABLE_FOR, State
 from glasscache._stream import Head
-from glasscache.errors import LoadStoppedError, StoreError
+from glasscache.errors import LoadStoppedError
 from glasscache.policy import Share, Verdict
 
 
@@ -33,49 +33,35 @@ class NotLoadedError(LoadStoppedError):
 class FarRun(Run):
     """One load of one request's origin, unless a far tier has the answer."""
 
-    __slots__ = ("_back", "_context", "_given", "_is_open", "_right", "_writes")
+    __slots__ = ("_back", "_given", "_is_open", "_right", "_writes")
 
     _span: AbstractContextManager[object]
 
     def __init__(
         self, state: State, ask: Ask, trigger: Trigger, loop: asyncio.AbstractEventLoop, fresh_for: float
     ) -> None:
+        """`fresh_for`: seconds, of the answer that a refresh is to take the place of."""
         super().__init__(state, ask, trigger, loop)
         self._is_direct = self.is_loading = False
         self._back: asyncio.Task[None] | None = None
         self._writes: dict[Key, tuple[Entry, Entry]] = {}
         """Where a lease is held: what is to be stored far, and how it was stored near."""
-        self._context = copy_context()
         self._span = self._commons.telemetry.span(self.work)
         self._is_open = trigger == "refresh"
-        self._right = Right(state, self.key, ask.key, self.work, fresh_for, insists=ask.wish is not None)
+        self._right = Right(
+            state, self.key, ask.key, self.work, fresh_for, insists=ask.wish is not None, glanced=ask.glanced
+        )
+        ask.glanced = None
 
     def start(self) -> bool:
         """Begin. The span of a refresh, a root of its own, is known before anybody knows who will load: it is what
         other machines link to.
         """
+        context = copy_context()
         if self._is_open:
-            self._context.run(self._span.__enter__)
-        if not self._right.glance(self._glanced):
-            self._begin_task(self._context)
+            context.run(self._span.__enter__)
+        self._begin_task(context)
         return True
-
-    def _glanced(self, found: Entry | StoreError | None) -> None:
-        """The far tier has answered at once, in nobody's context. It may be that no load is needed, and so no task."""
-        try:
-            is_over = self.ended or self._context.run(self._takes, found)
-        except Exception as error:
-            self.fail(error)
-            is_over = True
-        if is_over:
-            self._part()
-        else:
-            self._begin_task(self._context)
-            self.found_nothing()
-
-    def _takes(self, found: Entry | StoreError | None) -> bool:
-        entry = self._right.glanced(found)
-        return entry is not None and self._answers(entry)
 
     async def _reaches_origin(self) -> bool:
         return not await self._find() and await super()._reaches_origin()

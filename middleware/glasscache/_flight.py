@@ -148,11 +148,6 @@ class Flight(Stream):
         self.entry, self.tier = entry, tier
         self._land()
 
-    def found_nothing(self) -> None:
-        """No far tier has the answer; a load begins: who looked on looks again."""
-        if self.paused:
-            self._wake()
-
     def fail(self, error: BaseException) -> None:
         """The load ended without a whole answer."""
         if not self.ended:

@@ -1,16 +1,22 @@
-"""What the near tier has for a request, and what is loaded anew behind it.
+"""What the tiers have for a request, and what is loaded anew behind it.
 
-Decides what is served without a load: fresh, or stale on purpose. Must never wait for anything.
+Decides what is served without a load: fresh, or stale on purpose; and when a far tier is glanced at. Must never wait
+for anything.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 from glasscache._ask import Answer, Ask
-from glasscache._entry import Entry
-from glasscache._events import ServedStale, StaleReason
+from glasscache._entry import Entry, Key
+from glasscache._events import ServedStale, StaleReason, TierCall
 from glasscache._far_run import open_run
+from glasscache._glance import Glance
+from glasscache._reader import copy_of
 from glasscache._state import State
 from glasscache._tally import Tally
+from glasscache.errors import LoadStoppedError, StoreError
 from glasscache.policy import Verdict
 
 _FRESH = Verdict.FRESH  # until Python 3.12 a name of an Enum costs a call
@@ -24,6 +30,7 @@ class Lookups:
         self._tally = tally
         self._near = state.near
         self._clock = state.commons.clock
+        self._telemetry = state.commons.telemetry
 
     def look(self, ask: Ask) -> Answer | None:
         """What the near tier has."""
@@ -38,6 +45,67 @@ class Lookups:
         if entry is None or entry.doubted is not None:
             return None
         return self.judge(ask, entry, self._near.name)
+
+    def glance(self, ask: Ask) -> Glance | None:
+        """Ask the far tier for the entry alone, if nobody does so yet. None: this is not the time for it, or there is
+        nothing to be gained.
+        """
+        state, at = self._state, ask.at
+        if ask.glanced is not None or ask.wish is not None or not state.coherence.in_step:
+            return None
+        if ask.stand_in is not None and ask.policy.soft_timeout is not None:  # it may not want to wait so long
+            return None
+        glance = state.glances.get(at)
+        if glance is None:
+            glance = state.glances[at] = Glance(at, state.glances, asyncio.get_running_loop(), self._clock.now)
+            if not state.ask_far(at, glance.told):
+                del state.glances[at]
+                return None
+        return glance
+
+    def glanced(self, ask: Ask, glance: Glance) -> Answer | None:
+        """The answer, from what the far tier has; None: look again. LoadStoppedError if everything ends."""
+        entry = self._seen(glance, ask.key)
+        if entry is not None and entry.vary:
+            ask.select(entry)
+            return None
+        answer = None if entry is None else self.judge(ask, entry, self._state.glanced)
+        if answer is None:
+            ask.glanced = glance
+        else:
+            ask.end_wait("served")
+        return answer
+
+    def _seen(self, glance: Glance, asked: Key) -> Entry | None:
+        """What it has found, if that is alive. Who sees it first keeps it near, and tells how it went; that there is
+        nothing is told with the lookup that follows.
+        """
+        found, coherence, is_first = glance.found, self._state.coherence, not glance.is_seen
+        if found is None:
+            return None
+        if isinstance(found, LoadStoppedError):
+            raise copy_of(found)
+        glance.is_seen = True
+        if is_first and self._telemetry.hears():
+            self._tell(glance)
+        if (
+            isinstance(found, StoreError)
+            or glance.is_outdated
+            or not coherence.in_step
+            or found.number < coherence.dead_below(found, asked)
+        ):
+            return None
+        if is_first:
+            self._state.keep_near(glance.key, found)
+        return found
+
+    def _tell(self, glance: Glance) -> None:
+        call = TierCall(tier=self._state.glanced, operation="get", begun=glance.begun, ended=glance.ended)
+        with self._telemetry.span(call):
+            if isinstance(glance.found, StoreError):
+                call.error = glance.found
+            else:
+                call.found = True
 
     def peek(self, ask: Ask) -> Answer | None:
         """A fresh answer from the near tier, if there is one; nothing is loaded or refreshed."""
@@ -79,7 +147,7 @@ class Lookups:
 
     def stale(self, entry: Entry, tier: str, reason: StaleReason) -> Answer:
         """The answer to a request that is served an entry past its freshness."""
-        self._state.commons.telemetry.emit(ServedStale(reason=reason, age=self._clock.now() - entry.fresh_until))
+        self._telemetry.emit(ServedStale(reason=reason, age=self._clock.now() - entry.fresh_until))
         return Answer(result="stale", tier=tier, entry=entry, detail=reason)
 
     def refresh(self, ask: Ask, fresh_for: float) -> None:

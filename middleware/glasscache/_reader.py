@@ -58,20 +58,6 @@ def copy_of(error: BaseException) -> BaseException:
     return copied if type(copied) is kind else LoadStoppedError(f"the load failed: {error!r}")
 
 
-class Onlooker:
-    """One request that waits for news of a stream without reading it."""
-
-    __slots__ = ("news",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.news: asyncio.Future[None] = loop.create_future()
-
-    def wake(self) -> None:
-        """The stream has news: its request looks again."""
-        if not self.news.done():  # else its request was cancelled
-            self.news.set_result(None)
-
-
 def _nothing() -> None:
     """For a reader that has no client to watch."""
 

@@ -15,9 +15,10 @@ from glasscache._events import Acquired, Result, StaleReason, Trigger
 from glasscache._far_run import NotLoadedError, open_run
 from glasscache._flight import Flight
 from glasscache._gate import no_slot
+from glasscache._glance import Glance
 from glasscache._inside import awaiting, forbid_recursion, loading
 from glasscache._lookups import Lookups
-from glasscache._reader import ARRIVING, Onlooker, Reader, ReaderGone, Sight, copy_of
+from glasscache._reader import ARRIVING, Reader, ReaderGone, Sight, copy_of
 from glasscache._run import Run
 from glasscache._state import State
 from glasscache._stream import one_turn
@@ -115,14 +116,25 @@ class Requests:
         """Join the flight that there is, lead one, or load alone; None: look again."""
         if turns == _MAX_TURNS:
             return self._alone(ask, None)
-        flight, inside = self._flights.get(ask.at), loading.get()
+        state, flight, inside = self._state, self._flights.get(ask.at), loading.get()
         if inside:
             forbid_recursion(ask.at, None if flight is None else flight.chain, inside)
-        if self._state.uncacheable and ask.at in self._state.uncacheable:
+        if state.uncacheable and ask.at in state.uncacheable:
             return self._alone(ask, "uncacheable")
-        if not self._state.has_room(flight):
+        if not state.has_room(flight or state.glances.get(ask.at)):
             return self._alone(ask, "overload")
-        return self._share(ask, flight)
+        if flight is not None:
+            ask.glanced = None
+            ask.end_wait("holder_failed")
+            return self._read(ask, self._join(ask, flight, leader=False))
+        if state.has_far and (glance := self._lookups.glance(ask)) is not None:
+            return self._look_far(ask, glance)
+        return self._read(ask, self._lead(ask))
+
+    async def _look_far(self, ask: Ask, glance: Glance) -> Answer | None:
+        """What a far tier has: nobody loads yet, so that this is no wait for another's load. None: look again."""
+        await glance.answered()
+        return self._lookups.glanced(ask, glance)
 
     def _lead(self, ask: Ask) -> Reader:
         self._telemetry.emit(_IMMEDIATE if ask.waiting is None else _CONTENDED)
@@ -136,15 +148,6 @@ class Requests:
         reader = flight.join(leader=leader, group=ask.counters.name)
         ask.joined(reader)
         return reader
-
-    def _share(self, ask: Ask, flight: Flight | None) -> Awaitable[Answer | None]:
-        """Join the flight, or lead one; None: look again."""
-        if flight is None:
-            return self._read(ask, self._lead(ask))
-        if flight.task is None and ask.policy.soft_timeout is None:  # a far tier is glanced at, no more
-            return self._look_on(ask, flight)
-        ask.end_wait("holder_failed")
-        return self._read(ask, self._join(ask, flight, leader=False))
 
     async def _read(self, ask: Ask, reader: Reader) -> Answer | None:
         """Wait until it is clear what a reader may do; None: look again."""
@@ -162,25 +165,6 @@ class Requests:
         finally:
             if answer is None or answer.reader is None:
                 reader.leave()
-
-    async def _look_on(self, ask: Ask, flight: Flight) -> Answer | None:
-        """Wait for what a far tier has: nobody loads yet, so that is no wait for another's load. None: look again."""
-        onlooker = Onlooker(flight.loop)
-        flight.paused[onlooker] = None
-        try:
-            await onlooker.news
-        finally:
-            flight.paused.pop(onlooker, None)
-        entry = flight.entry
-        if entry is None or flight.tier == "origin":
-            return None
-        if entry.vary:
-            ask.select(entry)
-            return None
-        answer = self._lookups.judge(ask, entry, flight.tier)
-        if answer is not None:
-            ask.end_wait("served")
-        return answer
 
     def _sight(self, ask: Ask, reader: Reader, *, to_the_end: bool = False) -> Awaitable[Sight]:
         """Wait as long as this request is meant to; meanwhile it stands in the graph of who waits for whom."""

@@ -17,10 +17,10 @@ from glasscache._abroad import Abroad
 from glasscache._entry import Entry, Key
 from glasscache._events import Acquired, Load, Release, TierCall
 from glasscache._flight import Flight
+from glasscache._glance import Glance
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache._state import State
 from glasscache.errors import StoreError
-from glasscache.interfaces import Told
 
 _MAX_LOOKS = 64  # for a key that is told invalid again and again
 _FIRST_RENEWAL = 1 / 3  # of a lease
@@ -41,7 +41,15 @@ class Right:
     """Where the answer comes from."""
 
     def __init__(
-        self, state: State, at: Key, asked: Key, work: Load, fresh_for: float, *, insists: bool = False
+        self,
+        state: State,
+        at: Key,
+        asked: Key,
+        work: Load,
+        fresh_for: float,
+        *,
+        insists: bool = False,
+        glanced: Glance | None = None,
     ) -> None:
         self._state = state
         self._commons = state.commons
@@ -55,8 +63,10 @@ class Right:
         self._takes_stale = not (self._refreshes or insists)
         self._fresh_for = fresh_for
         self._newer_than = 0
-        self._glanced_at: float | None = None
-        self._is_cut_off = False
+        found = None if glanced is None else glanced.found
+        self._begun = glanced.begun if glanced is not None and found is None else None
+        """When the first lookup began: with the glance, if that has found nothing."""
+        self._is_cut_off = isinstance(found, StoreError)
         self._lease: Lease | None = None
         self._since = self._good_until = 0.0
         self._renewal: asyncio.TimerHandle | None = None
@@ -72,34 +82,6 @@ class Right:
         return self._lease is not None
 
     # --- before the load --------------------------------------------------------------------------------------------
-
-    def glance(self, then: Told) -> bool:
-        """For a request that takes what is stored, while it is known what was told invalid."""
-        if not self._takes_stale or not self._state.coherence.in_step:
-            return False
-        self._glanced_at = self._commons.clock.now()
-        if self._state.glance(self._at, then):
-            return True
-        self._glanced_at = None
-        return False
-
-    def glanced(self, found: Entry | StoreError | None) -> Entry | None:
-        """An entry that is not dead. Where there was none, that is told with the lookup that follows."""
-        if found is None or self._glanced_at is None:
-            return None
-        call = TierCall(tier=self._state.glanced, operation="get", begun=self._glanced_at)
-        self._glanced_at = None
-        with self._commons.telemetry.span(call):
-            call.ended = self._commons.clock.now()
-            if isinstance(found, StoreError):
-                self._is_cut_off, call.error = True, found
-                return None
-            call.found = True
-        coherence = self._state.coherence
-        if self.is_outdated or not coherence.in_step or found.number < coherence.dead_below(found, self._asked):
-            return None
-        self.tier = self._state.glanced
-        return found
 
     async def seek(self, flight: Flight) -> Entry | None:
         """An entry that answers; None: load, unless the run is `idle`. A stale one may stand in meanwhile."""
@@ -168,8 +150,8 @@ class Right:
 
     async def _look_in_time(self, call: TierCall) -> Lookup:
         coherence, now, far = self._state.coherence, self._commons.clock.now, self._state.far
-        if self._glanced_at is not None:  # what is left of the time
-            call.begun, self._glanced_at = self._glanced_at, None
+        if self._begun is not None:  # what is left of the time
+            call.begun, self._begun = self._begun, None
             async with asyncio.timeout(max(call.begun + self._commons.limits.far_timeout - now(), 0.0)):
                 look = await far.look(self._at, self._claim())
         else:

@@ -23,6 +23,7 @@ from glasscache._entry import Entry, Key, sendable
 from glasscache._events import Invalidation, Source, TierCall
 from glasscache._flight import Flight
 from glasscache._gate import KeyGates
+from glasscache._glance import Glance
 from glasscache._lately import Lately
 from glasscache._null import NullBackplane
 from glasscache._wait import Commons
@@ -36,6 +37,7 @@ _log = logging.getLogger("glasscache")
 UNCACHEABLE_FOR = 10.0  # seconds that a key is remembered as "each its own" (hit-for-miss)
 _UNCACHEABLE_KEYS = 10_000
 _TELL_AGAIN = 1.0  # seconds until the others are told again what could not be told, up to twice as long
+_SHUTDOWN = "the application is shutting down"
 _LAST_WORD = 1.0  # seconds that cancelled loads have to end, when everything ends
 
 
@@ -67,7 +69,7 @@ class State:
         self.near: NearStore = NullNear() if tiers.near is None else tiers.near
         self.far: LeaseStore = NullLeases() if tiers.far is None else tiers.far
         far = self.far
-        self.glance: Callable[[Key, Told], bool] = getattr(far, "glance", never)
+        self.ask_far: Callable[[Key, Told], bool] = getattr(far, "glance", never)
         self.glanced: str = getattr(far, "glanced", far.name)
         """Which tier a glance asks."""
         self._drop_copy: Callable[[Key], Coroutine[object, object, None]] | None = getattr(far, "drop_copy", None)
@@ -88,6 +90,8 @@ class State:
         self._near_max_ttl = tiers.near_max_ttl
         self.flights: dict[Key, Flight] = {}
         """Flights that take followers."""
+        self.glances: dict[Key, Glance] = {}
+        """What the far tier is asked now, before there is a flight."""
         self.running: dict[Flight, Key] = {}
         """Every load under way, shared or not, and the key that was asked for, whatever the variant."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -104,7 +108,7 @@ class State:
     def forked(self) -> None:
         """In the child of a fork: what was under way goes on in the parent, which holds the leases."""
         self.leases = 0
-        for under_way in (self.leased, self.flights, self.running, self.tasks, self.warmers):
+        for under_way in (self.leased, self.flights, self.glances, self.running, self.tasks, self.warmers):
             under_way.clear()
 
     def settle(self) -> asyncio.AbstractEventLoop:
@@ -119,6 +123,7 @@ class State:
             ) from None
         if loop is not self._loop and not self.is_elsewhere():
             self._loop, self._sweeper = loop, None
+            self.glances.clear()
             self.tasks.difference_update([task for task in self.tasks if task.get_loop().is_closed()])
             for flight in [flight for flight in self.running if flight.loop.is_closed()]:
                 flight.bury()
@@ -145,13 +150,12 @@ class State:
         with self.commons.telemetry.hushed():
             await self.coherence.backplane.start(self.coherence)
 
-    def has_room(self, flight: Flight | None) -> bool:
-        """Whether one more may follow the flight, or (None) lead a new one."""
+    def has_room(self, joined: Flight | Glance | None) -> bool:
+        """Whether one more may wait for this, or (None) begin another one."""
         limits = self.commons.limits
-        if flight is None:
-            return len(self.running) < limits.max_flights and not self.is_elsewhere()
-        there = flight.paused if flight.task is None else flight.readers  # while a far tier is glanced at, all look on
-        return len(there) < limits.max_waiters and flight.loop is asyncio.get_running_loop()
+        if joined is None:
+            return len(self.running) + len(self.glances) < limits.max_flights and not self.is_elsewhere()
+        return len(joined.readers) < limits.max_waiters and joined.loop is asyncio.get_running_loop()
 
     def spawn(self, work: Coroutine[object, object, None], context: Context | None = None) -> asyncio.Task[None]:
         """Run something behind; `drain` waits for it. It tells its own failures: any other is a fault of ours, which
@@ -258,6 +262,8 @@ class State:
         self.near.drop(key, "replaced")
         if (flight := self.flights.get(key)) is not None:
             flight.outdate()
+        if (glance := self.glances.get(key)) is not None:
+            glance.is_outdated = True
         if self._drop_copy is not None:
             self.spawn(self._drop_copy(key))
 
@@ -292,21 +298,25 @@ class State:
 
     async def drain(self) -> None:
         """Let running loads end, for at most `Limits.drain` seconds; then stop them."""
-        self.settle()
+        loop = self.settle()
         for warmer in self.warmers:
             warmer.cancel()
-        # what only asks the far tier has no task yet
-        asking = [asyncio.ensure_future(flight.until_over()) for flight in self.running if flight.task is None]
-        if self.tasks or asking:
-            await asyncio.wait((*self.tasks, *asking), timeout=self.commons.limits.drain)
+        left, until = self._under_way(), loop.time() + self.commons.limits.drain
+        while left:  # who finds nothing in a far tier begins a load
+            await asyncio.wait(left, timeout=max(until - loop.time(), 0.0))
+            left = self._under_way() if loop.time() < until else []
+        for glance in tuple(self.glances.values()):
+            glance.told(LoadStoppedError(_SHUTDOWN))
         for flight in tuple(self.running):
-            flight.stop(LoadStoppedError("the application is shutting down"))
-        left = (*self.tasks, *asking)
-        for task in left:
+            flight.stop(LoadStoppedError(_SHUTDOWN))
+        for task in self.tasks:
             task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=_LAST_WORD)
+        if self.tasks:
+            await asyncio.wait(tuple(self.tasks), timeout=_LAST_WORD)
         self._stop_timers()
+
+    def _under_way(self) -> list[asyncio.Future[None]]:
+        return [*self.tasks, *(reader for glance in self.glances.values() for reader in glance.readers)]
 
     async def aclose(self) -> None:
         """Drain, then close the stores."""

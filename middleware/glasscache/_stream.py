@@ -22,7 +22,7 @@ from glasscache._wait import Commons
 from glasscache.policy import Share, Terms
 
 if TYPE_CHECKING:
-    from glasscache._reader import Onlooker, Reader
+    from glasscache._reader import Reader
 
 _WAKE_PER_TICK = 64
 
@@ -66,7 +66,7 @@ class Stream(ABC):
         self.buffer: Buffer = Buffer(commons)
         self.readers: dict[Reader, None] = {}
         self._commons: Commons = commons
-        self.paused: dict[Reader | Onlooker, None] = {}
+        self.paused: dict[Reader, None] = {}
         """Whom to wake at the next news."""
         self.head: Head | None = None
         self.share: Share | None = None
@@ -121,7 +121,7 @@ class Stream(ABC):
         else:
             self._wake_some(iter(tuple(paused)))
 
-    def _wake_some(self, readers: Iterator[Reader | Onlooker]) -> None:
+    def _wake_some(self, readers: Iterator[Reader]) -> None:
         woken = tuple(islice(readers, _WAKE_PER_TICK))
         for reader in woken:
             reader.wake()

@@ -285,7 +285,7 @@ class Telemetry(Protocol):
         """Tell one event, after the fact: measure, count or log it."""
 
     def hears(self) -> bool:
-        """Whether anybody gets spans and measurements: if not, a load that leads to no other tier makes neither."""
+        """Whether anybody gets spans and measurements: if not, nobody makes those that can be spared."""
 
     def annotate(self, outcome: Outcome) -> None:
         """Set the outcome on the current (server) span, if it is recording."""
