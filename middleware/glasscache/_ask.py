@@ -5,7 +5,9 @@ Decides nothing but what a request makes of a verdict. Must never await.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -19,18 +21,8 @@ from glasscache._reader import Reader
 from glasscache._wait import Waiting
 from glasscache.policy import Policy, Verdict, judge, may_stand_in
 
-
-def _salt_alone(marker: Entry) -> Key:
-    return marker.chunks[0]
-
-
-def _nothing(reader: Reader) -> None:
-    """`joined` of a request that has nothing to do then."""
-
-
-def _never(entry: Entry) -> bool:
-    """`confirms` of a request whose origin cannot confirm anything."""
-    return False
+Wish: TypeAlias = Callable[[Entry, float, Verdict], Verdict]
+"""What a request makes of a verdict on a stored answer, at a time (its own Cache-Control)."""
 
 
 def unwanted(entry: Entry, now: float, verdict: Verdict) -> Verdict:
@@ -38,27 +30,19 @@ def unwanted(entry: Entry, now: float, verdict: Verdict) -> Verdict:
     return Verdict.UNWANTED
 
 
-_OPEN = Gate()
+OPEN = Gate()
 """The gate of requests whose loads nobody counts."""
 
 
-class Ask:
-    """What one request wants of the engine: the key, the terms, and how to load it.
-
-    A front may derive its own kind of request from it (`asgi/_exchange.py`): attributes and methods of these names then
-    take the place of what `__init__` would set.
+class Ask(ABC):
+    """What one request wants of the engine: the key, the terms, and how to load it. Each front has its own kind of it
+    (`Exchange`, `Question`), which sets what `start` does not.
     """
 
     key: Key
     counters: GroupCounters
     policy: Policy
-    load: Callable[[Flight], Awaitable[None]]
-    """Runs the origin and feeds the flight; may go on after the flight has ended."""
-    variant: Callable[[Entry], Key]
-    """The key of this request's variant under a marker."""
     gate: Gate
-    joined: Callable[[Reader], None]
-    """Told every time this request joins a flight."""
     queues: bool
     """Whether a load of its own, where none can be shared, waits for its turn (`Limits.max_parallel_loads`)."""
     text: str
@@ -70,10 +54,7 @@ class Ask:
     """A stale answer that may be served if the load fails or takes too long."""
     stale: Entry | None
     """A stored answer that the origin may be asked to confirm."""
-    confirms: Callable[[Entry], bool]
-    """Whether the origin can be asked to confirm such an answer."""
-    wish: Callable[[Entry, float, Verdict], Verdict] | None
-    """What this request makes of a verdict on a stored answer, at a time (its own Cache-Control)."""
+    wish: Wish | None
     is_missing: bool
     """The near tier has just been looked into, and has nothing: the first turn need not do it again."""
     generation: int
@@ -82,29 +63,20 @@ class Ask:
     waiting: Waiting | None
     """A wait that goes on although its flight is over."""
 
-    def __init__(
-        self,
-        *,
-        key: Key,
-        counters: GroupCounters,
-        policy: Policy,
-        load: Callable[[Flight], Awaitable[None]],
-        variant: Callable[[Entry], Key] = _salt_alone,
-        gate: Gate | None = None,
-        joined: Callable[[Reader], None] = _nothing,
-        confirms: Callable[[Entry], bool] = _never,
-        wish: Callable[[Entry, float, Verdict], Verdict] | None = None,
-    ) -> None:
-        self.start()
-        self.key = self.at = key
-        self.counters = counters
-        self.policy = policy
-        self.load = load
-        self.variant = variant
-        self.gate = gate or _OPEN
-        self.joined = joined
-        self.confirms = confirms
-        self.wish = wish
+    @abstractmethod
+    def load(self, flight: Flight) -> Awaitable[None]:
+        """Run the origin and feed the flight; may go on after the flight has ended."""
+
+    def variant(self, marker: Entry) -> Key:
+        """The key of this request's variant under a marker."""
+        return marker.chunks[0]
+
+    def joined(self, reader: Reader) -> None:  # noqa: B027 - most have nothing to do then
+        """Be told, every time this request joins a flight."""
+
+    def confirms(self, entry: Entry) -> bool:
+        """Whether the origin can be asked to confirm such an answer."""
+        return False
 
     def start(self) -> None:
         """Nothing has been found yet. (In the object itself: what is only its class's takes longer to find.)"""

@@ -18,14 +18,14 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, Ty
 
 from glasscache._calls import call_key
 from glasscache._returned import annotations_of, returned_type, signature_of
-from glasscache._values import names_of
+from glasscache._values import UNWANTED, Absent, Question, names_of
 from glasscache._warming import CONCURRENCY
 from glasscache.errors import ConfigurationError
 
 if typing.TYPE_CHECKING:
     from glasscache._entry import Key
     from glasscache._values import Kept, Values
-    from glasscache._warming import Warmed
+    from glasscache._warming import Warmed, Warmth
     from glasscache.policy import Policy
 
 S = TypeVar("S")
@@ -89,7 +89,11 @@ class CachedFunction(Generic[P, T]):
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The stored value for these arguments, or a new one."""
-        return cast("T", await self._value(self._values.value, args, kwargs))
+        key = self._key_of(args, kwargs)
+        value = self._values.find(key, self._wanted(), self._name)
+        if value.__class__ is Absent:
+            value = await self._values.load(self._question(key, args, kwargs), value)
+        return cast("T", value)
 
     __code__: Any = __call__.__code__
 
@@ -98,7 +102,8 @@ class CachedFunction(Generic[P, T]):
 
         A load that is under way counts as new: after a change, `invalidate` what was loaded before it.
         """
-        return cast("T", await self._value(functools.partial(self._values.value, refresh=True), args, kwargs))
+        question = self._question(self._key_of(args, kwargs), args, kwargs)
+        return cast("T", await self._values.load(question, UNWANTED))
 
     async def warm(self, calls: Iterable[object], *, concurrency: int = CONCURRENCY) -> Warmed:
         """Load the values of these calls before anybody makes them, at most `concurrency` at once. Of each: its one
@@ -106,29 +111,31 @@ class CachedFunction(Generic[P, T]):
         """
         return await self._values.warm_all(calls, self._warm, concurrency)
 
-    def _warm(self, call: object) -> Awaitable[Any]:
-        return self._value(self._values.warm, call if isinstance(call, tuple) else (call,), {})
+    def _warm(self, call: object) -> Awaitable[Warmth]:
+        args: Any = call if isinstance(call, tuple) else (call,)
+        return self._values.warm(self._question(self._key_of(args, {}), args, {}))
 
-    def _value(
-        self, ask: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Awaitable[Any]:
+    def _question(self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Question:
         given = (*self._bound, *args)
-        tags = self._tags(*given, **kwargs) if callable(self._tags) else self._tags
         load = functools.partial(self._load, *given, **kwargs)
-        return ask(
-            self.key_for(*args, **kwargs),
+        return Question(
+            self._values,
+            key,
             load,
-            self._wanted(),
-            self._name,
-            self._policy,
-            tags,
-            shown_call(self._name, load) if self._values.shows else "",
-            self._kept,
+            wanted=self._wanted(),
+            group=self._name,
+            policy=self._policy,
+            tags=self._tags(*given, **kwargs) if callable(self._tags) else self._tags,
+            kept=self._kept,
+            text=shown_call(self._name, load) if self._values.shows else "",
         )
 
     def key_for(self, /, *args: P.args, **kwargs: P.kwargs) -> Key:
         """The key of these arguments, for `Cache.invalidate`."""
-        arguments: dict[str, object] | None = self._arguments(args, kwargs)
+        return self._key_of(args, kwargs)
+
+    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Key:
+        arguments = self._arguments(args, kwargs)
         if arguments is None:
             bound = self._signature.bind(*self._bound, *args, **kwargs)
             bound.apply_defaults()

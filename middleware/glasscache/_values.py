@@ -10,9 +10,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from glasscache._ask import Ask, unwanted
+from msgspec import Struct
+
+from glasscache._ask import OPEN, Ask, Wish, unwanted
 from glasscache._climbing import Climbed
 from glasscache._entry import sendable
 from glasscache._flight import Flight
@@ -34,6 +37,81 @@ if TYPE_CHECKING:
 log = logging.getLogger("glasscache")
 
 
+class Question(Ask):
+    """One call for a value: what the engine is asked, and its load."""
+
+    def __init__(
+        self,
+        values: Values,
+        key: Key,
+        loader: Callable[[], Awaitable[Any]],
+        *,
+        wanted: Any,
+        group: str,
+        policy: Policy,
+        tags: Iterable[str],
+        kept: Kept | None,
+        text: str,
+    ) -> None:
+        """`wanted`: what the value is decoded to. `kept`: None, all its values are kept alike."""
+        self.start()
+        self.key = self.at = key
+        self.policy = policy
+        self.gate = OPEN
+        self.text = text
+        self.loader = loader
+        self.wanted = wanted
+        self.group = group
+        self.value: Any = None
+        """What the call gets, once it has loaded: as whoever finds it later gets it."""
+        self._values = values
+        self._tags = tags
+        self._kept = kept
+
+    def again(self) -> Question:
+        """The same call, which has no use for what it was given."""
+        question = copy(self)
+        question.start()
+        question.at, question.text, question.wish = self.key, self.text, unwanted
+        return question
+
+    async def load(self, flight: Flight) -> None:
+        """Load, and keep it for others."""
+        values, kept, policy, names = self._values, self._kept, self.policy, names_of(self._tags)
+        flight.chain.collector = below = Climbed()
+        value = await _called(self.loader)
+        ttl = policy.ttl if kept is None else kept.seconds(value, policy.ttl)
+        reason = "store_if" if ttl is None else "too_many_tags" if below.is_full else ""
+        share = Share.WHEN_COMPLETE if reason else Share.ALL
+        try:
+            data = values.codec.encode(value)
+            self.value = values.codec.decode(data, self.wanted)
+        except Exception as error:  # CodecError, and whatever a class's own code raises
+            data, share, reason, self.value = b"", Share.NONE, "codec", value
+            if ttl is not None:
+                values.not_kept(self, error)
+        terms = Terms(
+            ttl=ttl or 0.0,
+            stale_while_revalidate=policy.stale_while_revalidate,
+            stale_if_error=policy.stale_if_error,
+            tags=tuple(dict.fromkeys((*names, *below))) if below else names,
+        )
+        flight.begin(Head(status=200, headers=(), share=share, terms=terms, reason=reason))
+        await flight.write(data)
+        flight.finish()
+
+
+class Absent(Struct, frozen=True, eq=False):
+    """How a value is not there."""
+
+    is_missing: bool
+    wish: Wish | None
+
+
+MISSING, DOUBTFUL, UNWANTED = Absent(True, None), Absent(False, None), Absent(False, unwanted)
+"""Nothing is near; the engine is to look and to judge; there may be one, and it is of no use."""
+
+
 class Values:
     """The values of one cache."""
 
@@ -47,74 +125,49 @@ class Values:
         self._engine = engine
         self._told: set[tuple[str, str]] = set()
         self._now = engine.clock.now
-        self._groups = engine.counters.groups
-        self._looks = not detail.trace_hits  # else the engine does: hits that are to be told one by one
-        self._peek: Callable[[Key], Entry | None] = engine.near.peek if self._looks else _nothing
+        self._counters = engine.counters
+        looks = not detail.trace_hits  # else the engine does: hits that are to be told one by one
+        self._peek: Callable[[Key], Entry | None] = engine.near.peek if looks else _unseen
+        self._nothing = MISSING if looks else DOUBTFUL
 
-    async def value(
-        self,
-        key: Key,
-        loader: Callable[[], Awaitable[Any]],
-        wanted: Any,
-        group: str,
-        policy: Policy,
-        tags: Iterable[str],
-        text: str,
-        kept: Kept | None = None,
-        *,
-        refresh: bool = False,
-    ) -> Any:
-        """The value under `key`, as `wanted`, loaded if it is not there; with `refresh` though it is.
-
-        `text`: what telemetry is to show of the question in clear text; empty unless `shows`.
-        """
-        engine = self._engine
-        counters = self._groups.get(group) or engine.counters.group(group)
-        begun, wish = self._now(), unwanted if refresh else None
-        entry = None if refresh else self._peek(key)
-        if entry is not None and begun < entry.settled_until:
-            try:
-                value = self.codec.decode(entry.body, wanted)
-            except Exception:  # CodecError, and whatever a class's own code raises
-                wish = unwanted  # another release of the app may have kept it
-            else:
-                counters.hits = hits = counters.hits + 1
-                counters.saved_seconds += entry.cost
-                counters.saved_price += entry.price
-                counters.saved_bytes += entry.size
-                if hits >= counters.timed_at:
-                    counters.timed_at = hits + engine.tally.every
-                    engine.tally.timed(counters, begun)
-                if entry.tags:
-                    climb(entry.tags)
-                return value
-        load = _Load(self, loader, wanted, group, policy, tags, kept)
-        ask = Ask(key=key, counters=counters, policy=policy, load=load, wish=wish)
-        ask.text, ask.is_missing = text, self._looks and entry is None and wish is None
-        result, body = await self._ask(ask, begun)
-        if result in _ITS_OWN:
-            return load.value
+    def find(self, key: Key, wanted: Any, group: str) -> Any:
+        """The value under `key`, as `wanted`, if it is there and fresh; else how it is `Absent`."""
+        begun, entry = self._now(), self._peek(key)
+        if entry is None or begun >= entry.settled_until:
+            return self._nothing if entry is None else DOUBTFUL
         try:
-            return self.codec.decode(body, wanted)
-        except Exception:  # made by another release of the app, or for a caller that wants another type
-            return await self._anew(ask, load, wanted, begun)
+            value = self.codec.decode(entry.body, wanted)
+        except Exception:  # CodecError, and whatever a class's own code raises
+            return UNWANTED  # another release of the app may have kept it
+        counters = self._counters.groups.get(group) or self._counters.group(group)
+        counters.hits = hits = counters.hits + 1
+        counters.saved_seconds += entry.cost
+        counters.saved_price += entry.price
+        counters.saved_bytes += entry.size
+        if hits >= counters.timed_at:
+            tally = self._engine.tally
+            counters.timed_at = hits + tally.every
+            tally.timed(counters, begun)
+        if entry.tags:
+            climb(entry.tags)
+        return value
 
-    async def warm(
-        self,
-        key: Key,
-        loader: Callable[[], Awaitable[Any]],
-        wanted: Any,
-        group: str,
-        policy: Policy,
-        tags: Iterable[str],
-        text: str,
-        kept: Kept | None = None,
-    ) -> Warmth:
-        """See to it that there is a fresh value under `key`, as `value` would load it; nobody gets it."""
-        load = _Load(self, loader, wanted, group, policy, tags, kept)
-        ask = Ask(key=key, counters=self._engine.counters.group(group), policy=policy, load=load)
-        ask.text = text
-        return await self._engine.warm(ask)
+    async def load(self, question: Question, absent: Absent) -> Any:
+        """The value that is asked for, where it is absent: loaded, unless the engine finds it after all."""
+        begun, question.counters = self._now(), self._counters.group(question.group)
+        question.wish, question.is_missing = absent.wish, absent.is_missing
+        result, body = await self._ask(question, begun)
+        if result in _ITS_OWN:
+            return question.value
+        try:
+            return self.codec.decode(body, question.wanted)
+        except Exception:  # made by another release of the app, or for a caller that wants another type
+            return await self._anew(question.again(), begun)
+
+    def warm(self, question: Question) -> Awaitable[Warmth]:
+        """See to it that there is a fresh value, as `load` would get it; nobody gets it."""
+        question.counters = self._counters.group(question.group)
+        return self._engine.warm(question)
 
     def warm_all(
         self, wanted: Iterable[Any], warm: Callable[[Any], Awaitable[Warmth]], concurrency: int
@@ -122,17 +175,15 @@ class Values:
         """Warm one after the other, so many at once."""
         return self._engine.warm_all(wanted, warm, concurrency)
 
-    async def _anew(self, ask: Ask, load: _Load, wanted: Any, begun: float) -> Any:
+    async def _anew(self, question: Question, begun: float) -> Any:
         """The value, by a load of its own: at last beside the cache, where others load what it has no use for."""
-        again = Ask(key=ask.key, counters=ask.counters, policy=ask.policy, load=load, wish=unwanted)
-        again.text = ask.text
-        result, body = await self._ask(again, begun)
+        result, body = await self._ask(question, begun)
         if result not in _ITS_OWN:
             try:
-                return self.codec.decode(body, wanted)
+                return self.codec.decode(body, question.wanted)
             except Exception:
-                return await load.alone()
-        return load.value
+                return await _called(question.loader)
+        return question.value
 
     async def _ask(self, ask: Ask, begun: float) -> tuple[Result, bytes]:
         """How it was answered, and the value as bytes."""
@@ -147,14 +198,13 @@ class Values:
         self._engine.tally.finished(ask, answer, self._now() - begun)
         return answer.result, body
 
-    def not_kept(self, group: str, loader: object, error: Exception) -> None:
+    def not_kept(self, question: Question, error: Exception) -> None:
         """A value that was to be kept cannot be: it is counted each time, and told once of each function."""
-        counters = self._engine.counters
-        counters.reject(self._engine.near.name)
-        name = (group, getattr(loader, "__qualname__", ""))
-        if name not in self._told and len(self._told) < _MOST_TOLD:
-            self._told.add(name)
-            where = f"{group} ({name[1]})" if name[1] else group
+        self._counters.reject(self._engine.near.name)
+        group, loader = question.group, getattr(question.loader, "__qualname__", "")
+        if (group, loader) not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add((group, loader))
+            where = f"{group} ({loader})" if loader else group
             why = error if isinstance(error, CodecError) else repr(error)
             log.warning("%s: what it gives is not stored, each call loads (told once): %s", where, why)
 
@@ -168,55 +218,18 @@ _ITS_OWN = frozenset({"miss", "bypass"})
 _MOST_TOLD = 1000  # functions: one may be made for each request
 
 
-class _Load:
-    """The load of one call."""
-
-    __slots__ = ("_given", "value")
-
-    def __init__(self, *given: Any) -> None:
-        self._given = given
-        self.value: Any = None
-        """What the call gets, once it has loaded: as whoever finds it later gets it."""
-
-    def alone(self) -> Awaitable[Any]:
-        """What the loader gives, for nobody else."""
-        return _called(self._given[1])
-
-    async def __call__(self, flight: Flight) -> None:
-        """Load, and keep it for others."""
-        values, loader, wanted, group, policy, tags, kept = self._given
-        names = names_of(tags)
-        flight.chain.collector = below = Climbed()
-        value = await _called(loader)
-        ttl = policy.ttl if kept is None else kept.seconds(value, policy.ttl)
-        reason = "store_if" if ttl is None else "too_many_tags" if below.is_full else ""
-        share = Share.WHEN_COMPLETE if reason else Share.ALL
-        try:
-            data = values.codec.encode(value)
-            self.value = values.codec.decode(data, wanted)
-        except Exception as error:  # CodecError, and whatever a class's own code raises
-            data, share, reason, self.value = b"", Share.NONE, "codec", value
-            if ttl is not None:
-                values.not_kept(group, loader, error)
-        terms = Terms(
-            ttl=ttl or 0.0,
-            stale_while_revalidate=policy.stale_while_revalidate,
-            stale_if_error=policy.stale_if_error,
-            tags=tuple(dict.fromkeys((*names, *below))) if below else names,
-        )
-        flight.begin(Head(status=200, headers=(), share=share, terms=terms, reason=reason))
-        await flight.write(data)
-        flight.finish()
-
-
 class LoadedAlways(Values):
     """Those of a cache that is switched off."""
 
-    async def value(self, key: Key, loader: Callable[[], Awaitable[Any]], *_: Any, **__: Any) -> Any:
-        """What the loader gives."""
-        return await _called(loader)
+    def find(self, key: Key, wanted: Any, group: str) -> Absent:
+        """Nothing."""
+        return MISSING
 
-    async def warm(self, *_: Any, **__: Any) -> Warmth:
+    async def load(self, question: Question, absent: Absent) -> Any:
+        """What the loader gives."""
+        return await _called(question.loader)
+
+    async def warm(self, question: Question) -> Warmth:
         """There is no use in it."""
         return Warmth("not_stored", "disabled")
 
@@ -288,5 +301,5 @@ def names_of(given: Iterable[str]) -> tuple[str, ...]:
     raise ConfigurationError(f"tags={given!r}: give a list of strings, such as ['doc:7']")
 
 
-def _nothing(key: Key) -> None:
+def _unseen(key: Key) -> None:
     """What the short way finds where all take the slow one."""

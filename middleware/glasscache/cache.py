@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from glasscache._arguments import check, check_policy, check_secret_is_shared
 from glasscache._cached import CachedFunction, Decorator, Unbound, cached_function
@@ -24,7 +24,7 @@ from glasscache._returned import returned_type
 from glasscache._state import Tiers
 from glasscache._switch import is_enabled
 from glasscache._tiers import TieredStore
-from glasscache._values import LoadedAlways, Values, terms_of
+from glasscache._values import UNWANTED, Absent, LoadedAlways, Question, Values, terms_of
 from glasscache.codecs import MsgspecCodec
 from glasscache.errors import ConfigurationError
 from glasscache.keys import Keyring
@@ -194,18 +194,22 @@ class Cache:
             name = key.encode()
         except UnicodeEncodeError:
             name = _bytes_of(key)
-        value: T = await values.value(
-            self.keyring.digest(b"value", name),
-            loader,
-            returned_type(loader, type),
-            group,
-            terms,
-            tags,
-            sendable(key) if values.shows else "",  # one span that cannot be sent takes all others with it
-            kept,
-            refresh=refresh,
-        )
-        return value
+        digest, wanted = self.keyring.digest(b"value", name), returned_type(loader, type)
+        value = UNWANTED if refresh else values.find(digest, wanted, group)
+        if value.__class__ is Absent:
+            question = Question(
+                values,
+                digest,
+                loader,
+                wanted=wanted,
+                group=group,
+                policy=terms,
+                tags=tags,
+                kept=kept,
+                text=sendable(key) if values.shows else "",  # one span that cannot be sent takes all others with it
+            )
+            value = await values.load(question, value)
+        return cast("T", value)
 
     @overload
     def cached(self, function: Callable[P, Awaitable[T]], /) -> Unbound[P, T, Callable[P, None]]: ...

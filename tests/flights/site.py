@@ -98,6 +98,16 @@ class Load:
         self.site.active.discard(self)
 
 
+class Asked(Ask):
+    """What a request wants, by the names of `Ask`."""
+
+    load: Any = None
+
+    def __init__(self, **wanted: Any) -> None:
+        self.start()
+        vars(self).update(wanted)
+
+
 class Site:
     """One engine, its origin, and the books."""
 
@@ -168,8 +178,9 @@ class Site:
 
     def ask(self, key: bytes, who: str = "anybody", **options: Any) -> Ask:
         """What a request for `key` wants."""
-        return Ask(
+        return Asked(
             key=key,
+            at=key,
             counters=self.engine.counters.group("site"),
             policy=self.policy,
             load=partial(self._load, key, who),
