@@ -5,7 +5,6 @@ Decides nothing but what a request makes of a verdict. Must never await.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -34,7 +33,7 @@ OPEN = Gate()
 """The gate of requests whose loads nobody counts."""
 
 
-class Ask(ABC):
+class Ask:
     """What one request wants of the engine: the key, the terms, and how to load it. Each front has its own kind of it
     (`Exchange`, `Question`), which sets what `start` does not.
     """
@@ -42,6 +41,8 @@ class Ask(ABC):
     key: Key
     counters: GroupCounters
     policy: Policy
+    load: Callable[[Flight], Awaitable[None]]
+    """Runs the origin and feeds the flight; may go on after the flight has ended."""
     gate: Gate
     queues: bool
     """Whether a load of its own, where none can be shared, waits for its turn (`Limits.max_parallel_loads`)."""
@@ -63,16 +64,12 @@ class Ask(ABC):
     waiting: Waiting | None
     """A wait that goes on although its flight is over."""
 
-    @abstractmethod
-    def load(self, flight: Flight) -> Awaitable[None]:
-        """Run the origin and feed the flight; may go on after the flight has ended."""
-
     def variant(self, marker: Entry) -> Key:
         """The key of this request's variant under a marker."""
         return marker.chunks[0]
 
-    def joined(self, reader: Reader) -> None:  # noqa: B027 - most have nothing to do then
-        """Be told, every time this request joins a flight."""
+    def joined(self, reader: Reader) -> None:
+        """Be told, every time this request joins a flight: most have nothing to do then."""
 
     def confirms(self, entry: Entry) -> bool:
         """Whether the origin can be asked to confirm such an answer."""

@@ -103,7 +103,7 @@ class Flight(Stream):
         """The head is known; readers that may are let go."""
         if self._progress is not None:
             self.note_progress()
-        self.head = head
+        self.head: Head | None = head
         share = head.share
         if share is _LEADER and self.generation:
             share = Share.WHEN_COMPLETE  # two leaders got it: it is no oddity of one client
@@ -145,7 +145,8 @@ class Flight(Stream):
 
     def found(self, entry: Entry, tier: str) -> None:
         """A far tier had the answer: no load is needed."""
-        self.entry, self.tier = entry, tier
+        self.entry = entry
+        self.tier: str = tier
         self._land()
 
     def fail(self, error: BaseException) -> None:
@@ -179,8 +180,9 @@ class Flight(Stream):
 
     def bury(self) -> None:
         """Its event loop was closed under it: give back what it holds. There is nobody left to tell."""
-        self.error = LoadStoppedError("the event loop was closed under the load")
-        self._over, self.paused = None, {}
+        self.error: BaseException | None = LoadStoppedError("the event loop was closed under the load")
+        self._over = None
+        self.paused.clear()
         self._land()
         for reader in self.readers:
             reader.wait_over("cancelled")
@@ -225,7 +227,7 @@ class Flight(Stream):
 
     def _pace(self) -> None:
         if self.share is Share.WHEN_COMPLETE:
-            self.share = Share.LEADER  # nobody can wait for the end of what is not retained
+            self.share: Share | None = Share.LEADER  # nobody can wait for the end of what is not retained
         self.is_closed = True
         self._closed()
         self.buffer.pace(reader.position for reader in self.readers)

@@ -55,7 +55,8 @@ class Question(Ask):
     ) -> None:
         """`wanted`: what the value is decoded to. `kept`: None, all its values are kept alike."""
         self.start()
-        self.key = self.at = key
+        self.key = key
+        self.at = key
         self.policy = policy
         self.gate = OPEN
         self.text = text
