@@ -14,7 +14,7 @@ VERIFYTYPES := $(PYRIGHT) --ignoreexternal --verifytypes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test pythons soak bench bench-quick instructions machines conformance load browser lint format types layers package demo dashboards dashboards-check picture live-picture lock clean
+.PHONY: help setup test pythons soak bench bench-quick compared instructions machines conformance load browser lint format types layers package demo dashboards dashboards-check picture live-picture lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -49,6 +49,9 @@ bench: $(READY)  ## measure glasscache and its peers: docs/benchmarks.md (5 minu
 
 bench-quick: $(READY)  ## the same in less than a minute; peers only if `make bench` has set them up
 	$(BIN)/python -m tests.bench.run --quick $(ARGS)
+
+compared: $(READY)  ## what other caches do where it matters beside speed: the table of docs/compared.md
+	$(BIN)/python -m tests.bench.habits
 
 instructions: $(READY)  ## count the instructions of a hit beside those kept (ARGS=--keep: keep these); needs valgrind
 	$(BIN)/python -m tests.bench.instructions $(ARGS)

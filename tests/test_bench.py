@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from glasscache.asgi import CacheMiddleware
-from tests.bench import debian, imports, instructions, peers, report, run, wire
+from tests.bench import debian, habits, imports, instructions, peers, report, run, wire
 from tests.bench.cases import RAW, Goal, Line, crowds, expect, null_cache, one_at_a_time, rules
 from tests.bench.measure import Case, Timings, Work, measure
 from tests.bench.traced import traced
@@ -265,6 +265,20 @@ class TestTheCommand:
         broken.chmod(0o755)
         with pytest.raises(peers.NoPeersError, match="no such interpreter"):
             peers.timings(1, 1, 1.0, python=broken)
+
+
+class TestHabits:
+    def test_what_docs_compared_says_of_us_is_what_we_do(self) -> None:
+        lines = (peers.ROOT / "docs" / "compared.md").read_text("utf-8").splitlines()
+        for rows in habits.ours():
+            for line in habits.table(rows).splitlines()[2:]:
+                assert any(said.startswith(line) for said in lines), line
+
+    def test_peers_are_asked_what_we_are(self) -> None:
+        rows = habits.ours()[0]
+        table = habits.table(rows | {"peer": dict.fromkeys(next(iter(rows.values())), "?")})
+        assert table.splitlines()[0] == "|  | glasscache, `ttl` | glasscache, HTTP | peer |"
+        assert table.splitlines()[2].endswith("| 1 | 1 | ? |")
 
 
 class TestInstructions:

@@ -104,7 +104,7 @@ async def hishel_rfc(origin: Origin) -> App:
     return _hishel(origin, rfc=True)
 
 
-def _hishel_storage() -> Any:
+def hishel_storage() -> Any:
     """The least that hishel's interface asks for: its own storages are on disk."""
     hishel = importlib.import_module("hishel")
 
@@ -145,9 +145,7 @@ def _hishel(origin: Origin, *, rfc: bool) -> App:
         await send({"type": "http.response.start", "status": 200, "headers": list(fresh)})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    app: App = importlib.import_module("hishel.asgi").ASGICacheMiddleware(
-        origin_app, storage=_hishel_storage(), rfc=rfc
-    )
+    app: App = importlib.import_module("hishel.asgi").ASGICacheMiddleware(origin_app, storage=hishel_storage(), rfc=rfc)
     return app
 
 
