@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -112,7 +112,31 @@ class PlainError(Exception):
     """An error as most are."""
 
 
-@pytest.mark.parametrize(("raised", "shared"), [(StubbornError("no"), LoadStoppedError), (PlainError("x"), PlainError)])
+class PickyError(Exception):
+    """It is made in its own way alone, and keeps what it knows in its own place."""
+
+    __slots__ = ("__code",)
+
+    def __new__(cls, *, code: int) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__("picky")
+        self.__code = code
+
+    def __str__(self) -> str:
+        return f"picky, code {self.__code}"
+
+
+@pytest.mark.parametrize(
+    ("raised", "shared"),
+    [
+        (StubbornError("no"), LoadStoppedError),
+        (PlainError("x"), PlainError),
+        (PickyError(code=7), PickyError),
+        (FileNotFoundError(2, "No such file", "x"), FileNotFoundError),
+    ],
+)
 def test_a_waiter_gets_the_error_of_the_load_or_one_that_names_it(raised: Exception, shared: type[Exception]) -> None:
     async def origin(load: Load) -> None:
         await asyncio.sleep(1)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from enum import Enum
+from types import BuiltinFunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, cast
 
 from glasscache._events import WaitOutcome
@@ -53,9 +55,20 @@ def copy_of(error: BaseException) -> BaseException:
     try:
         copied = copy(error)
     except Exception:  # an exception class whose constructor takes other arguments than it keeps: do without
-        copied = kind.__new__(kind, *error.args)
-        copied.__dict__.update(error.__dict__)
+        copied = _made_by_python(kind, error)
     return copied if type(copied) is kind else LoadStoppedError(f"the load failed: {error!r}")
+
+
+def _made_by_python(kind: type[BaseException], error: BaseException) -> BaseException:
+    """A copy that no code of its class has made, its own `__new__` neither."""
+    bases = [vars(base) for base in kind.__mro__]
+    make = next(make for base in bases if isinstance(make := base.get("__new__"), BuiltinFunctionType))
+    made: BaseException = make(kind, *error.args)
+    made.__dict__.update(error.__dict__)
+    for slot in (part for base in bases for part in base.values() if isinstance(part, MemberDescriptorType)):
+        with suppress(AttributeError):  # it is empty, or Python's own and set already
+            slot.__set__(made, slot.__get__(error))
+    return made
 
 
 def _nothing() -> None:
