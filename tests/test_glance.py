@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from random import Random
@@ -553,10 +554,14 @@ def test_a_lookup_under_way_when_all_ends_says_so(server: RedisProcess) -> None:
     async def scenario(store: RedisStore, redis: Redis) -> None:
         await store.set(KEY, live(store))
         assert isinstance(await glance(store), Entry)
-        asked = asyncio.ensure_future(store.look(KEY, Claim()))
-        await asyncio.sleep(0)
-        await store._batches.aclose(0.0)
-        with pytest.raises(StoreError, match="closed while the operation was under way"):
-            await asked
+        server.signal(signal.SIGSTOP)  # else it may have answered before
+        try:
+            asked = asyncio.ensure_future(store.look(KEY, Claim()))
+            await asyncio.sleep(0)
+            await store._batches.aclose(0.0)
+            with pytest.raises(StoreError, match="closed while the operation was under way"):
+                await asked
+        finally:
+            server.signal(signal.SIGCONT)
 
     at(server, scenario)

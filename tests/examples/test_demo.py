@@ -77,7 +77,7 @@ def test_with_a_server_a_second_machine_finds_the_answers_of_the_first_one_there
             assert show.returncode == 0, printed
     assert "Burst: 40 identical questions at once came to 1 load" in printed[0]
     assert "Burst: 40 identical questions at once came to 0 loads" in printed[1]
-    assert "shared tier redis: ok leases held 0" in printed[1]
+    assert re.search(r"shared tier redis: ok leases held \d", printed[1]), printed[1]
 
 
 def test_how_to_start_a_second_machine_is_said_where_there_can_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
