@@ -117,6 +117,7 @@ def test_it_says_whose_figures_it_tells_and_then_tells_them_twice_a_second() -> 
             assert (head.header("cache-control"), head.header("x-accel-buffering")) == ("no-store", "no")
             first, began = parsed(await stream.chunk()), now()
             assert (first["hello"]["name"], first["hello"]["worker"]) == ("default", os.getpid())
+            assert first["hello"]["why"]["bypass"]["when"].startswith("the rule's `when=` says no")
             assert (first["hello"]["threshold"], len(first["hello"]["bounds"])) == (1.0, 57)
             assert first["figures"]["total_requests"] == 0
             await watched.get()

@@ -111,6 +111,20 @@ def test_the_quantiles_are_those_of_what_happened(watched: Watched, service: Ser
     assert float(value) * {"ms": 1, "s": 1000}[unit] == pytest.approx(took, rel=1 / 6)
 
 
+def test_what_goes_past_the_cache_is_told_with_what_to_change(watched: Watched, service: Service) -> None:
+    page = watched.open_live()
+    section = page.get_by_role("region", name="Not from the cache, and why")
+    expect(section).to_be_hidden()
+    for _ in range(2):
+        service.http.get("/ask?q=1&takes=0", headers={"authorization": "canary"})
+    service.http.get("/ask?q=1&takes=0", headers={"if-match": '"a"'})
+    expect(section.get_by_role("rowheader")).to_have_text(["credentials", "precondition"])  # the most frequent first
+    first = section.get_by_role("row").nth(1)
+    expect(first.get_by_role("cell").nth(0)).to_have_text("2")
+    expect(first.get_by_role("cell").nth(2)).to_contain_text("one for all: shared=True")
+    assert "canary" not in page.content()
+
+
 def test_a_load_under_way_shows_who_waits_for_it(watched: Watched, service: Service) -> None:
     page = watched.open_live()
     alone = service.gather("/search?q=alone&takes=0.1", 1)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from glasscache._durations import BOUNDS
+from glasscache.asgi import _why
 from glasscache.asgi._pages import respond
 from glasscache.contention import contentions, loads_now
 from glasscache.stats import declared_workers, stats
@@ -39,7 +40,7 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx would keep it back
 )
-_SCRIPTS = ("feed.js", "history.js", "charts.js", "waterfall.js", "page.js")
+_SCRIPTS = ("feed.js", "history.js", "charts.js", "waterfall.js", "reasons.js", "page.js")
 _encode = msgspec.json.encode
 
 
@@ -151,6 +152,7 @@ class LiveFeed:
             "of": declared_workers(),
             "threshold": cache.limits.contention_threshold,
             "bounds": BOUNDS,
+            "why": {"bypass": _why.BYPASSED, "not_stored": _why.UNSTORED},
         }
         return _event("hello", told)
 

@@ -38,6 +38,7 @@ const charts = {
   }),
 };
 const loads = new LoadsTable({ table: at("loads"), none: at("no-loads"), say });
+const reasons = new Reasons({ section: at("past"), table: at("reasons") });
 const waterfalls = new Waterfalls({ list: at("waterfalls"), more: at("more"), group: at("group"), order: at("order"), say });
 
 let whose = null; // what `hello` said
@@ -89,6 +90,7 @@ function draw() {
   drawn = now;
   showTiles(latest);
   loads.draw(latest.under_way, whose);
+  reasons.draw(latest, whose.why);
   for (const chart of Object.values(charts)) chart.draw(past.points);
 }
 
