@@ -77,7 +77,7 @@ class Coherence:
     @property
     def in_step(self) -> bool:
         """Whether all invalidations told anywhere so far are known here, but for messages on their way."""
-        return self._hears and self._has_read and not self.has_untold
+        return self._hears and self._has_read and not (self._all_untold or self._untold)  # asked by every lookup
 
     @property
     def has_untold(self) -> bool:

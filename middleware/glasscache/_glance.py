@@ -48,16 +48,11 @@ class Glance:
             self._table.pop(self.key, None)
             self._wake()
 
-    async def answered(self) -> None:
-        """Wait until it is."""
-        if self.ended:
-            return
-        reader = self.loop.create_future()
+    def reader(self) -> asyncio.Future[None]:
+        """One more who waits for it; who does so no more leaves `readers`."""
+        reader: asyncio.Future[None] = self.loop.create_future()
         self.readers[reader] = None
-        try:
-            await reader
-        finally:
-            self.readers.pop(reader, None)
+        return reader
 
     def _wake(self) -> None:
         readers = self.readers

@@ -58,9 +58,13 @@ class _Glance:
     def told(self, found: Entry | StoreError | None) -> None:
         """Its answer has come."""
         then, self._then = self._then, None
-        if then is not None:
-            self._guard._glanced(self, found)
-            then(found)
+        if then is None:
+            return
+        guard, error = self._guard, found if isinstance(found, StoreError) else None
+        guard._sweep.end(self)
+        if error is not None or guard.glanced == guard.name:  # else a copy has answered, and the store was not asked
+            guard._judge(error)
+        then(found)
 
 
 class Guard:
@@ -151,13 +155,6 @@ class Guard:
         if not glance.done():
             self._sweep.begin(glance)
         return True
-
-    def _glanced(self, glance: _Glance, found: Entry | StoreError | None) -> None:
-        self._sweep.end(glance)
-        if isinstance(found, StoreError):
-            self._judge(found)
-        elif self.glanced == self.name:
-            self._judge(None)
 
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for longer."""

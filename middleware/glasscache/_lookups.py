@@ -72,8 +72,6 @@ class Lookups:
         answer = None if entry is None else self.judge(ask, entry, self._state.glanced)
         if answer is None:
             ask.glanced = glance
-        else:
-            ask.end_wait("served")
         return answer
 
     def _seen(self, glance: Glance, asked: Key) -> Entry | None:
@@ -81,19 +79,16 @@ class Lookups:
         nothing is told with the lookup that follows.
         """
         found, coherence, is_first = glance.found, self._state.coherence, not glance.is_seen
-        if found is None:
-            return None
         if isinstance(found, LoadStoppedError):
             raise copy_of(found)
+        if found is None:
+            return None
         glance.is_seen = True
         if is_first and self._telemetry.hears():
             self._tell(glance)
-        if (
-            isinstance(found, StoreError)
-            or glance.is_outdated
-            or not coherence.in_step
-            or found.number < coherence.dead_below(found, asked)
-        ):
+        if type(found) is not Entry or glance.is_outdated or not coherence.in_step:
+            return None
+        if found.number < coherence.dead_below(found, asked):
             return None
         if is_first:
             self._state.keep_near(glance.key, found)

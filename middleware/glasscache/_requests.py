@@ -133,7 +133,12 @@ class Requests:
 
     async def _look_far(self, ask: Ask, glance: Glance) -> Answer | None:
         """What a far tier has: nobody loads yet, so that this is no wait for another's load. None: look again."""
-        await glance.answered()
+        if not glance.ended:
+            reader = glance.reader()
+            try:
+                await reader
+            finally:
+                glance.readers.pop(reader, None)
         return self._lookups.glanced(ask, glance)
 
     def _lead(self, ask: Ask) -> Reader:
