@@ -41,11 +41,11 @@ class TestGuardedStore(LeaseStoreContract):
 class Rig:
     """A guard, and everything that it was told and tells."""
 
-    def __init__(self, budget: float = 5.0) -> None:
+    def __init__(self, budget: float = 5.0, **options: bool) -> None:
         self.clock = ManualClock()
         self.server = SharedServer(self.clock)
         self.store = self.server.store("one")
-        self.guard = Guard(self.store, clock=self.clock, budget=budget, random=Random(1))
+        self.guard = Guard(self.store, clock=self.clock, budget=budget, random=Random(1), **options)
         self.told: list[tuple[TierState, str]] = []
         self.guard.told = lambda state, error: self.told.append((state, type(error).__name__))
 
@@ -228,6 +228,22 @@ def test_removals_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         assert list(rig.guard._removals) == [b"b", b"c"]
 
     run(scenario)
+
+
+def test_what_keeps_copies_is_left_alone_until_it_can_be_written_again() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.break_it()
+        rig.server.heal()
+        rig.server.fail("delete")  # it can be read
+        rig.clock.advance(1.0)
+        await rig.probe()
+        assert rig.guard.state == "open"
+        rig.server.heal()
+        rig.clock.advance(4.0)
+        await rig.probe()
+        assert rig.guard.state == "ok"
+
+    run(scenario, has_copies=True)
 
 
 def test_a_probe_that_gets_no_answer_is_not_the_last_one() -> None:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _MAX_REMOVALS = 10_000
 _MAKE_UP_PAUSE = 4.0  # seconds from one try to the next
 _NO_KEY: Key = bytes(16)
-"""Asked for by a probe; what it finds does not matter."""
+"""Asked for, or removed, by a probe; what it finds does not matter."""
 
 
 def _nobody(state: TierState, error: BaseException | None) -> None:
@@ -70,11 +70,16 @@ class _Glance:
 class Guard:
     """`store`, within `budget` seconds an operation, or not at all. Itself a LeaseStore.
 
-    `told`: called with the new state whenever it changes, and with the error that made it worse.
+    `has_copies`: it is of use only while it can be written, so that is what a probe tries: what takes copies no more
+    would hold up each request that brings one. `told`: called with the new state whenever it changes, and with the
+    error that made it worse.
     """
 
-    def __init__(self, store: LeaseStore, *, clock: Clock, budget: float, random: Random) -> None:
+    def __init__(
+        self, store: LeaseStore, *, clock: Clock, budget: float, random: Random, has_copies: bool = False
+    ) -> None:
         self.store = store
+        self._has_copies = has_copies
         self.name: str = store.name
         self.told: Callable[[TierState, BaseException | None], None] = _nobody
         self._budget = budget
@@ -288,7 +293,9 @@ class Guard:
 
     async def _try_again(self) -> None:
         try:
-            await self._in_time(self.store.get(_NO_KEY))
+            probe: Coroutine[Any, Any, object]
+            probe = self.store.delete(_NO_KEY) if self._has_copies else self.store.get(_NO_KEY)
+            await self._in_time(probe)
             await self._make_up()
         except Exception:
             self._breaker.open()

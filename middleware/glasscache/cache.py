@@ -135,14 +135,15 @@ class Cache:
     def _guarded(self, tiers: TieredStore, random: Random) -> Guard | None:
         """The tiers outside of this process, so that they hold up nobody; those with copies for half of the time."""
 
-        def guard(store: LeaseStore, budget: float = self.limits.far_timeout / 2) -> Guard:
-            guard = Guard(store, clock=self.clock, budget=budget, random=random)
+        def guard(store: LeaseStore, *, has_copies: bool = True) -> Guard:
+            budget = self.limits.far_timeout / (2 if has_copies else 1)
+            guard = Guard(store, clock=self.clock, budget=budget, random=random, has_copies=has_copies)
             guard.told = functools.partial(self._tier_changed, store.name)
             self._guards.append(guard)
             return guard
 
         far = tiers.far(self.clock, guard)
-        return None if far is None else guard(far, self.limits.far_timeout)
+        return None if far is None else guard(far, has_copies=False)
 
     def _settle_in(self, stores: Iterable[Store]) -> None:
         """Tell stores outside of this process what they cannot know by themselves."""

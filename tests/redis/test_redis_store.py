@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from glasscache._clock import SystemClock
-from glasscache._lease import Claim, Lease
+from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore
 from glasscache.stores._envelope import Envelope
@@ -437,6 +437,24 @@ def test_times_do_not_depend_on_this_machines_clock(server: RedisProcess) -> Non
         assert found.fresh_until - found.settled_until == pytest.approx(5.0)
         await early.aclose()
         await late.aclose()
+
+    run(scenario)
+
+
+def test_what_is_left_is_counted_from_before_the_question_however_long_the_answer_takes(server: RedisProcess) -> None:
+    async def scenario() -> None:
+        clock = ManualClock(100.0, 0.0)
+        store = store_of(server, prefix=prefix(), clock=clock)
+        await store.set(b"k", entry(born=100.0, fresh_until=700.0, settled_until=700.0))
+        for ask in (store.look(b"k", Claim()), store.get(b"k")):
+            begun, asked = clock.now(), asyncio.ensure_future(ask)
+            await asyncio.sleep(0)
+            clock.advance(50.0)
+            answer = await asked
+            found = answer.entry if isinstance(answer, Lookup) else answer
+            assert found is not None
+            assert 500.0 < found.fresh_until - begun <= 600.0
+        await store.aclose()
 
     run(scenario)
 

@@ -255,8 +255,9 @@ class RedisStore:
             to_traceparent(claim.ref).encode(),
             milliseconds(self._lease),
         )
+        asked = self._now()
         word, value, left, *rest = await self._run(lua.LOOK, key, *arguments)
-        entry = None if value is None else await self._open(key, value, left, self._now())
+        entry = None if value is None else await self._open(key, value, left, asked)
         if entry is None and word == b"entry":
             word, _, _, *rest = await self._run(lua.LOOK, key, *arguments)  # what was there has been deleted
         match word, rest:
