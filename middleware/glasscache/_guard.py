@@ -38,18 +38,19 @@ def _nobody(state: TierState, error: BaseException | None) -> None:
     """Told of changes, where nobody else is."""
 
 
-class _Glance:
+class _InTime:
     """One glance: `then` is told its answer, or that none came in time, whichever is first."""
 
-    __slots__ = ("_guard", "_then")
+    __slots__ = ("_guard", "then")
 
     def __init__(self, guard: Guard, then: Told) -> None:
         self._guard = guard
-        self._then: Told | None = then
+        self.then: Told | None = then
+        """None: it has been told."""
 
     def done(self) -> bool:
-        """Whether it is over, as of a future."""
-        return self._then is None
+        """As of a future."""
+        return self.then is None
 
     def set_exception(self, error: StoreError) -> None:
         """As of a future."""
@@ -57,7 +58,7 @@ class _Glance:
 
     def told(self, found: Entry | StoreError | None) -> None:
         """Its answer has come."""
-        then, self._then = self._then, None
+        then, self.then = self.then, None
         if then is None:
             return
         guard, error = self._guard, found if isinstance(found, StoreError) else None
@@ -90,7 +91,7 @@ class Guard:
         """Which tier a glance asks."""
         self.drop_copy: Callable[[Key], Coroutine[Any, Any, None]] | None = getattr(store, "drop_copy", None)
         """Where the store keeps copies on this machine: removes one of them."""
-        self._sweep = Sweep["asyncio.Future[Any] | _Glance"](budget, self._no_answer)
+        self._sweep = Sweep["asyncio.Future[Any] | _InTime"](budget, self._no_answer)
         self._returns = Returns(self._release, self._recall, random)
         self._tasks = Tasks()
         self._behind: asyncio.Task[None] | None = None
@@ -154,10 +155,10 @@ class Guard:
         """The entry alone, told within the budget; False: `look`."""
         if self._breaker.is_open:
             return False
-        glance = _Glance(self, then)
+        glance = _InTime(self, then)
         if not self._glance(key, glance.told):
             return False
-        if not glance.done():
+        if glance.then is not None:
             self._sweep.begin(glance)
         return True
 
@@ -245,7 +246,7 @@ class Guard:
             elif too_late is not None:
                 too_late(found)
 
-    def _no_answer(self, answer: asyncio.Future[Any] | _Glance) -> None:
+    def _no_answer(self, answer: asyncio.Future[Any] | _InTime) -> None:
         if not answer.done():
             error = StoreError(f"no answer within {self._budget:g} s")
             error.__cause__ = TimeoutError()

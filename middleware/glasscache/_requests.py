@@ -108,7 +108,8 @@ class Requests:
                 self._tally.failed(ask, error, begun)
             raise
         finally:
-            ask.end_wait("cancelled" if answer is None else "served")
+            if ask.waiting is not None:
+                ask.end_wait("cancelled" if answer is None else "served")
         self._tally.answered(ask, answer, begun)
         return answer
 

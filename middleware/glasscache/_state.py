@@ -152,10 +152,11 @@ class State:
 
     def has_room(self, joined: Flight | Glance | None) -> bool:
         """Whether one more may wait for this, or (None) begin another one."""
-        limits = self.commons.limits
-        if joined is None:
-            return len(self.running) + len(self.glances) < limits.max_flights and not self.is_elsewhere()
-        return len(joined.readers) < limits.max_waiters and joined.loop is asyncio.get_running_loop()
+        limits, loop = self.commons.limits, asyncio.get_running_loop()
+        if joined is not None:
+            return len(joined.readers) < limits.max_waiters and joined.loop is loop
+        is_here = loop is self._loop or not self.is_elsewhere()
+        return is_here and len(self.running) + len(self.glances) < limits.max_flights
 
     def spawn(self, work: Coroutine[object, object, None], context: Context | None = None) -> asyncio.Task[None]:
         """Run something behind; `drain` waits for it. It tells its own failures: any other is a fault of ours, which

@@ -71,14 +71,11 @@ class Tally:
             if entry is not None:
                 counters.save(entry.cost, entry.price, entry.size)
         self.counters.durations.note((result, answer.tier), seconds)
-        if result == "hit" and not self._is_sample(counters.others["hit", answer.tier]):
+        every = self._detail.time_hits
+        if result == "hit" and not (every and counters.others["hit", answer.tier] % every == 0):
             return
         if self._telemetry.hears():
             self._telemetry.emit(Answered(result=result, duration=seconds))
-
-    def _is_sample(self, number: int) -> bool:
-        every = self._detail.time_hits
-        return bool(every) and number % every == 0
 
     def _removed(self, key: Key, entry: Entry, cause: Cause) -> None:
         self.counters.removals[self._near.name, cause] += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from glasscache._ask import OPEN, Ask, Wish, unwanted
+from glasscache._ask import OPEN, Answer, Ask, Wish, unwanted
 from glasscache._climbing import Climbed
 from glasscache._entry import sendable
 from glasscache._flight import Flight
@@ -28,7 +28,6 @@ from glasscache.policy import Share, Terms, is_amount
 if TYPE_CHECKING:
     from glasscache._engine import Engine
     from glasscache._entry import Entry, Key
-    from glasscache._events import Result
     from glasscache._reader import Reader
     from glasscache.interfaces import Codec
     from glasscache.keys import Keyring
@@ -157,8 +156,10 @@ class Values:
         """The value that is asked for, where it is absent: loaded, unless the engine finds it after all."""
         begun, question.counters = self._now(), self._counters.group(question.group)
         question.wish, question.is_missing = absent.wish, absent.is_missing
-        result, body = await self._ask(question, begun)
-        if result in _ITS_OWN:
+        answer = await self._engine.answer(question)
+        body = answer.entry.body if answer.entry is not None else await whole(answer.reader)
+        self._note(question, answer, begun)
+        if answer.result in _ITS_OWN:
             return question.value
         try:
             return self.codec.decode(body, question.wanted)
@@ -178,26 +179,26 @@ class Values:
 
     async def _anew(self, question: Question, begun: float) -> Any:
         """The value, by a load of its own: at last beside the cache, where others load what it has no use for."""
-        result, body = await self._ask(question, begun)
-        if result not in _ITS_OWN:
+        answer = await self._engine.answer(question)
+        body = answer.entry.body if answer.entry is not None else await whole(answer.reader)
+        self._note(question, answer, begun)
+        if answer.result not in _ITS_OWN:
             try:
                 return self.codec.decode(body, question.wanted)
             except Exception:
                 return await _called(question.loader)
         return question.value
 
-    async def _ask(self, ask: Ask, begun: float) -> tuple[Result, bytes]:
-        """How it was answered, and the value as bytes."""
-        answer = await self._engine.answer(ask)
+    def _note(self, question: Question, answer: Answer, begun: float) -> None:
+        """It has been answered: count it, and hand on its tags."""
         if answer.entry is not None:
-            body, tags = answer.entry.body, answer.entry.tags
+            tags = answer.entry.tags
         else:
-            assert answer.reader is not None
-            head = answer.reader.stream.head
-            body, tags = await whole(answer.reader), () if head is None or head.terms is None else head.terms.tags
-        climb(tags)
-        self._engine.tally.finished(ask, answer, self._now() - begun)
-        return answer.result, body
+            head = None if answer.reader is None else answer.reader.stream.head
+            tags = () if head is None or head.terms is None else head.terms.tags
+        if tags:
+            climb(tags)
+        self._engine.tally.finished(question, answer, self._now() - begun)
 
     def not_kept(self, question: Question, error: Exception) -> None:
         """A value that was to be kept cannot be: it is counted each time, and told once of each function."""
@@ -282,9 +283,10 @@ def terms_of(policy: Policy, ttl: Any, store_if: Any) -> tuple[Policy, Kept | No
     return policy.but(ttl=ttl), None if store_if is None else Kept(store_if, None)
 
 
-async def whole(reader: Reader) -> bytes:
+async def whole(reader: Reader | None) -> bytes:
     """What is produced, to its end."""
     chunks = []
+    assert reader is not None  # an answer without an entry has one
     try:
         while (chunk := await reader.next()) is not None:
             chunks.append(chunk)

@@ -101,7 +101,7 @@ async def scenario(world: World, seed: int, way: Way) -> dict[str, Any]:
         found: Any = "cancelled"
         try:
             answer = await site.engine.answer(ask)
-            body = answer.entry.body if answer.entry else await whole(answer.reader)  # type: ignore[arg-type]
+            body = answer.entry.body if answer.entry else await whole(answer.reader)
             site.engine.tally.finished(ask, answer, 0.0)
             found = answer.result, answer.tier, answer.detail, answer.bypass, shown(body)
         except Exception as error:
