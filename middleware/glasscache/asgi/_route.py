@@ -111,7 +111,9 @@ class Route:
             asked, place = scope.get("query_string", b""), self.places.of(scope, way)
         if place is None:
             return Exchange(self, scope, receive, send).run()
-        key = place.keys.get(asked) or self.places.identify(place, way, scope, asked)
+        key = place.keys.get(asked)
+        if key is None:
+            key = self.places.identify(place, way, scope, asked)
         return self._answer(key, None, scope, receive, send)
 
     def ask(self, scope: Scope, receive: Receive, send: Send) -> Served:

@@ -32,35 +32,40 @@ def pattern_of(rule: Rule) -> re.Pattern[str] | None:
     return re.compile("[^/]+".join(literals) + rest, re.DOTALL)
 
 
-class Routes(dict[str, Any]):
+class Routes:
     """From a path to whatever was registered for it, by method: of several rules that match, the first.
 
-    A dict, so that an exact path, or one that was asked for lately, costs one lookup.
+    `known`: exact paths, and those that were asked for lately. A plain dict: to look into a subclass with `[]` costs
+    calls that a plain one is spared.
     """
 
     def __init__(self, handlers: Sequence[tuple[Rule, Mapping[str, Any]]]) -> None:
-        super().__init__()
         self._handlers = [(pattern_of(rule), rule.path, by_method) for rule, by_method in handlers]
         self._has_patterns = any(pattern for pattern, *_ in self._handlers)
-        for rule, _ in handlers:
-            self[rule.path] = self._find(rule.path)
-        self._exact = len(self)
+        self.known: dict[str, Mapping[str, Any]] = {rule.path: self._match(rule.path) for rule, _ in handlers}
+        self._exact = len(self.known)
 
-    def _find(self, path: str) -> Mapping[str, Any]:
+    def _match(self, path: str) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
         for pattern, exact, by_method in self._handlers:
             if pattern.fullmatch(path) if pattern else path == exact:
                 found = {**by_method, **found}
         return found
 
-    def __missing__(self, path: str) -> Mapping[str, Any]:
+    def find(self, path: str) -> Mapping[str, Any]:
+        """What was registered for a path that is not known; empty if nothing was."""
         if not self._has_patterns:
             return _NOTHING
-        found = self._find(path)
+        found, known = self._match(path), self.known
         if len(path) > _LONGEST_PATH:
             return found
-        if len(self) - self._exact >= _MOST_PATHS:
-            for old in list(self)[self._exact :]:
-                del self[old]
-        self[path] = found
+        if len(known) - self._exact >= _MOST_PATHS:
+            for old in list(known)[self._exact :]:
+                del known[old]
+        known[path] = found
         return found
+
+    def of(self, path: str) -> Mapping[str, Any]:
+        """What was registered for any path."""
+        found = self.known.get(path)
+        return self.find(path) if found is None else found

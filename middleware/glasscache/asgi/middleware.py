@@ -74,7 +74,7 @@ class CacheMiddleware:
 
     def _route_of(self, scope: Scope) -> Route | None:
         """The route of a request, if its answers may be stored."""
-        return _owner(self._named[_path_of(scope)].get(scope["method"]))
+        return _owner(self._named.of(_path_of(scope)).get(scope["method"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -84,10 +84,12 @@ class CacheMiddleware:
         path = scope["path"]
         if scope.get("root_path"):
             path = _path_of(scope)
-        routes = self._routes[path]
-        if not routes:
-            await self.app(scope, receive, send)
-            return
+        routes = self._routes.known.get(path)
+        if routes is None:
+            routes = self._routes.find(path)
+            if not routes:
+                await self.app(scope, receive, send)
+                return
         route = routes.get(scope["method"])
         if route is None:
             reads = "GET" in routes or "QUERY" in routes
@@ -134,7 +136,7 @@ class CacheMiddleware:
         ConfigurationError if no rule matches, or if the request would be bypassed.
         """
         plain = unquote(path)
-        route = _owner(self._named[plain].get(method))
+        route = _owner(self._named.of(plain).get(method))
         if route is None:
             raise ConfigurationError(f"key_for({method!r}, {path!r}): no rule matches it")
         fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
