@@ -250,17 +250,34 @@ def test_an_end_waits_for_who_only_asks_the_shared_tier() -> None:
     glancing(scenario)
 
 
-def test_a_memory_that_fails_fails_one_request_and_holds_up_nobody() -> None:
+def test_what_is_replaced_just_after_it_was_found_is_not_kept_near() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        asked: list[Told] = []
+
+        def hold(key: bytes, then: Told) -> bool:
+            asked.append(then)
+            return True
+
+        two.state.ask_far = hold
+        request = machines.world.spawn(two.request())
+        await asyncio.sleep(0)
+        asked[0](machines.server.slots[b"k"].entry)
+        two.state.forget_replaced(b"k")  # before the request goes on
+        assert (await request).tier == "shared"
+        assert two.stored() is None
+
+    glancing(scenario, near=None)
+
+
+def test_a_memory_that_fails_fails_the_request_and_holds_up_nobody() -> None:
     class Failing(NullNear):
         def put(self, key: bytes, entry: Entry) -> bool:
             raise ValueError("no")
 
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         two.state.near = Failing()
-        failed, answer = await asyncio.gather(two.request(), two.request(), return_exceptions=True)
-        assert isinstance(failed, ValueError)
-        assert not isinstance(answer, BaseException)
-        assert answer.result == "hit"
+        for failed in await asyncio.gather(two.request(), two.request(), return_exceptions=True):
+            assert isinstance(failed, ValueError)
 
     glancing(scenario)
 

@@ -48,10 +48,7 @@ class FarRun(Run):
         """Where a lease is held: what is to be stored far, and how it was stored near."""
         self._span = self._commons.telemetry.span(self.work)
         self._is_open = trigger == "refresh"
-        self._right = Right(
-            state, self.key, ask.key, self.work, fresh_for, insists=ask.wish is not None, glanced=ask.glanced
-        )
-        ask.glanced = None
+        self._right = Right(state, ask, self.work, fresh_for)
 
     def start(self) -> bool:
         """Begin. The span of a refresh, a root of its own, is known before anybody knows who will load: it is what

@@ -12,40 +12,57 @@ from collections.abc import Callable
 from itertools import islice
 
 from glasscache._entry import Entry, Key
-from glasscache.errors import LoadStoppedError, StoreError
 
 _WOKEN_AT_ONCE = 64
 
 
 class Glance:
-    """One of them, that begins now. Belongs to one event loop. It stands in `table` until its answer has come."""
+    """One of them, for the entry under `at`, of who asks for `asked` (see Ask). Belongs to one event loop.
 
-    __slots__ = ("_now", "_table", "begun", "ended", "found", "is_outdated", "is_seen", "key", "loop", "readers")
+    `over`: called once, with its answer, before anybody is woken. Must not raise.
+    """
+
+    __slots__ = (
+        "_over",
+        "asked",
+        "at",
+        "begun",
+        "ended",
+        "entry",
+        "found",
+        "is_outdated",
+        "is_told",
+        "loop",
+        "readers",
+    )
 
     def __init__(
-        self, key: Key, table: dict[Key, Glance], loop: asyncio.AbstractEventLoop, now: Callable[[], float]
+        self, at: Key, asked: Key, begun: float, over: Callable[[Glance, Entry | Exception | None], None]
     ) -> None:
-        self.loop: asyncio.AbstractEventLoop = loop
-        self.key: Key = key
-        self._table = table
-        self._now = now
-        self.begun: float = now()
-        self.ended: float = 0.0
-        """When its answer came; 0: it has not."""
-        self.found: Entry | StoreError | LoadStoppedError | None = None
-        """The answer: None, if there is no entry that would do."""
+        self.at: Key = at
+        self.asked: Key = asked
+        self.begun: float = begun
+        self._over = over
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.readers: dict[asyncio.Future[None], None] = {}
+        """Who waits for its answer."""
         self.is_outdated: bool = False
         """Whether another machine has told of a newer answer meanwhile."""
-        self.is_seen: bool = False
-        """Whether what had to be done once with its answer has been done."""
-        self.readers: dict[asyncio.Future[None], None] = {}
-        """Who waits for it."""
+        self.ended: float = 0.0
+        """When its answer came; 0: it has not."""
+        self.found: Entry | Exception | None = None
+        """The answer; None: there is no entry that would do. A StoreError: there was none. Any other error is that of
+        whoever asks.
+        """
+        self.entry: Entry | None = None
+        """What was found, if it is alive."""
+        self.is_told: bool = False
+        """Whether telemetry knows of the answer."""
 
-    def told(self, found: Entry | StoreError | LoadStoppedError | None) -> None:
+    def told(self, found: Entry | Exception | None) -> None:
         """The answer has come, or it is waited for no more: the first word counts."""
         if not self.ended:
-            self.found, self.ended = found, self._now()
-            self._table.pop(self.key, None)
+            self._over(self, found)
             self._wake()
 
     def reader(self) -> asyncio.Future[None]:

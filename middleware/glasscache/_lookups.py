@@ -6,17 +6,15 @@ for anything.
 
 from __future__ import annotations
 
-import asyncio
-
 from glasscache._ask import Answer, Ask
-from glasscache._entry import Entry, Key
+from glasscache._entry import Entry
 from glasscache._events import ServedStale, StaleReason, TierCall
 from glasscache._far_run import open_run
 from glasscache._glance import Glance
 from glasscache._reader import copy_of
 from glasscache._state import State
 from glasscache._tally import Tally
-from glasscache.errors import LoadStoppedError, StoreError
+from glasscache.errors import StoreError
 from glasscache.policy import Verdict
 
 _FRESH = Verdict.FRESH  # until Python 3.12 a name of an Enum costs a call
@@ -57,50 +55,48 @@ class Lookups:
             return None
         glance = state.glances.get(at)
         if glance is None:
-            glance = state.glances[at] = Glance(at, state.glances, asyncio.get_running_loop(), self._clock.now)
+            glance = state.glances[at] = Glance(at, ask.key, self._clock.now(), self._over)
             if not state.ask_far(at, glance.told):
                 del state.glances[at]
                 return None
         return glance
 
+    def _over(self, glance: Glance, found: Entry | Exception | None) -> None:
+        """It has been answered. What is alive is kept near at once: from here on nobody tells the glance of changes."""
+        state = self._state
+        state.glances.pop(glance.at, None)
+        glance.ended, glance.found = self._clock.now(), found
+        if type(found) is not Entry or glance.is_outdated or not state.coherence.in_step:
+            return
+        if found.number >= state.coherence.dead_below(found, glance.asked):
+            glance.entry = found
+            try:
+                state.keep_near(glance.at, found)
+            except Exception as error:  # of a store of a user's own
+                glance.found, glance.entry = error, None
+
     def glanced(self, ask: Ask, glance: Glance) -> Answer | None:
-        """The answer, from what the far tier has; None: look again. LoadStoppedError if everything ends."""
-        entry = self._seen(glance, ask.key)
+        """The answer, from what the far tier has; None: look again. Raises the error that is no matter of that tier."""
+        found, entry = glance.found, glance.entry
+        if found is not None and not glance.is_told and self._telemetry.hears():
+            self._tell(glance)
         if entry is not None and entry.vary:
             ask.select(entry)
             return None
         answer = None if entry is None else self.judge(ask, entry, self._state.glanced)
         if answer is None:
+            if isinstance(found, Exception) and not isinstance(found, StoreError):
+                raise copy_of(found)
             ask.glanced = glance
         return answer
 
-    def _seen(self, glance: Glance, asked: Key) -> Entry | None:
-        """What it has found, if that is alive. Who sees it first keeps it near, and tells how it went; that there is
-        nothing is told with the lookup that follows.
-        """
-        found, coherence, is_first = glance.found, self._state.coherence, not glance.is_seen
-        if isinstance(found, LoadStoppedError):
-            raise copy_of(found)
-        if found is None:
-            return None
-        glance.is_seen = True
-        if is_first and self._telemetry.hears():
-            self._tell(glance)
-        if type(found) is not Entry or glance.is_outdated or not coherence.in_step:
-            return None
-        if found.number < coherence.dead_below(found, asked):
-            return None
-        if is_first:
-            self._state.keep_near(glance.key, found)
-        return found
-
     def _tell(self, glance: Glance) -> None:
-        call = TierCall(tier=self._state.glanced, operation="get", begun=glance.begun, ended=glance.ended)
+        """In the context of who asked first. That there is nothing is told with the lookup that follows."""
+        glance.is_told = True
+        error = glance.found if isinstance(glance.found, StoreError) else None
+        call = TierCall(tier=self._state.glanced, operation="get", begun=glance.begun, ended=glance.ended, error=error)
         with self._telemetry.span(call):
-            if isinstance(glance.found, StoreError):
-                call.error = glance.found
-            else:
-                call.found = True
+            call.found = None if error else True
 
     def peek(self, ask: Ask) -> Answer | None:
         """A fresh answer from the near tier, if there is one; nothing is loaded or refreshed."""

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Literal
 
 from glasscache._abroad import Abroad
-from glasscache._entry import Entry, Key
+from glasscache._ask import Ask
+from glasscache._entry import Entry
 from glasscache._events import Acquired, Load, Release, TierCall
 from glasscache._flight import Flight
-from glasscache._glance import Glance
 from glasscache._lease import Claim, Lease, Lookup
 from glasscache._state import State
 from glasscache.errors import StoreError
@@ -40,33 +40,23 @@ class Right:
     tier = "origin"
     """Where the answer comes from."""
 
-    def __init__(
-        self,
-        state: State,
-        at: Key,
-        asked: Key,
-        work: Load,
-        fresh_for: float,
-        *,
-        insists: bool = False,
-        glanced: Glance | None = None,
-    ) -> None:
+    def __init__(self, state: State, ask: Ask, work: Load, fresh_for: float) -> None:
         self._state = state
         self._commons = state.commons
-        self._at = at
-        self._asked = asked
+        self._at = ask.at
+        self._asked = ask.key
         self._work = work
         self._refreshes = work.trigger == "refresh"
         self._warms = work.trigger == "warm"
-        self.insists = insists and not self._warms
+        self.insists = ask.wish is not None and not self._warms
         """Whether its request wants the origin's own word."""
-        self._takes_stale = not (self._refreshes or insists)
+        self._takes_stale = ask.wish is None and not self._refreshes
         self._fresh_for = fresh_for
         self._newer_than = 0
-        found = None if glanced is None else glanced.found
-        self._begun = glanced.begun if glanced is not None and found is None else None
+        glanced, ask.glanced = ask.glanced, None
+        self._begun = glanced.begun if glanced is not None and glanced.found is None else None
         """When the first lookup began: with the glance, if that has found nothing."""
-        self._is_cut_off = isinstance(found, StoreError)
+        self._is_cut_off = glanced is not None and isinstance(glanced.found, StoreError)
         self._lease: Lease | None = None
         self._since = self._good_until = 0.0
         self._renewal: asyncio.TimerHandle | None = None
