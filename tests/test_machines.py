@@ -366,7 +366,8 @@ def test_an_answer_too_large_to_be_stored_is_told_when_it_is_clear() -> None:
     fleet(1, scenario, origin=large, limits=Limits(max_entry_bytes=100))
 
 
-def test_variants_are_stored_before_the_marker_that_leads_to_them() -> None:
+@pytest.mark.parametrize("ttl", [1000.0, 30.0], ids=["long", "shorter than a load may take"])
+def test_variants_are_stored_before_the_marker_that_leads_to_them(ttl: float) -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         first = machines.world.spawn(one.request())
         await asyncio.sleep(0.5)
@@ -375,7 +376,8 @@ def test_variants_are_stored_before_the_marker_that_leads_to_them() -> None:
         assert (second.result, second.tier) in {("hit", "shared"), ("collapsed", "shared")}
         assert machines.loads == 1
 
-    fleet(2, scenario, origin=lambda load: answer(load, vary=(b"accept-language",)))
+    policy = Policy(ttl=ttl, early_refresh=0.0)
+    fleet(2, scenario, origin=lambda load: answer(load, vary=(b"accept-language",)), policy=policy)
 
 
 # --- refreshes --------------------------------------------------------------------------------------------------------

@@ -206,14 +206,20 @@ class Run(Flight):
         return entry
 
     def _keep_marker(self, marker: Entry, variant: Entry) -> None:
-        """The marker must be there for as long as the variant that it leads to, unless there is a newer one."""
-        asked = self._ask.key
+        """The marker must be there for as long as the variant that it leads to, unless there is a newer one. One that
+        this load has opened is only near yet.
+        """
+        asked, until = self._ask.key, variant.dead_from
         kept = self._state.near.peek(asked)
-        if kept is None or not kept.vary or (kept.chunks == marker.chunks and kept.dead_from < variant.dead_from):
-            lifetime, number = variant.dead_from - variant.born, variant.number
-            self._keep(
-                asked, make_marker(marker.vary, marker.chunks[0], now=variant.born, lifetime=lifetime, number=number)
-            )
+        if kept is not None and kept.vary:
+            is_told = marker is self._ask.marker or not self._state.has_far
+            if kept.chunks != marker.chunks or (kept.dead_from >= until and is_told):
+                return
+            until = max(until, kept.dead_from)
+        lifetime, number = until - variant.born, variant.number
+        self._keep(
+            asked, make_marker(marker.vary, marker.chunks[0], now=variant.born, lifetime=lifetime, number=number)
+        )
 
     def _may_keep(self) -> bool:
         """Whether what is loaded may be stored: not beside machines that share a tier, where nobody else loads it."""
