@@ -33,10 +33,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The seeded scenarios run without coverage: tracing makes them slow, and the other tests reach 100 % by themselves.
 test: $(READY)  ## run all tests, with branch coverage at 100 % (one file: .venv/bin/pytest tests/FILE)
-	$(PYTEST) --cov --cov-report=term -m "not soak and not seeded" $(ARGS)
-	$(if $(ARGS),,$(PYTEST) -m seeded)
+	$(PYTEST) --cov --cov-report=term $(ARGS)
 
 pythons: $(READY)  ## run `make test` with every other supported Python on this machine (4 minutes each on 2 cores)
 	$(BIN)/python tests/pythons.py

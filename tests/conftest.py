@@ -1,6 +1,7 @@
 """What every test stands on: hypothesis profiles; a check for leaks and a Redis server for the test that asks for it.
 
-Decides: that tests are deterministic, unless GLASSCACHE_SOAK=1 asks for new examples and more of them.
+Decides: that tests are deterministic, unless GLASSCACHE_SOAK=1 asks for new examples and more of them; how many run at
+once; which run without coverage (`no_cover`: tracing takes most of their time, and the others reach 100 %).
 Never: does anything around a test that did not ask for it.
 """
 
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +30,25 @@ _UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow
 settings.register_profile("default", _UNHURRIED, derandomize=True)
 settings.register_profile("soak", _UNHURRIED, max_examples=2_000)
 settings.load_profile("soak" if os.environ.get("GLASSCACHE_SOAK") == "1" else "default")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: a fifth of the time tests wait for servers, processes and their deadlines."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that nobody waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("no_cover") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """`no_cover` holds for the processes that a test starts, too."""
+    with patch.dict(os.environ):
+        if item.get_closest_marker("no_cover"):
+            os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+        return (yield)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from tests.bench.measure import Case, Timings, Work, measure
 from tests.bench.traced import traced
 from tests.bench.traffic import ANSWER, App, Message, ask, get, new, post, question, raw, raw_reading, raw_unsafe
 
+pytestmark = pytest.mark.no_cover
+
 TINY = run.Effort(
     rounds=1,
     crowd_rounds=1,

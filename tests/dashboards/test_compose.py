@@ -24,6 +24,8 @@ from tests.support.ports import free_port
 from tests.support.redis_process import RedisProcess
 from tests.telemetry.processes import ROOT, client_of, running
 
+pytestmark = pytest.mark.no_cover
+
 FILE = ROOT / "dashboards" / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

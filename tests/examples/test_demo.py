@@ -18,6 +18,8 @@ import demo
 from tests.support.patience import PATIENCE
 from tests.support.redis_process import UNHURRIED_VARIABLES, RedisProcess
 
+pytestmark = pytest.mark.no_cover
+
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 SECRET = "a secret that all machines of this test share"
 SMALL = ("--passages=120", "--requests=24", "--burst=40")

@@ -27,7 +27,7 @@ from tests.flights.site import LoopClock, Site, prove
 from tests.flights.test_seeded_machines import SETTLED, Machines
 from tests.support.seeded_loop import World
 
-pytestmark = pytest.mark.seeded
+pytestmark = [pytest.mark.seeded, pytest.mark.no_cover]
 
 
 async def pause(random: Random) -> None:

@@ -16,7 +16,7 @@ from glasscache.policy import Limits, Share
 from tests.flights.site import Load, OriginError, Site, prove
 from tests.support.seeded_loop import World
 
-pytestmark = pytest.mark.seeded
+pytestmark = [pytest.mark.seeded, pytest.mark.no_cover]
 
 
 def test_a_crowd_on_one_key_is_answered_by_one_load() -> None:

@@ -15,7 +15,7 @@ from glasscache.testing import SharedServer
 from tests.flights.site import LoopClock, Site, prove
 from tests.support.seeded_loop import World
 
-pytestmark = pytest.mark.seeded
+pytestmark = [pytest.mark.seeded, pytest.mark.no_cover]
 
 SETTLED = 0.1  # virtual seconds: every message has arrived
 

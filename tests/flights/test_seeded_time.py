@@ -16,7 +16,7 @@ from glasscache.testing import FlakyStore
 from tests.flights.site import Load, OriginError, Site, prove
 from tests.support.seeded_loop import World
 
-pytestmark = pytest.mark.seeded
+pytestmark = [pytest.mark.seeded, pytest.mark.no_cover]
 
 
 async def invalidate(site: Site, what: str) -> None:

@@ -14,7 +14,7 @@ from tests.flights.site import LoopClock, prove
 from tests.support.null_telemetry import NullTelemetry
 from tests.support.seeded_loop import World
 
-pytestmark = pytest.mark.seeded
+pytestmark = [pytest.mark.seeded, pytest.mark.no_cover]
 
 
 def cache_in(world: World) -> Cache:

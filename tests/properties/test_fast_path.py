@@ -21,6 +21,8 @@ from glasscache.policy import Policy
 from tests.asgi.site import Site, read, respond, run
 from tests.support.asgi import ASGIApp, Message, Receive, Scope, Send
 
+pytestmark = pytest.mark.no_cover
+
 METHODS = ("GET", "HEAD", "POST", "QUERY")
 
 

@@ -21,6 +21,8 @@ from tests.asgi.site import LoopClock, Site, read, respond, run
 from tests.properties.http_reference import VARIES, Cache, Failed, Response, Unreachable
 from tests.support.asgi import Receive, Scope, Send
 
+pytestmark = pytest.mark.no_cover
+
 _TICK = 0.0625  # seconds, for what goes on behind an answer; exact in binary
 
 CACHE_CONTROL = (

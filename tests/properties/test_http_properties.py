@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from email.utils import formatdate
 
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from glasscache.asgi.http import (
     vary_value,
 )
 from glasscache.policy import Policy, Share
+
+pytestmark = pytest.mark.no_cover
 
 thorough = settings(max_examples=100, deadline=None, derandomize=True)
 

@@ -7,11 +7,14 @@ import random
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glasscache._calls import call_key
 from glasscache.keys import Keyring, json_body, parse_slowly
+
+pytestmark = pytest.mark.no_cover
 
 RING = Keyring("a secret that is for tests only, 0123456789")
 thorough = settings(max_examples=100, deadline=None, derandomize=True)

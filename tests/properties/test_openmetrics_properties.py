@@ -34,6 +34,8 @@ from glasscache_exporters import _families
 from glasscache_exporters._families import Exemplars, families
 from glasscache_exporters._text import openmetrics, plain
 
+pytestmark = pytest.mark.no_cover
+
 read_openmetrics: Callable[[str], Iterable[Family]] = openmetrics_parser.text_string_to_metric_families
 CUMULATIVE = AggregationTemporality.CUMULATIVE
 

@@ -17,6 +17,8 @@ from tests.flights.site import Load, OriginError, Site
 from tests.support.null_telemetry import NullTelemetry
 from tests.support.seeded_loop import World, run_seed
 
+pytestmark = pytest.mark.no_cover
+
 SEEDS = range(300)
 KEYS = (b"a", b"b")
 
