@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from glasscache.asgi._live import LiveFeed, live_page
 from glasscache.asgi._pages import json_page, respond
-from glasscache.asgi._removal import RemovalPage
-from glasscache.asgi._warm_page import WarmPage
+from glasscache.asgi._removal import removal_page
+from glasscache.asgi._warm_page import warm_page
 from glasscache.asgi.rules import Rule, methods_of
 from glasscache.contention import contention_json
 from glasscache.stats import stats_json
@@ -52,8 +52,8 @@ class AdminPages:
                 (Rule(f"{under}/contention"), token_check.before(json_page(lambda _: contention_json(cache)))),
                 (Rule(f"{under}/live"), live_page),
                 (Rule(f"{under}/live/events"), token_check.before(self._feed)),
-                (Rule(f"{under}/invalidate", methods=("POST",)), token_check.before(RemovalPage(cache, forget))),
-                (Rule(f"{under}/warm", methods=("POST",)), token_check.before(WarmPage(cache, warmer))),
+                (Rule(f"{under}/invalidate", methods=("POST",)), token_check.before(removal_page(cache, forget))),
+                (Rule(f"{under}/warm", methods=("POST",)), token_check.before(warm_page(cache, warmer))),
             ]
         self.handlers = [(rule, dict.fromkeys(methods_of(rule), page)) for rule, page in pages]
 

@@ -6,23 +6,17 @@ all of them. Must stand behind the token: whoever may ask for it may make every 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from glasscache.asgi._pages import respond
-from glasscache.asgi._request import Body, BypassError
+from glasscache.asgi._pages import order_page
 from glasscache.asgi._urls import url_of
-from glasscache.asgi.rules import Rule
-from glasscache.stats import declared_workers
 
 if TYPE_CHECKING:
-    from glasscache.asgi.types import Receive, Scope, Send
+    from glasscache.asgi.types import ASGIApp, Receive, Scope
     from glasscache.cache import Cache
-
-_LIMITS = Rule("/", methods=("POST",), max_body=65_536)
 
 
 class Removal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -39,33 +33,21 @@ class Removal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             raise ValueError("say one of tag, key, url, or all")
 
 
-class RemovalPage:
-    """Answers POST. `forget`: removes what is stored for the request of that scope; how many entries."""
+def removal_page(cache: Cache, forget: Callable[[Scope], Awaitable[int]]) -> ASGIApp:
+    """The page. `forget`: removes what is stored for the request of that scope; how many entries."""
 
-    def __init__(self, cache: Cache, forget: Callable[[Scope], Awaitable[int]]) -> None:
-        self._cache = cache
-        self._forget = forget
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        body, status = Body(), 200
-        try:
-            await body.read(receive, _LIMITS)
-            wanted = msgspec.json.decode(body.content, type=Removal)
-            said: dict[str, object] = {"removed": await self._remove(wanted, scope)}
-            said |= {"name": self._cache.name, "worker": os.getpid(), "of": declared_workers()}
-        except (msgspec.MsgspecError, BypassError, ValueError) as error:
-            status, said = 400, {"error": f'{error}: send JSON, such as {{"tag": "docs"}}'}
-        await respond(scope, send, msgspec.json.encode(said), (b"content-type", b"application/json"), status=status)
-
-    async def _remove(self, wanted: Removal, scope: Scope) -> int:
+    async def remove(wanted: Removal, scope: Scope, _: Receive) -> dict[str, Any]:
         if wanted.url is not None:
-            return await self._forget(_request_of(wanted.url, scope))
-        if wanted.key is None:
-            return await self._cache.invalidate(tag=wanted.tag, all=wanted.all)
-        count = await self._cache.invalidate(key=wanted.key)
-        digest = digest_of(wanted.key)
-        return count if digest is None else count + await self._cache.invalidate(key=digest)
+            count = await forget(_request_of(wanted.url, scope))
+        elif wanted.key is None:
+            count = await cache.invalidate(tag=wanted.tag, all=wanted.all)
+        else:
+            count = await cache.invalidate(key=wanted.key)
+            if digest := digest_of(wanted.key):
+                count += await cache.invalidate(key=digest)
+        return {"removed": count}
+
+    return order_page(cache, Removal, remove, example='{"tag": "docs"}', most_bytes=65_536)
 
 
 def digest_of(text: str) -> bytes | None:

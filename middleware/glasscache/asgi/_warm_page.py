@@ -7,30 +7,24 @@ the token: whoever may ask for it makes the app work. Must never say what an ans
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from glasscache._warming import CONCURRENCY, Warmed
+from glasscache._warming import CONCURRENCY
 from glasscache.asgi import http
 from glasscache.asgi._live import server_is_stopping, until_gone
-from glasscache.asgi._pages import respond
-from glasscache.asgi._request import Body, BypassError
+from glasscache.asgi._pages import order_page
 from glasscache.asgi._warming import WarmRequest
-from glasscache.asgi.rules import Rule
-from glasscache.errors import ConfigurationError
-from glasscache.stats import declared_workers
 
 if TYPE_CHECKING:
     from glasscache.asgi._warming import Warmer
-    from glasscache.asgi.types import Receive, Scope, Send
+    from glasscache.asgi.types import ASGIApp, Receive, Scope
     from glasscache.cache import Cache
 
 MOST_BYTES = 1024**2  # of one request for a warming
 MOST_AT_ONCE = 64
-_LIMITS = Rule("/", methods=("POST",), max_body=MOST_BYTES)
 _ROUTING = http.ROUTING - http.OF_A_SCRIPT | {b"host"}
 _WAY = ("asgi", "app", "scheme", "server", "root_path")
 """What of the page's own request others have in common with it. Not `user`, `session`, `state`, `client`."""
@@ -63,34 +57,22 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError(f"concurrency {self.concurrency}: give a number from 1 to {MOST_AT_ONCE}")
 
 
-class WarmPage:
-    """Answers POST."""
+def warm_page(cache: Cache, warmer: Warmer) -> ASGIApp:
+    """The page."""
 
-    def __init__(self, cache: Cache, warmer: Warmer) -> None:
-        self._cache = cache
-        self._warmer = warmer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        body, status = Body(), 200
-        try:
-            await body.read(receive, _LIMITS)
-            wanted = msgspec.json.decode(body.content, type=Wanted)
-            requests = [WarmRequest(url=line) if isinstance(line, str) else line.request() for line in wanted.requests]
-            said = msgspec.to_builtins(await self._warm(requests, scope, wanted.concurrency, receive))
-            said |= {"name": self._cache.name, "worker": os.getpid(), "of": declared_workers()}
-        except (msgspec.MsgspecError, BypassError, ConfigurationError) as error:
-            status, said = 400, {"error": f'{error}: send JSON, such as {{"requests": ["/search?q=a"]}}'}
-        await respond(scope, send, msgspec.json.encode(said), (b"content-type", b"application/json"), status=status)
-
-    async def _warm(self, requests: list[WarmRequest], scope: Scope, concurrency: int, receive: Receive) -> Warmed:
+    async def warm(wanted: Wanted, scope: Scope, receive: Receive) -> dict[str, Any]:
+        requests = [WarmRequest(url=line) if isinstance(line, str) else line.request() for line in wanted.requests]
         way = {name: scope[name] for name in _WAY if name in scope}
         way["headers"] = [field for field in scope["headers"] if field[0] in _ROUTING]
         client = asyncio.get_running_loop().create_task(until_gone(receive))
         try:
-            return await self._warmer.warm(_while_wanted(requests, client), way, concurrency)
+            warmed = await warmer.warm(_while_wanted(requests, client), way, wanted.concurrency)
         finally:
             client.cancel()
+        said: dict[str, Any] = msgspec.to_builtins(warmed)
+        return said
+
+    return order_page(cache, Wanted, warm, example='{"requests": ["/search?q=a"]}', most_bytes=MOST_BYTES)
 
 
 def _while_wanted(requests: list[WarmRequest], client: asyncio.Task[None]) -> Iterator[WarmRequest]:
