@@ -32,6 +32,13 @@ settings.register_profile("soak", _UNHURRIED, max_examples=2_000)
 settings.load_profile("soak" if os.environ.get("GLASSCACHE_SOAK") == "1" else "default")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Coverage would import the package above a dotted name, and throw that away, in each process that tests start."""
+    for name in config.getoption("cov_source", None) or ():
+        if "." in str(name) and os.sep not in str(name):
+            raise pytest.UsageError(f"--cov={name}: give the folder, such as --cov=middleware/glasscache/asgi")
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One more than processors: a fifth of the time tests wait for servers, processes and their deadlines."""
     return (os.cpu_count() or 1) + 1
