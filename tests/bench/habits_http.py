@@ -117,7 +117,7 @@ async def stream(kind: Kind) -> str:
     site.gate.clear()
     one = Got(kind(site))
     begun = asyncio.ensure_future(one.first.wait())
-    came, _ = await asyncio.wait([begun], timeout=0.5)
+    came, _ = await asyncio.wait([begun], timeout=2.0)
     site.gate.set()
     await asyncio.gather(one.done, begun)
     return "as it is produced" if came else "when all of it is there"
