@@ -9,7 +9,7 @@ import pytest
 from glasscache._entry import Headers
 from glasscache.asgi import cache_status
 from glasscache.asgi._fields import content_length, parse_directives, parse_http_date
-from glasscache.asgi.http import (
+from glasscache.asgi._http import (
     CONDITIONALS,
     CREDENTIALS,
     ROUTING,

@@ -18,6 +18,7 @@ from glasscache.errors import StoreError
 
 # With what each of them needs: nobody has to import from a module that begins with an underscore.
 __all__ = ["Cause", "Clock", "Entry", "Key", "NearStore", "RemovalHook", "Store", "StoreError", "TierGauge"]
+__all__ += ["Stepping", "Steps"]
 __all__ += ["SystemClock", "entry_of"]
 __all__ += ["Bell", "Claim", "Glancing", "Holder", "Lease", "LeaseStore", "Lookup", "Middle", "SpanRef", "Told"]
 __all__ += ["Backplane", "Listener", "Mark", "Marks"]
@@ -26,6 +27,7 @@ __all__ += ["Counters", "Event", "Observable", "Outcome", "Telemetry", "TierStat
 
 T = TypeVar("T")
 RemovalHook = Callable[[Key, Entry, Cause], None]
+Steps = tuple[Callable[[Key], Entry | None], Callable[[Key], None]]
 Told = Callable[[Entry | StoreError | None], None]
 
 
@@ -96,6 +98,14 @@ class NearStore(Store, Protocol):
 
     def watch(self, hook: RemovalHook) -> None:
         """Call `hook` after every removal, with its cause."""
+
+
+class Stepping(Protocol):
+    """What a NearStore may have beside: `peek` in two steps, for the shortest way of a hit."""
+
+    @property
+    def steps(self) -> Steps | None:
+        """What finds the entry under a key, and what counts that as a use; None: not now, `peek`. Asked for once."""
 
 
 class Bell(Protocol):

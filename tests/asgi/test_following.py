@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glasscache._tiers import TieredStore
-from glasscache.asgi import Rule, answer, http
+from glasscache.asgi import Rule, _http, answer
 from glasscache.policy import Limits, Verdict
 from glasscache.stores.memory import MemoryStore
 from glasscache.testing import SharedServer, entry
@@ -212,7 +212,7 @@ def test_a_confirmation_may_come_in_several_messages_and_says_nothing_more() -> 
 def test_what_is_dead_is_dead_for_every_request() -> None:
     dead = entry(born=0.0, fresh_until=5.0, settled_until=5.0)
     for said in ("max-stale", "no-cache"):
-        wish = http.wish_of([cc(said)])
+        wish = _http.wish_of([cc(said)])
         assert wish is not None
         assert wish(dead, 9.0, Verdict.DEAD) is Verdict.DEAD
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from glasscache.asgi import QueryKey, Rule, http
+from glasscache.asgi import QueryKey, Rule, _http
 from tests.asgi.site import Site, read, respond, run
 from tests.support.asgi import Receive, Response, Scope, Send
 
@@ -108,7 +108,7 @@ def test_two_hundred_spellings_of_a_path_never_meet(rule: Rule) -> None:
 
 
 @both
-@pytest.mark.parametrize("name", sorted(http.ROUTING))
+@pytest.mark.parametrize("name", sorted(_http.ROUTING))
 def test_what_a_field_says_is_for_those_who_said_it(name: bytes, rule: Rule) -> None:
     async def scenario() -> None:
         site = Site(mirror, rule)
@@ -122,7 +122,7 @@ def test_what_a_field_says_is_for_those_who_said_it(name: bytes, rule: Rule) -> 
 
 
 def test_there_are_more_than_sixty_of_them() -> None:
-    assert len(http.ROUTING) >= 60
+    assert len(_http.ROUTING) >= 60
 
 
 @both

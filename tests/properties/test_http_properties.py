@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from glasscache.asgi import cache_status
 from glasscache.asgi._fields import content_length, parse_directives, parse_http_date
-from glasscache.asgi.http import (
+from glasscache.asgi._http import (
     CONDITIONALS,
     ROUTING,
     assess,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from glasscache._counters import Counters
 from glasscache._entry import Headers
 from glasscache._gate import Gate
-from glasscache.asgi import Rule, http
+from glasscache.asgi import Rule, _http
 from glasscache.asgi._fields import content_length
 from glasscache.asgi._origin import Origin
 from glasscache.asgi._why import Hints
@@ -31,20 +31,20 @@ VALUES = [b"", b"*", b"1", b"no-store", b"private, max-age=0", b"a, b", b'"g"', 
 fields = st.tuples(st.sampled_from([*SAID, *UNSAID, b"Vary", b"X-Other"]), st.sampled_from(VALUES))
 
 
-def assessed(headers: Headers) -> http.Assessment:
-    return http.assess(200, headers, ttl=60.0, policy=POLICY, statuses=None, now_wall=1e9)
+def assessed(headers: Headers) -> _http.Assessment:
+    return _http.assess(200, headers, ttl=60.0, policy=POLICY, statuses=None, now_wall=1e9)
 
 
 @given(st.lists(fields, max_size=6))
 def test_a_head_that_says_nothing_is_stored_whole_and_on_the_same_terms_as_none(raw: list[tuple[bytes, bytes]]) -> None:
-    headers, length, says_something = http.head_of(raw)
-    assert headers == http.normalise(raw)
+    headers, length, says_something = _http.head_of(raw)
+    assert headers == _http.normalise(raw)
     assert length == content_length(headers)
     assert says_something == any(name.lower() in SAID for name, _ in raw)
     if not says_something:
         assert assessed(headers) == assessed(())
-        assert http.storable_headers(headers) == headers
-        assert http.tags(headers) == http.groups({"headers": []}, headers, b"cache-groups") == ()
+        assert _http.storable_headers(headers) == headers
+        assert _http.tags(headers) == _http.groups({"headers": []}, headers, b"cache-groups") == ()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +71,7 @@ ORIGINS = [origin(Rule("/a", ttl=60.0, tags=("a",))), origin(Rule("/a", ttl=60.0
 def test_a_head_is_taken_for_plain_alike_whether_or_not_it_is_known(
     raw: list[tuple[bytes, bytes]], asked: Origin, as_lists: bool
 ) -> None:
-    headers, length, says_something = http.head_of(raw)
+    headers, length, says_something = _http.head_of(raw)
     for _ in range(2):
         plain = asked.plain(tuple(map(list, raw)) if as_lists else tuple(raw))
         lacks_tag = asked.rule.etag and all(name != b"etag" for name, _ in headers)

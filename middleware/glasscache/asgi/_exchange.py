@@ -1,6 +1,6 @@
 """One request that takes the slow way: it asks the engine, or it goes past the cache.
 
-Decides nothing of HTTP (that is `http.py`) and nothing of loads (that is the engine): it hands the one's words to the
+Decides nothing of HTTP (that is `_http.py`) and nothing of loads (that is the engine): it hands the one's words to the
 other, and sees to it that every request is answered, counted and told once.
 """
 
@@ -16,15 +16,15 @@ from glasscache._events import Answered, Outcome
 from glasscache._flight import Flight
 from glasscache._reader import Reader, ReaderGone
 from glasscache._warming import Warmth
-from glasscache.asgi import _parts, _request, http
+from glasscache.asgi import _http, _parts, _request
 from glasscache.asgi._heads import HeadReader
+from glasscache.asgi._http import cache_status
 from glasscache.asgi._origin import AppLoad
 from glasscache.asgi._parts import PartKeeper
 from glasscache.asgi._places import MOUNTED, ROUTED
 from glasscache.asgi._recorder import run_app
 from glasscache.asgi._request import BODY_METHODS, Body, BypassError
 from glasscache.asgi._responder import Watcher, answer_nobody, play, send_entry, send_hit, send_new, show, status_of
-from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Exchange(Ask):
     _is_plain: bool
     """Whether the request has no conditions, credentials, ranges or Cache-Control of its own to be heard."""
     _reader: Reader
-    wish: http.Wish | None
+    wish: _http.Wish | None
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Exchange(Ask):
         self._is_plain = False
         self._body = Body()
         if route.hears:
-            self.wish = http.wish_of(scope["headers"])
+            self.wish = _http.wish_of(scope["headers"])
         _request.refuse(scope, route.rule, route.origin.credentials)
         if self.wish is not None and self.wish.no_store:
             raise BypassError("no_store")
@@ -172,12 +172,12 @@ class Exchange(Ask):
     def variant(self, marker: Entry) -> Key:
         """The key of the variant that this request selects (RFC 9111, section 4.1): `marker` names the fields."""
         headers = self._scope["headers"]
-        values = (http.vary_value(name, headers) for name in marker.vary)
+        values = (_http.vary_value(name, headers) for name in marker.vary)
         return self._route.cache.keyring.digest(b"vary", self.key, marker.chunks[0], *values)
 
     def confirms(self, entry: Entry) -> bool:
         """RFC 9110, section 13.1.2: to a POST nobody answers 304."""
-        return entry.kept > 0 and self._scope["method"] != "POST" and http.has_validator(entry.headers)
+        return entry.kept > 0 and self._scope["method"] != "POST" and _http.has_validator(entry.headers)
 
     def joined(self, reader: Reader) -> None:
         """The request reads this flight from now on."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from glasscache._ask import Ask
 from glasscache._engine import Engine
 from glasscache._entry import Headers
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi._origin import AppLoad
 from glasscache.asgi.types import Message
 from glasscache.policy import make_entry
@@ -29,23 +29,23 @@ class HeadReader:
     async def __call__(self, message: Message) -> None:
         """Be shown one message of the answer, on its way to the client."""
         if message["type"] == "http.response.start":
-            await self._learn(message["status"], http.normalise(message.get("headers", ())))
+            await self._learn(message["status"], _http.normalise(message.get("headers", ())))
 
     async def _learn(self, status: int, headers: Headers) -> None:
         engine, at = self._engine, self._ask.at
         stored, now = engine.near.peek(at), engine.clock.now()
         if stored is None or stored.vary or now >= stored.dead_from or (status, stored.status) != (200, 200):
             return
-        if not http.is_same(headers, stored.headers, sum(map(len, stored.chunks))):
+        if not _http.is_same(headers, stored.headers, sum(map(len, stored.chunks))):
             await engine.invalidate(key=self._ask.key)
             return
-        fields = http.freshen(stored.headers, headers)
+        fields = _http.freshen(stored.headers, headers)
         found = self._load.assess(status, fields, None)
         if found.terms is not None:
             renewed = make_entry(
                 chunks=stored.chunks,
                 status=status,
-                headers=http.storable_headers(fields, found.hidden),
+                headers=_http.storable_headers(fields, found.hidden),
                 terms=replace(found.terms, tags=stored.tags, price=stored.price),
                 policy=self._ask.policy,
                 begun=self._begun,

@@ -1,6 +1,6 @@
 """The app behind a rule: what it sees of a request, and what may be done with its answer.
 
-Decides (with `http.assess`) who may have an answer, on what terms it is kept, and which heads need no look: a 200 that
+Decides (with `_http.assess`) who may have an answer, on what terms it is kept, and which heads need no look: a 200 that
 says nothing of it. Must never show the app what is not for it: conditions, and credentials where all share an answer.
 """
 
@@ -16,7 +16,7 @@ from glasscache._entry import Headers, common_list
 from glasscache._gate import Gate
 from glasscache._stream import Head
 from glasscache._values import names_of
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi._why import Hints
 from glasscache.asgi.rules import Rule, keys_by_more, not_awaitable
 from glasscache.asgi.types import ASGIApp, Scope
@@ -64,16 +64,16 @@ class Origin:
     """Fields of a request that its load does not see: the client's conditions (we answer them), and what a rule that
     is shared hides.
     """
-    _of_plain: http.Assessment | None = field(init=False, default=None)
+    _of_plain: _http.Assessment | None = field(init=False, default=None)
     """What may be done with a 200 whose head says nothing of it, if that is always the same."""
     _known: dict[tuple[Any, ...], Plain] = field(init=False, default_factory=dict)
     """Such heads, as the app sends them."""
 
     def __post_init__(self) -> None:
         rule = self.rule
-        self.hidden = http.CONDITIONALS | self.credentials if rule.shared else http.CONDITIONALS
+        self.hidden = _http.CONDITIONALS | self.credentials if rule.shared else _http.CONDITIONALS
         if rule.ttl is not None and rule.store_if is None and not (callable(rule.tags) or keys_by_more(rule)):
-            found = http.assess(200, (), ttl=rule.ttl, policy=self.policy, statuses=self.statuses, now_wall=0.0)
+            found = _http.assess(200, (), ttl=rule.ttl, policy=self.policy, statuses=self.statuses, now_wall=0.0)
             terms = None if found.terms is None else replace(found.terms, tags=names_of(rule.tags))
             self._of_plain = replace(found, terms=terms)
 
@@ -88,7 +88,7 @@ class Origin:
         found = self._of_plain
         if found is None:
             return None
-        headers, length, says_something = http.head_of(raw)
+        headers, length, says_something = _http.head_of(raw)
         if says_something or (self.rule.etag and all(name != b"etag" for name, _ in headers)):
             return None
         common = common_list(headers)
@@ -123,17 +123,17 @@ class AppLoad(Struct, eq=False):
     is_private: bool
     """Whether it has credentials, and its rule does not say who shares the answer."""
 
-    def assess(self, status: int, headers: Headers, lifetime: float | None) -> http.Assessment:
+    def assess(self, status: int, headers: Headers, lifetime: float | None) -> _http.Assessment:
         """What may be done with this answer, for which its handler named a lifetime in seconds or None."""
         origin = self.origin
-        found = http.assess(
+        found = _http.assess(
             status,
             headers,
             ttl=origin.rule.ttl if lifetime is None else lifetime,
             policy=origin.policy,
             statuses=origin.statuses,
             now_wall=origin.clock.wall(),
-            request=http.Asked(
+            request=_http.Asked(
                 method=self.asked["method"], headers=self.asked["headers"], has_credentials=self.is_private
             ),
             guess=origin.rule.guess,
@@ -155,5 +155,5 @@ class AppLoad(Struct, eq=False):
         found = names_of(tags(self.asked) if callable(tags) else tags)
         rule = self.origin.rule
         is_one_of_many = keys_by_more(rule) or self.asked["method"] == "QUERY"
-        url = (http.url_tag(self.asked, by_host=rule.host),) if is_one_of_many else ()
-        return (*found, *url, *http.tags(headers), *http.groups(self.asked, headers, b"cache-groups"))
+        url = (_http.url_tag(self.asked, by_host=rule.host),) if is_one_of_many else ()
+        return (*found, *url, *_http.tags(headers), *_http.groups(self.asked, headers, b"cache-groups"))

@@ -13,7 +13,7 @@ from glasscache._ask import Ask
 from glasscache._coherence import variant_tag
 from glasscache._engine import Engine
 from glasscache._entry import Entry, Headers, Key
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi._origin import AppLoad
 from glasscache.asgi.types import Message
 from glasscache.policy import Terms, make_entry
@@ -21,21 +21,21 @@ from glasscache.policy import Terms, make_entry
 _WHERE = re.compile(rb"bytes (?P<first>\d{1,18})-(?P<last>\d{1,18})/(?P<length>\d{1,18})")
 
 
-def span_of(headers: Headers) -> http.Span | None:
+def span_of(headers: Headers) -> _http.Span | None:
     """Which bytes of how many a 206 has; None if it does not say, or says nonsense (RFC 9110, section 14.4)."""
     lines = [value.strip(b" \t") for name, value in headers if name == b"content-range"]
     match = _WHERE.fullmatch(lines[0]) if len(lines) == 1 else None
     if match is None:
         return None
-    found = http.Span(int(match["first"]), int(match["last"]) + 1, int(match["length"]))
+    found = _http.Span(int(match["first"]), int(match["last"]) + 1, int(match["length"]))
     return found if found.first < found.end <= found.length else None
 
 
-def within(entry: Entry, request_headers: Iterable[tuple[bytes, bytes]]) -> http.Span | None:
+def within(entry: Entry, request_headers: Iterable[tuple[bytes, bytes]]) -> _http.Span | None:
     """The bytes that a request asks for, if this entry, which is a part, has them all."""
     kept = span_of(entry.headers)
     assert kept is not None  # or it had not been kept
-    wanted = http.wanted(request_headers, entry.headers, kept.length)
+    wanted = _http.wanted(request_headers, entry.headers, kept.length)
     return wanted if wanted is not None and kept.first <= wanted.first < wanted.end <= kept.end else None
 
 
@@ -51,14 +51,14 @@ class PartKeeper:
         self._number = engine.number
         self._terms: Terms | None = None
         self._headers: Headers = ()
-        self._place: http.Span | None = None
+        self._place: _http.Span | None = None
         self._chunks: list[bytes] = []
         self._room = engine.commons.limits.max_entry_bytes
 
     async def __call__(self, message: Message) -> None:
         """Be shown one message of the answer, on its way to the client."""
         if message["type"] == "http.response.start":
-            self._start(message["status"], http.normalise(message.get("headers", ())))
+            self._start(message["status"], _http.normalise(message.get("headers", ())))
         elif message["type"] == "http.response.body" and self._terms is not None:
             chunk = bytes(message.get("body") or b"")
             self._room -= len(chunk)
@@ -75,7 +75,7 @@ class PartKeeper:
         found = self._load.assess(200, headers, None)
         selected = () if self._ask.marker is None else self._ask.marker.vary
         if set(found.vary) <= set(selected):
-            self._terms, self._headers = found.terms, http.storable_headers(headers, found.hidden)
+            self._terms, self._headers = found.terms, _http.storable_headers(headers, found.hidden)
 
     def _keep(self, terms: Terms) -> None:
         assert self._place is not None

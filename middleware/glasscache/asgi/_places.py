@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from glasscache._entry import Key
-from glasscache.asgi import _request, http
+from glasscache.asgi import _http, _request
 from glasscache.asgi._request import BODY_METHODS
 from glasscache.asgi._skim import skimmer
 from glasscache.asgi.rules import QueryKey, Rule
@@ -84,7 +84,7 @@ class Places:
             return
         if rule.key is None or self._body is not None:  # any other may look at headers
             # shared=True changes nothing: a request with credentials takes the slow way, to the same key
-            wary = credentials | http.CONDITIONALS | http.ROUTING
+            wary = credentials | _http.CONDITIONALS | _http.ROUTING
             wary |= {b"host", b"range", b"content-encoding", b"content-type"}
             if hears:
                 wary |= {b"cache-control"}

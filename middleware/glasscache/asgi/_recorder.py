@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from glasscache._entry import Entry, Headers
 from glasscache._flight import Flight
 from glasscache._stream import Head
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi._origin import AppLoad, Origin, Plain
 from glasscache.asgi._places import MOUNTED, ROUTED
 from glasscache.asgi.handler import Notes, open_notes
@@ -47,7 +47,7 @@ def run_app(
     if is_plain and flight.stale is None and not asked.get("extensions"):
         scope: Scope = {**asked, "headers": [*asked["headers"]]}
     else:
-        conditions = () if flight.stale is None else http.conditions(flight.stale.headers)
+        conditions = () if flight.stale is None else _http.conditions(flight.stale.headers)
         scope = origin.scope_of(asked, conditions)
     notes = open_notes(flight.chain)
     recorder = Recorder(flight, origin, asked, load, scope, iter(messages or _NO_BODY), notes)
@@ -137,11 +137,11 @@ class Recorder(Struct, eq=False):
             self._look_at(message["status"], raw, has_trailers=has_trailers)
 
     def _look_at(self, status: int, raw: Sequence[Iterable[object]], *, has_trailers: bool) -> None:
-        headers, self._length, _ = http.head_of(raw)
+        headers, self._length, _ = _http.head_of(raw)
         stale = self._flight.stale
         if stale is not None and status == 304:
             self._confirmed, self._length = stale, None
-            status, headers = stale.status, http.freshen(stale.headers, headers)
+            status, headers = stale.status, _http.freshen(stale.headers, headers)
         self._begin(status, headers, has_trailers=has_trailers)
 
     def _begin(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
@@ -163,7 +163,7 @@ class Recorder(Struct, eq=False):
         self._flight.begin(
             Head(
                 status=status,
-                headers=http.storable_headers(headers, found.hidden),
+                headers=_http.storable_headers(headers, found.hidden),
                 own_headers=headers,
                 share=share,
                 terms=terms,
@@ -221,6 +221,6 @@ class Recorder(Struct, eq=False):
                 terms = self._notes.apply(self._terms, is_error=head.status >= 400)
                 flight.head = head = structs.replace(head, terms=terms)
             if self._origin.rule.etag and head.status == 200 and all(name != b"etag" for name, _ in head.headers):
-                etag = b"etag", http.made_tag(flight.buffer.chunks)
+                etag = b"etag", _http.made_tag(flight.buffer.chunks)
                 flight.head = structs.replace(head, headers=(*head.headers, etag))
         flight.finish()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 from glasscache._entry import Key
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi.rules import QueryKey, Rule, not_awaitable
 from glasscache.asgi.types import Message, Receive, Scope
 from glasscache.interfaces import KeyBuilder
@@ -126,7 +126,7 @@ def refuse(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> None:
             name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
         ):
             raise BypassError("body")
-    if http.precondition(scope["headers"]) or (method == "POST" and _is_conditional(scope["headers"])):
+    if _http.precondition(scope["headers"]) or (method == "POST" and _is_conditional(scope["headers"])):
         raise BypassError("precondition")
     if rule.ttl is not None and has_credentials(scope, rule, credentials):
         raise BypassError("credentials")
@@ -153,7 +153,7 @@ def has_credentials(scope: Scope, rule: Rule, credentials: frozenset[bytes]) -> 
 
 def _is_conditional(headers: _Fields) -> bool:
     """Whether a condition is made: to a POST we must not answer 304 (RFC 9110, sections 13.1.2 and 13.1.3)."""
-    return not http.CONDITIONALS.isdisjoint([name for name, _ in headers])
+    return not _http.CONDITIONALS.isdisjoint([name for name, _ in headers])
 
 
 def _ask(question: Callable[..., T], *about: object) -> T | None:
@@ -192,7 +192,7 @@ def place_of(scope: Scope, rule: Rule, keyring: Keyring) -> Key:
         *_path(scope),
         tenant,
         *_chosen(headers, rule.headers),
-        *http.routing_parts(headers),
+        *_http.routing_parts(headers),
     ]
     if method in BODY_METHODS:
         parts += _chosen(headers, ("content-type", "content-encoding"))

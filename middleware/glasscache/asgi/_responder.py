@@ -16,9 +16,9 @@ from glasscache._ask import Answer, Ask
 from glasscache._entry import Entry, Headers
 from glasscache._reader import Reader
 from glasscache._stream import Head, Stream
-from glasscache.asgi import http
+from glasscache.asgi import _http
+from glasscache.asgi._http import cache_status
 from glasscache.asgi._parts import span_of, within
-from glasscache.asgi.http import cache_status
 from glasscache.asgi.types import Message, Receive, Scope, Send
 from glasscache.policy import Share
 
@@ -43,18 +43,18 @@ async def send_entry(entry: Entry, status_field: bytes, now: float, scope: Scope
 def _fitted(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[bytes]]:
     """What of a stored answer its request gets (RFC 9110, section 13.2.2: conditions come before ranges)."""
     status, headers, method = entry.status, entry.headers, scope["method"]
-    if method != "POST" and http.not_modified(scope["headers"], status, headers):
-        return 304, http.not_modified_headers(headers), ()
+    if method != "POST" and _http.not_modified(scope["headers"], status, headers):
+        return 304, _http.not_modified_headers(headers), ()
     if method == "HEAD":
         return status, headers, ()
     part = None
     if method == "GET" and status == 206:
         return _part_of_a_part(entry, scope)
     if method == "GET" and status == 200:
-        part = http.wanted(scope["headers"], headers, sum(map(len, entry.chunks)))
+        part = _http.wanted(scope["headers"], headers, sum(map(len, entry.chunks)))
     if part is None:
         return status, headers, entry.chunks
-    return 206 if part.end > part.first else 416, http.part_headers(headers, part), http.cut(entry.chunks, part)
+    return 206 if part.end > part.first else 416, _http.part_headers(headers, part), _http.cut(entry.chunks, part)
 
 
 def _part_of_a_part(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[bytes]]:
@@ -62,7 +62,7 @@ def _part_of_a_part(entry: Entry, scope: Scope) -> tuple[int, Headers, Sequence[
     assert kept is not None  # it was looked at before it was chosen
     assert wanted is not None
     bytes_of_it = wanted._replace(first=wanted.first - kept.first, end=wanted.end - kept.first)
-    return 206, http.part_headers(entry.headers, wanted), http.cut(entry.chunks, bytes_of_it)
+    return 206, _http.part_headers(entry.headers, wanted), _http.cut(entry.chunks, bytes_of_it)
 
 
 class _Shared(Generic[T]):
@@ -232,7 +232,7 @@ async def play(reader: Reader, status_field: bytes, scope: Scope | None, send: S
 def _is_known_to(scope: Scope, head: Head) -> bool:
     """Whether its client has the answer already."""
     may_be_spared = head.share is _ALL and scope["method"] != "POST"
-    return may_be_spared and http.not_modified(scope["headers"], head.status, head.headers)
+    return may_be_spared and _http.not_modified(scope["headers"], head.status, head.headers)
 
 
 def _seen_by_others(head: Head) -> Headers:
@@ -247,7 +247,7 @@ async def _spare(reader: Reader, status_field: bytes, send: Send) -> None:
     assert head is not None
     seen = head.own_headers if reader.leader else _seen_by_others(head)
     age = tuple(field for field in seen if field[0] == b"age")
-    fields = http.not_modified_headers(head.headers) + age
+    fields = _http.not_modified_headers(head.headers) + age
     headers = [*fields, (_STATUS, status_field)]
     while await reader.next() is not None:
         pass

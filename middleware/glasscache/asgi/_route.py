@@ -24,12 +24,12 @@ from glasscache.asgi.rules import Rule, methods_of, policy_of
 from glasscache.asgi.types import ASGIApp, Receive, Scope, Send
 from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
+from glasscache.interfaces import Steps
 
 Served: TypeAlias = Entry | Awaitable[None]
 """What is left to do for an answer: to send a hit of one chunk as it is in `shown`, or to await the rest."""
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Served]
 
-_Steps: TypeAlias = tuple[Callable[[Key], Entry | None], Callable[[Key], None]]
 _NOT_TAKEN = Way(frozenset(), asks_by_query=True)
 _SHOWN = 1024  # characters of what was asked that telemetry shows, if it may
 
@@ -57,7 +57,7 @@ class Route:
         self.hears = rule.ttl is None or rule.client_may_refresh
         self.near = near = engine.near
         # what `peek` does, in two steps where the store has them: they take less than its call
-        steps: _Steps = getattr(near, "steps", None) or (near.peek, _nothing)
+        steps: Steps = getattr(near, "steps", None) or (near.peek, _nothing)
         self.now = cache.clock.now
         self._steps = (self.now, *steps)  # what is called is read at once: one by one it takes longer
         self.telemetry = cache.telemetry

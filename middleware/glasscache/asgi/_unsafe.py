@@ -11,7 +11,7 @@ from contextlib import suppress
 from urllib.parse import unquote
 
 from glasscache._events import Source
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
 from glasscache.asgi.rules import keys_by_more
@@ -40,20 +40,20 @@ class Unsafe:
         async def invalidate_first(message: Message) -> None:
             if message["type"] == "http.response.start":
                 try:
-                    await self._invalidate(scope, message["status"], http.normalise(message.get("headers", ())))
+                    await self._invalidate(scope, message["status"], _http.normalise(message.get("headers", ())))
                 except Exception:
                     log.exception("nothing was invalidated after a %s request", scope["method"])
             await send(message)
 
         await self._app(scope, receive, invalidate_first)
 
-    async def _invalidate(self, scope: Scope, status: int, headers: http.Headers) -> None:
+    async def _invalidate(self, scope: Scope, status: int, headers: _http.Headers) -> None:
         engine = self._cache._engine
-        for tag in http.groups(scope, headers, b"cache-group-invalidation"):
+        for tag in _http.groups(scope, headers, b"cache-group-invalidation"):
             await engine.invalidate(tag=tag, source="unsafe_method")
-        if not http.changes(status):
+        if not _http.changes(status):
             return
-        for target in http.targets(scope, headers):
+        for target in _http.targets(scope, headers):
             await self.forget(_request_for(scope, target), "unsafe_method")
 
     async def forget(self, seen: Scope, source: Source) -> int:
@@ -62,7 +62,7 @@ class Unsafe:
         route = self._find(seen)
         if route is not None:
             with suppress(BypassError):  # nothing of it can be stored
-                read = {**seen, "headers": [field for field in seen["headers"] if field[0] not in http.OF_A_SCRIPT]}
+                read = {**seen, "headers": [field for field in seen["headers"] if field[0] not in _http.OF_A_SCRIPT]}
                 for key in {route.key_of(seen, b""): None, route.key_of(read, b""): None}:
                     count += await engine.invalidate(key=key, source=source)
         tagged = (
@@ -70,11 +70,11 @@ class Unsafe:
             self._find({**seen, "method": "QUERY"}),
         )
         for by_host in {one.rule.host for one in tagged if one is not None}:
-            count += await engine.invalidate(tag=http.url_tag(seen, by_host=by_host), source=source)
+            count += await engine.invalidate(tag=_http.url_tag(seen, by_host=by_host), source=source)
         return count
 
 
-def _request_for(scope: Scope, target: http.Target) -> Scope:
+def _request_for(scope: Scope, target: _http.Target) -> Scope:
     """The GET of a resource, from the same client."""
     is_own = target.raw_path == scope.get("raw_path")  # its path may have been rewritten outside
     return {

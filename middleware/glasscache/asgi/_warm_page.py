@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from glasscache._warming import CONCURRENCY
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi._live import server_is_stopping, until_gone
 from glasscache.asgi._pages import order_page
 from glasscache.asgi._warming import WarmRequest
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1024**2  # of one request for a warming
 MOST_AT_ONCE = 64
-_ROUTING = http.ROUTING - http.OF_A_SCRIPT | {b"host"}
+_ROUTING = _http.ROUTING - _http.OF_A_SCRIPT | {b"host"}
 _WAY = ("asgi", "app", "scheme", "server", "root_path")
 """What of the page's own request others have in common with it. Not `user`, `session`, `state`, `client`."""
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from glasscache._entry import Entry, Key
 from glasscache._warming import CONCURRENCY, Warmed
-from glasscache.asgi import http
+from glasscache.asgi import _http
 from glasscache.asgi._admin import AdminPages
 from glasscache.asgi._request import BypassError
 from glasscache.asgi._route import Route
@@ -23,7 +23,7 @@ from glasscache.cache import Cache
 from glasscache.errors import ConfigurationError
 from glasscache.settings import Settings
 
-CREDENTIALS: tuple[str, ...] = tuple(sorted(name.decode() for name in http.CREDENTIALS))
+CREDENTIALS: tuple[str, ...] = tuple(sorted(name.decode() for name in _http.CREDENTIALS))
 """Names of the request headers that say who asks: Authorization, Cookie, API keys."""
 
 _WHOLE: dict[str, Any] = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -60,7 +60,7 @@ class CacheMiddleware:
         self.cache: Cache = cache or settings.cache()
         for rule in rules:
             check_under(rule, self.cache.policy)
-        named = http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
+        named = _http.CREDENTIALS if credentials is None else frozenset(name.lower().encode() for name in credentials)
         handlers = [(rule, Route(rule, self.cache, app, named).handlers()) for rule in rules]
         token = stats_token or settings.stats_token
         unsafe = Unsafe(app, self.cache, self._route_of)
@@ -93,7 +93,7 @@ class CacheMiddleware:
         route = routes.get(scope["method"])
         if route is None:
             reads = "GET" in routes or "QUERY" in routes
-            route = self._unsafe if reads and scope["method"] not in http.SAFE else self.app
+            route = self._unsafe if reads and scope["method"] not in _http.SAFE else self.app
         answer = route(scope, receive, send)
         if type(answer) is not Entry:
             await answer

@@ -11,7 +11,7 @@ from email.utils import formatdate
 
 from glasscache._entry import Headers
 from glasscache.asgi._fields import members
-from glasscache.asgi.http import HOP_BY_HOP
+from glasscache.asgi._http import HOP_BY_HOP
 from glasscache.asgi.types import Scope
 
 PSEUDONYM = b"glasscache"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from glasscache._entry import Entry, Key
-    from glasscache.interfaces import RemovalHook
+    from glasscache.interfaces import RemovalHook, Steps
 
 _PER_ENTRY = 600
 """Bytes that an entry takes beside body, headers and key.
@@ -101,8 +101,8 @@ class MemoryStore:
             return None
 
     @property
-    def steps(self) -> tuple[Callable[[Key], Entry | None], Callable[[Key], None]] | None:
-        """`peek` in two steps, the second for what the first has found; None: not by this policy, or by this `peek`."""
+    def steps(self) -> Steps | None:
+        """See `Stepping`. None: not by this policy, or by this `peek`."""
         table = self._table
         return (table.get, table.move_to_end) if table is not None and type(self).peek is MemoryStore.peek else None
 

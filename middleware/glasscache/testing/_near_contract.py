@@ -9,7 +9,7 @@ import asyncio
 
 from glasscache._entry import Entry, Key
 from glasscache._events import Cause
-from glasscache.interfaces import NearStore, Store
+from glasscache.interfaces import NearStore, Steps, Store
 from glasscache.testing._store_contract import StoreContract
 
 
@@ -39,6 +39,17 @@ class NearStoreContract(StoreContract):
         assert store.peek(b"key") is None
         assert store.put(b"key", wanted)
         assert store.peek(b"key") is wanted
+
+    def test_its_two_steps_if_it_has_them_find_what_peek_does(self) -> None:
+        store, wanted = self.make_store(), self.entry()
+        steps: Steps | None = getattr(store, "steps", None)
+        if steps is not None:
+            find, use = steps
+            assert find(b"key") is None
+            store.put(b"key", wanted)
+            assert find(b"key") is wanted
+            use(b"key")
+            assert store.peek(b"key") is wanted
 
     def test_what_is_set_can_be_peeked_and_what_is_put_can_be_got(self) -> None:
         async def scenario(store: Store) -> None:
