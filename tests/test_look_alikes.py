@@ -208,6 +208,7 @@ PARIS, LAGOS = ZoneInfo("Europe/Paris"), ZoneInfo("Africa/Lagos")
         (Signed("q", "ann"), Signed("q", "bob")),
         (with_name(Open(1), "ann"), with_name(Open(1), "bob")),
         (with_name(Named(1), "ann"), with_name(Named(1), "bob")),
+        ("Größe", "Grösse"),
         ("\ud800", "\ud801"),
         ("\ud800", b"\xed\xa0\x80"),
         (Path("\udcff"), Path("\udcfe")),  # names of files that are no UTF-8

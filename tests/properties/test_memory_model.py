@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from glasscache._entry import Entry, Key
     from glasscache._events import Cause
 
-pytestmark = pytest.mark.no_cover
-
 PEEK = cachetools.Cache.__getitem__  # a look that is no use
 ROOM = 6000
 KEYS = st.sampled_from([b"key %d" % number for number in range(9)])

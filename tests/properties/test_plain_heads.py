@@ -17,8 +17,6 @@ from glasscache.asgi.types import Receive, Scope, Send
 from glasscache.policy import Policy, Share, Terms
 from glasscache.testing import ManualClock, entry
 
-pytestmark = pytest.mark.no_cover
-
 POLICY = Policy(ttl=60.0, stale_while_revalidate=5.0, negative_ttl=1.0)
 
 SAID = b"""age cache-control cache-groups cache-tag cdn-cache-control clear-site-data connection glasscache-control
