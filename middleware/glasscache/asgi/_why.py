@@ -21,8 +21,8 @@ BYPASSED: Mapping[str, str] = {
     "body_size": "its body is longer than the rule's `max_body` (1 MiB): raise it",
     "body_timeout": "its body took longer to come than the rule's `body_timeout` (10 s)",
     "credentials": "it says who asks (`Authorization`, `Cookie`, an API key, a client certificate), and the rule does "
-    'not say who shares it. One for each: `tenant=credential("authorization")`, or a function of the scope; '
-    "one for all: `shared=True`",
+    'not say who shares the answer. One for each: `tenant=credential("authorization")`, or a function of the '
+    "scope; one for all: `shared=True`",
     "disconnect": "its client left before its body was there",
     "method": "it is a HEAD, and no answer to a GET is stored",
     "no_store": "it says `Cache-Control: no-store`",
