@@ -62,6 +62,14 @@ def test_a_cache_status_is_read_aloud(what: str, begins: list[str], capsys: pyte
     assert [line[: len(begin)] for line, begin in zip(told, begins, strict=True)] == begins
 
 
+def test_a_redirect_is_an_answer_and_is_not_followed(capsys: pytest.CaptureFixture[str]) -> None:
+    origin = Origin(status=307, headers=[(b"location", b"/b")])
+    with live_server(CacheMiddleware(origin, cache=Cache(), rules=[Rule("/a", ttl=60)])) as server:
+        told = why(capsys, f"http://127.0.0.1:{server.port}/a", "-H", "Authorization: Bearer a")
+    assert told[0] == "307 Temporary Redirect"
+    assert [scope["path"] for scope in origin.scopes if scope["type"] == "http"] == ["/a"]
+
+
 def test_of_several_caches_ours_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     origin = Origin(headers=[(b"cache-status", b"other; hit, else; fwd=miss")])
     with live_server(CacheMiddleware(origin, cache=Cache(), rules=[Rule("/a", ttl=60)])) as server:

@@ -30,6 +30,13 @@ _NAME = re.compile(r"^\s*cache-status:\s*", re.IGNORECASE)
 _DETAIL = re.compile(r'detail="?([^";]+)')
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it is an answer, too, and where it leads is not told who asks."""
+
+    def redirect_request(self, *_: object) -> None:
+        """No other request."""
+
+
 def run(options: argparse.Namespace) -> int:
     """Tell what a URL or a Cache-Status is about."""
     what = options.what
@@ -60,7 +67,7 @@ def _ask(options: argparse.Namespace) -> tuple[str, list[str]]:
     data = None if options.data is None else options.data.encode()
     try:
         request = urllib.request.Request(options.what, data, headers, method=options.method)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.build_opener(_Stay).open(request, timeout=PATIENCE) as answer:
             return _seen(answer.status, answer.reason, answer.headers)
     except urllib.error.HTTPError as error:
         with error:  # it is the connection, too
