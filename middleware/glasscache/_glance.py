@@ -23,16 +23,7 @@ class Glance:
     """
 
     __slots__ = (
-        "_over",
-        "asked",
-        "at",
-        "begun",
-        "ended",
-        "entry",
-        "found",
-        "is_outdated",
-        "is_told",
-        "loop",
+        *("_over", "asked", "at", "begun", "ended", "entry", "found", "is_outdated", "is_told", "loop"),
         "readers",
     )
 
