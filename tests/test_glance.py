@@ -470,7 +470,7 @@ def test_what_is_of_another_type_is_left_to_a_lookup_which_removes_it(server: Re
 def test_an_answer_that_means_nothing_is_an_error(server: RedisProcess) -> None:
     async def scenario(store: RedisStore, redis: Redis) -> None:
         answers: list[object] = []
-        call = _redis_glance.Glance(store._glances, KEY, answers.append)
+        call = _redis_glance.GlanceCall(store._glances, KEY, answers.append)
         assert call.hear([b"no number", b"a value"], 0, fail) == 2
         call.fail(ValueError("and later another one"))
         (error,) = answers
@@ -488,7 +488,7 @@ def test_those_that_went_together_are_told_one_by_one_as_their_answers_come(serv
         def tell(number: int, found: Entry | StoreError | None) -> None:
             told.append((number, found))
 
-        call = _redis_glance.Glance(glances, b"0", partial(tell, 0))
+        call = _redis_glance.GlanceCall(glances, b"0", partial(tell, 0))
         call.lookups.extend((b"%d" % number, partial(tell, number)) for number in range(1, 5))
         packed = [glances.values.pack(b"%d" % number, live(store, body=b"%d" % number)) for number in range(5)]
         values = [pack[0] for pack in packed if pack is not None]

@@ -78,6 +78,8 @@ class Lookups:
     def glanced(self, ask: Ask, glance: Glance) -> Answer | None:
         """The answer, from what the far tier has; None: look again. Raises the error that is no matter of that tier."""
         found, entry = glance.found, glance.entry
+        if entry is None and isinstance(found, Exception) and not isinstance(found, StoreError):
+            raise copy_of(found)
         if found is not None and not glance.is_told and self._telemetry.hears():
             self._tell(glance)
         if entry is not None and entry.vary:
@@ -85,8 +87,6 @@ class Lookups:
             return None
         answer = None if entry is None else self.judge(ask, entry, self._state.glanced)
         if answer is None:
-            if isinstance(found, Exception) and not isinstance(found, StoreError):
-                raise copy_of(found)
             ask.glanced = glance
         return answer
 

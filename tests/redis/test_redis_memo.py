@@ -20,7 +20,7 @@ from glasscache._lease import Claim
 from glasscache.errors import StoreError
 from glasscache.policy import Policy
 from glasscache.stores._envelope import Envelope
-from glasscache.stores._redis_glance import Glance, Glances
+from glasscache.stores._redis_glance import GlanceCall, Glances
 from glasscache.stores._redis_memo import _CLOSE, _PER_KEY, Memo
 from glasscache.stores._redis_values import Values
 from glasscache.stores.redis import RedisStore
@@ -194,7 +194,7 @@ class Pair:
         self.asked = server.now / 1000
         server.now += delay
         for glances in self._glances:
-            glance = Glance(glances, KEY, told.append)
+            glance = GlanceCall(glances, KEY, told.append)
             left = server.left
             assert glance.hear([left, server.value], 0, lambda call, error: call.fail(error)) == 2
         found, plain = told

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from glasscache._entry import Entry
 from glasscache.errors import StoreError
 from glasscache.stores._envelope import Envelope
-from glasscache.stores._redis_glance import Glance, Glances
+from glasscache.stores._redis_glance import GlanceCall, Glances
 from glasscache.stores._redis_memo import Memo
 from glasscache.stores._redis_values import Values
 from glasscache.testing import entry
@@ -70,7 +70,7 @@ def test_whatever_is_replaced_between_a_time_and_its_value_lives_no_longer_than_
     glances = Glances(b"prefix:{", values, lambda: now, lambda opening: None)
     for now, (one, other) in zip(asked, delays, strict=False):
         told: list[Entry | StoreError | None] = []
-        glance = Glance(glances, KEY, told.append)
+        glance = GlanceCall(glances, KEY, told.append)
         first, then = at_time(writes, now + one), at_time(writes, now + one + other)
         left = -2 if first is None else math.floor((first.ends - now - one) * 1000)
         assert glance.hear([left, None if then is None else then.value], 0, lambda call, error: call.fail(error)) == 2

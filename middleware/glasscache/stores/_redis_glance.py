@@ -65,12 +65,12 @@ class Glances:
         """Together with the last ones that wait to be sent, if there are any."""
         waiting = server.waiting
         last = waiting[-1] if waiting else None
-        if type(last) is Glance and (together := len(last.lookups) + 1) <= TOGETHER:
+        if type(last) is GlanceCall and (together := len(last.lookups) + 1) <= TOGETHER:
             last.lookups.append((key, then))
             if together == TOGETHER:
                 server.flush()
         else:
-            server.put(Glance(self, key, then))
+            server.put(GlanceCall(self, key, then))
 
     def found(self, server: Server, key: Key) -> asyncio.Future[Entry | None]:
         """The same, to be awaited. StoreError if the server could not answer."""
@@ -89,7 +89,7 @@ class Glances:
         return answer
 
 
-class Glance(Call):
+class GlanceCall(Call):
     """Lookups that go together: each `then` is told what its own has found, once."""
 
     __slots__ = ("_asked", "_glances", "lookups")
@@ -128,7 +128,7 @@ class Glance(Call):
         """What is not there, too large to be opened here, or no value."""
         error = next((answer for answer in (left, value) if isinstance(answer, RedisError)), None)
         if error is not None:
-            failed(Glance(self._glances, key, then), error)
+            failed(GlanceCall(self._glances, key, then), error)
         elif type(left) is not int or type(value) not in (bytes, type(None)):
             self._tell(then, StoreError(f"an answer that means nothing: {left!r:.40}, {value!r:.40}"))
         elif value is None or left < 0:  # there is none, or none that a lookup would believe
