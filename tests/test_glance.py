@@ -246,6 +246,36 @@ def test_an_end_waits_for_who_only_asks_the_shared_tier() -> None:
         with pytest.raises(LoadStoppedError):  # whose answer never comes
             await requests[1]
         await end
+        asked[1]()  # or too late for anybody
+        assert two.loads.total() == 0
+
+    glancing(scenario)
+
+
+def test_a_crowd_has_one_answer_and_is_woken_in_groups() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        asked = held(two)
+        crowd = [machines.world.spawn(two.request(who=f"{number}")) for number in range(150)]
+        await asyncio.sleep(0)
+        asked[0]()
+        await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
+        assert not crowd[149].done()
+        assert {(answer.result, answer.tier) for answer in await asyncio.gather(*crowd)} == {("hit", "shared")}
+        assert machines.server.calls == {"glance": 1}
+
+    glancing(scenario)
+
+
+def test_what_is_told_at_once_needs_no_waiting() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        found = machines.server.slots[b"k"].entry
+
+        def at_once(key: bytes, then: Told) -> bool:
+            then(found)
+            return True
+
+        two.state.ask_far = at_once
+        assert (await two.request()).entry is found
 
     glancing(scenario)
 
