@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import secrets
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from types import CellType, CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from glasscache._calls import call_key
+from glasscache._namesakes import mark_of
 from glasscache._returned import annotations_of, returned_type, signature_of
 from glasscache._values import UNWANTED, Absent, Question, names_of
 from glasscache._warming import CONCURRENCY
@@ -61,7 +61,7 @@ class CachedFunction(Generic[P, T]):
         self._load = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
         self._policy = policy
         self._name = name or f"{function.__module__}.{function.__qualname__}"
-        self._identity = self._name if name else self._name + (_closure_mark(function) or _namesake(function, values))
+        self._identity = self._name if name else self._name + mark_of(function, values.functions)
         self._tags = tags if callable(tags) else names_of(tags)
         self._signature = signature_of(function)
         self._key = key
@@ -269,63 +269,6 @@ def _check(function: Any, name: str | None) -> None:
         raise ConfigurationError(f"cached: {function!r} yields its values one by one: return them in a list")
     if function.__name__ == "<lambda>" and name is None:
         raise ConfigurationError("cached: a lambda has no name to be keyed by: give name=, or use def")
-
-
-def _closure_mark(function: Any) -> str:
-    """Nothing for a function that its name tells from all others, else something that no other one has.
-
-    A function inside a function may be made many times, and differ by the variables around it.
-    """
-    if "<locals>" not in function.__qualname__:
-        return ""
-    code = getattr(function, "__code__", None)
-    if code is not None and not set(code.co_freevars) - {"__class__"}:  # __class__: it uses super()
-        return ""
-    return f" {secrets.token_hex(8)}"
-
-
-def _namesake(function: Any, values: Values) -> str:
-    """Nothing for the first function of its name, and for the same one when it is made again; for another one (two
-    routes whose functions are called `get`, one function under a decorator for two languages) how many came before it.
-    """
-    known = values.functions.setdefault(f"{function.__module__}.{function.__qualname__}", [])
-    parts = _parts_of(function)
-    place = next((place for place, others in enumerate(known) if _are_same(parts, others)), len(known))
-    if place == _MOST_NAMESAKES:
-        return f" {secrets.token_hex(8)}"
-    if place == len(known):
-        known.append(parts)
-    return f" {place}" if place else ""
-
-
-_MOST_NAMESAKES = 64  # that are remembered: one may be made for each request
-_BY_VALUE = frozenset({CodeType, str, bytes, int, float, bool})
-
-
-def _parts_of(function: Any) -> list[object]:
-    """The code of a function and of all that it wraps, and what they close over."""
-    parts: list[object] = []
-    while function is not None:
-        inner, code = getattr(function, "__wrapped__", None), getattr(function, "__code__", None)
-        cells = zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False)
-        contents = [_content(cell) for name, cell in cells if name != "__class__"]
-        parts += [code, *(content for content in contents if content is not inner)]
-        function = inner
-    return parts
-
-
-def _content(cell: CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # nothing yet
-        return None
-
-
-def _are_same(parts: list[object], others: list[object]) -> bool:
-    return len(parts) == len(others) and all(
-        one is other or (type(one) is type(other) and type(one) in _BY_VALUE and one == other)
-        for one, other in zip(parts, others, strict=True)
-    )
 
 
 def _parameters(

@@ -20,6 +20,7 @@ from glasscache._climbing import Climbed
 from glasscache._entry import sendable
 from glasscache._flight import Flight
 from glasscache._inside import climb
+from glasscache._namesakes import Known
 from glasscache._stream import Head
 from glasscache._warming import Warmed, Warmth
 from glasscache.errors import CodecError, ConfigurationError
@@ -119,8 +120,7 @@ class Values:
         self.keyring = keyring
         self.shows: bool = detail.clear_keys
         """Whether telemetry may show what was asked in clear text."""
-        self.functions: dict[str, list[list[object]]] = {}
-        """What the functions that are cached are made of, by their names."""
+        self.functions: Known = {}
         self.codec = codec
         self._engine = engine
         self._told: set[tuple[str, str]] = set()

@@ -117,7 +117,11 @@ class Cache:
             random=random,
             detail=self.detail,
         )
-        self._settle_in(tiers.stores)
+        for store in tiers.stores:  # what those outside of this process cannot know by themselves
+            if hasattr(store, "told_rejected"):
+                store.told_rejected = self.counters.reject
+            if hasattr(store, "fit"):
+                store.fit(self.limits.max_entry_bytes)
         kind = Values if self.enabled else LoadedAlways
         self._values = kind(self._engine, self.keyring, MsgspecCodec() if codec is None else codec, self.detail)
         self.telemetry.observe(self)
@@ -144,14 +148,6 @@ class Cache:
 
         far = tiers.far(self.clock, guard)
         return None if far is None else guard(far, has_copies=False)
-
-    def _settle_in(self, stores: Iterable[Store]) -> None:
-        """Tell stores outside of this process what they cannot know by themselves."""
-        for store in stores:
-            if hasattr(store, "told_rejected"):
-                store.told_rejected = self.counters.reject
-            if hasattr(store, "fit"):
-                store.fit(self.limits.max_entry_bytes)
 
     # --- values -----------------------------------------------------------------------------------------------------
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 import secrets
 import unicodedata
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from glasscache._strict import MAX_CANONICAL, MAX_DEPTH, parse_strictly, read, write
 from glasscache.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
     from glasscache._entry import Key
 
 _SECRET_LENGTH = 32
-MAX_DEPTH = 64
-"""Levels of arrays and objects in a body, beyond which it is keyed as it is."""
 _BRACKETS = MAX_DEPTH + 1  # of a kind, that are counted
-MAX_CANONICAL = 1024**2
-"""Bytes of a body beyond which it is not parsed but keyed as it is."""
 
 # A msgpack array of byte strings is a length-prefixed list of parts, made in one call of C.
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -203,7 +198,7 @@ class JsonBody:
                     return None
             elif self.fields:
                 return _RAW + body
-            return self.mark + _write(value if self.text is _AS_SENT else _keyed_value(value, self.text))
+            return self.mark + write(value if self.text is _AS_SENT else _keyed_value(value, self.text))
         except (ValueError, RecursionError):  # not strict, or half a surrogate pair
             return _RAW + body
 
@@ -228,7 +223,7 @@ class JsonBody:
         ):
             return None
         try:
-            value = _read(body)
+            value = read(body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
         if type(value) is not dict:
@@ -239,80 +234,11 @@ class JsonBody:
                 dropped[name] = value.pop(name)
         if self.fields and not value.keys() <= self.fields:
             return None
-        said = _write(value)
+        said = write(value)
         written = len(said)
         if dropped:  # one object is written as two, less the comma between them
-            written += len(_write(dropped)) - (1 if value else 2)
+            written += len(write(dropped)) - (1 if value else 2)
         return self.mark + said if written == length else None
-
-
-# Numbers with a point or an exponent stay as written: as floats, two that some app tells apart could meet.
-_read = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
-_write = msgspec.json.Encoder(order="deterministic").encode
-_rewrite = msgspec.json.Encoder().encode
-
-
-def parse_strictly(body: bytes) -> object:
-    """The value of a JSON text that all readers understand alike; ValueError or RecursionError for any other.
-
-    Strict: at most 1 MiB of UTF-8, no name twice in an object, no NaN or Infinity, at most 64 levels.
-    """
-    if len(body) > MAX_CANONICAL:
-        raise ValueError("too long")
-    value = _parse_fast(body)
-    if value is None:  # not proven strict, or null
-        value = parse_slowly(body)
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(MAX_DEPTH, value):
-        raise ValueError("too deep")
-    return value
-
-
-def _parse_fast(body: bytes) -> object:
-    """The value, if it is proven that no name comes twice; None if not.
-
-    The decoder keeps the last of two equal names. Without a backslash every quote delimits a string, so a
-    name that was dropped shows as quotes that are missing when the value is written again.
-    """
-    if b"\\" in body:
-        return None
-    try:
-        value = _read(body)
-        return value if _rewrite(value).count(b'"') == body.count(b'"') else None
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-
-
-def parse_slowly(body: bytes) -> object:
-    """What strict means, but for length and depth: the standard library, told to refuse what is loose."""
-    return _reader.decode(body.decode("utf-8"))
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name comes twice")
-    return found
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _integer(digits: str) -> object:
-    return 0 if digits == "-0" else msgspec.Raw(digits)  # not int(): it refuses thousands of digits
-
-
-_reader = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=msgspec.Raw, parse_int=_integer, parse_constant=_refuse
-)
-
-
-def _deeper_than(limit: int, value: object) -> bool:
-    level: list[Any] = [[value]]  # arrays and objects at one depth, from 0
-    for _ in range(limit + 1):
-        items = chain.from_iterable(outer.values() if isinstance(outer, dict) else outer for outer in level)
-        level = [item for item in items if isinstance(item, dict | list)]
-    return bool(level)
 
 
 # --- tenants ----------------------------------------------------------------------------------------------

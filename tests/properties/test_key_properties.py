@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glasscache._calls import call_key
-from glasscache.keys import Keyring, json_body, parse_slowly
+from glasscache._strict import parse_slowly
+from glasscache.keys import Keyring, json_body
 
 pytestmark = pytest.mark.no_cover
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from glasscache.keys import MAX_CANONICAL, MAX_DEPTH
+from glasscache._strict import MAX_CANONICAL, MAX_DEPTH
 
 _ABSENT = msgspec.Raw()  # no value is empty
 _write = msgspec.json.Encoder().encode
