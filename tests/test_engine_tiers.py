@@ -583,7 +583,7 @@ def test_a_flight_of_another_loop_that_still_runs_is_not_joined() -> None:
         other = SeededLoop(1)
         request = world.spawn(site.request())
         await asyncio.sleep(0.5)
-        (flight,) = site.engine.flights.values()
+        (flight,) = site.state.flights.values()
         assert site.state.has_room(flight)
         flight.loop = other
         assert not site.state.has_room(flight)

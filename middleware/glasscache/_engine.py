@@ -46,11 +46,9 @@ class Engine:
         self._state = state = State(tiers, Commons(limits, clock, telemetry), random)
         self.near: NearStore = state.near
         self.clock = clock
-        self.telemetry = telemetry
         self.commons: Commons = state.commons
         self.counters: Counters = state.counters
         self.tally: Tally = Tally(state.near, state.commons, state.counters, detail or Detail())
-        self.flights: dict[Key, Flight] = state.flights
         self._lookups = Lookups(state, self.tally)
         self._warming = Warming(state, self._lookups)
         self.answer: Callable[[Ask], Coroutine[Any, Any, Answer]]

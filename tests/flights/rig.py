@@ -43,7 +43,7 @@ def make(world: World, **options: Any) -> Site:
 
 
 def told(site: Site) -> RecordingTelemetry:
-    return cast("RecordingTelemetry", site.engine.telemetry)
+    return cast("RecordingTelemetry", site.state.commons.telemetry)
 
 
 def waits(site: Site) -> list[Wait]:

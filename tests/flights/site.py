@@ -259,7 +259,7 @@ class Site:
     def check_rest(self) -> None:
         """Nothing is left."""
         engine = self.engine
-        assert not engine.flights
+        assert not self.state.flights
         assert engine.holders == 0
         assert engine.waiters == 0
         assert engine.commons.held_bytes == 0

@@ -31,7 +31,7 @@ async def rest(cache: Cache) -> None:
     tasks = cache._engine._state.tasks
     while tasks:
         await asyncio.wait(tuple(tasks))
-    assert not cache._engine.flights
+    assert not cache._engine._state.flights
     assert cache.holders == cache.waiters == cache._engine.commons.held_bytes == 0
     await cache.aclose()
 

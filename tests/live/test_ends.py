@@ -87,7 +87,7 @@ def test_an_endless_stream_that_nobody_reads_any_more_is_stopped_although_it_cou
         await leave_after_a_tick(port)
         await app.stopped.wait()
         assert app.stopped_by == [ENDS[manner]]
-        await eventually(lambda: not cache._engine.holders and not cache._engine.flights)
+        await eventually(lambda: not cache._engine.holders and not cache._engine._state.flights)
 
     with live_server(app.served_by(cache), lifespan="off") as server:
         asyncio.run(scenario(server.port))

@@ -282,7 +282,7 @@ def test_a_client_that_leaves_while_it_waits_is_no_error_for_function_middleware
             for client in (leader, follower):
                 await client.request("GET", "/a")
             await eventually(lambda: cache._engine.waiters == 1)
-            [flight] = cache._engine.flights.values()
+            [flight] = cache._engine._state.flights.values()
             for client in (leader, follower):
                 client.abort()
             await eventually(lambda: not flight.readers)

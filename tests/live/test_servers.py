@@ -215,4 +215,4 @@ def test_a_server_that_stops_in_the_middle_of_a_crowd_leaves_nothing_behind() ->
     with live_server(slow_app(cache, told, started, never), lifespan="on", graceful=1) as server:
         asyncio.run(scenario(server.port))
     assert told == ["opened", "stopped", "closed"]
-    assert (cache._engine.waiters, cache._engine.holders, len(cache._engine.flights)) == (0, 0, 0)
+    assert (cache._engine.waiters, cache._engine.holders, len(cache._engine._state.flights)) == (0, 0, 0)

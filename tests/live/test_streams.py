@@ -115,7 +115,7 @@ def test_a_finite_load_that_everybody_has_left_finishes_and_is_stored() -> None:
             for client in (leader, follower):
                 await client.request("GET", "/events")
                 await client.head()
-            [flight] = cache._engine.flights.values()
+            [flight] = cache._engine._state.flights.values()
             for client in (leader, follower):
                 client.abort()
             await eventually(lambda: not flight.readers)

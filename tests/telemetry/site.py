@@ -186,7 +186,7 @@ async def desk(scope: Scope, send: Send) -> None:
     for gate in wanted.get("open", ()):
         gates[gate].set()
     figures: Any = stats(cache)
-    readers = sum(len(flight.readers) for flight in cache._engine.flights.values())
+    readers = sum(len(flight.readers) for flight in cache._engine._state.flights.values())
     body = json.dumps({"pid": os.getpid(), "readers": readers, "asked": loads, **figures}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
