@@ -10,8 +10,10 @@ import asyncio
 import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import unquote_plus, unquote_to_bytes
+
+from msgspec import Struct
 
 from glasscache._entry import Key
 from glasscache.asgi import _http
@@ -36,32 +38,41 @@ class BypassError(Exception):
 
 
 @types.coroutine
-def _resumed(coroutine: Coroutine[Any, Any, Message], waits_for: object) -> Generator[Any, Any, Message]:
-    """The rest of a coroutine that has been run up to its first wait."""
+def _received(coroutine: Coroutine[Any, Any, Message], messages: list[Message]) -> Generator[Any, Any, None]:
+    """What a coroutine returns goes to the messages. A loop over this generator runs it up to its first wait, if it has
+    one; where it has none, no exception says so, as to send to the coroutine would.
+    """
+    messages.append((yield from coroutine))
+
+
+@types.coroutine
+def _resumed(generator: Generator[Any, Any, None], waits_for: object) -> Generator[Any, Any, None]:
+    """The rest of a generator that has been run up to its first wait."""
     step: Callable[[Any], object]
     while True:
         try:
             sent = yield waits_for
         except BaseException as error:
-            step, argument = coroutine.throw, error  # a cancellation is for the coroutine
+            step, argument = generator.throw, error  # a cancellation is for the coroutine in it
         else:
-            step, argument = coroutine.send, sent
+            step, argument = generator.send, sent
         try:
             waits_for = step(argument)
-        except StopIteration as stop:
-            return cast("Message", stop.value)
+        except StopIteration:
+            return
 
 
-class Body:
+async def _awaited(message: Awaitable[Message], messages: list[Message]) -> None:
+    messages.append(await message)
+
+
+class Body(Struct, eq=False):
     """A request's content, as far as it was read."""
 
-    __slots__ = ("_size", "content", "is_read", "messages")
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.content = b""
-        self.is_read = False
-        self._size = 0
+    messages: list[Message] = []  # msgspec gives each its own
+    content: bytes = b""
+    is_read: bool = False
+    _size: int = 0
 
     async def read(self, receive: Receive, rule: Rule) -> None:
         """Read all of it. BypassError when it is too long, too slow, or its client has left."""
@@ -74,40 +85,39 @@ class Body:
 
         Only a wait needs a deadline, which costs more than a whole hit. BypassError as `read`.
         """
-        first: Awaitable[Message] | None = receive()
-        if type(first) is types.CoroutineType:
-            try:
-                first = _resumed(first, first.send(None))
-            except StopIteration as stop:
-                message: Message = stop.value
-                content: bytes = message.get("body", b"")
-                if (
-                    message["type"] == "http.request"
-                    and type(content) is bytes  # not a bytearray, of a server that does not look closely
-                    and len(content) <= rule.max_body
-                    and not message.get("more_body", False)
-                ):  # all of it: what `_take` would do
-                    self.messages.append(message)
-                    self.content = content
-                    self.is_read = True
-                    return None
-                self._take(message, rule)
-                first = None
-        return self._read_rest(first, receive, rule)
+        first = receive()
+        if type(first) is not types.CoroutineType:
+            return self._read_rest(_awaited(first, self.messages), receive, rule)
+        running = _received(first, self.messages)
+        for waits_for in running:
+            return self._read_rest(_resumed(running, waits_for), receive, rule)
+        message = self.messages[0]
+        content: bytes = message.get("body", b"")
+        if (
+            message["type"] == "http.request"
+            and type(content) is bytes  # not a bytearray, of a server that does not look closely
+            and len(content) <= rule.max_body
+            and not message.get("more_body", False)
+        ):  # all of it
+            self.content = content
+            self.is_read = True
+            return None
+        self._look_at(message, rule)
+        return self._read_rest(None, receive, rule)
 
-    async def _read_rest(self, first: Awaitable[Message] | None, receive: Receive, rule: Rule) -> None:
+    async def _read_rest(self, first: Awaitable[None] | None, receive: Receive, rule: Rule) -> None:
+        """`first`: what has been begun already."""
         try:
             async with asyncio.timeout(rule.body_timeout):
-                if first is not None:
-                    self._take(await first, rule)
                 while not self.is_read:
-                    self._take(await receive(), rule)
+                    await (first or _awaited(receive(), self.messages))
+                    first = None
+                    self._look_at(self.messages[-1], rule)
         except TimeoutError:
             raise BypassError("body_timeout") from None
         self.content = b"".join([message.get("body", b"") for message in self.messages])
 
-    def _take(self, message: Message, rule: Rule) -> None:
-        self.messages.append(message)
+    def _look_at(self, message: Message, rule: Rule) -> None:
         if message["type"] != "http.request":
             raise BypassError("disconnect")
         self._size += len(message.get("body", b""))
