@@ -223,6 +223,24 @@ def test_a_marker_lives_as_long_as_its_variants_and_comes_back_with_them() -> No
     run(scenario)
 
 
+@pytest.mark.parametrize("near", [None, NullNear()], ids=["memory", "none"])
+def test_a_variant_that_lives_shorter_does_not_shorten_the_life_of_the_marker(near: NullNear | None) -> None:
+    async def scenario(world: World) -> None:
+        site = make(world, origin=lambda load: answer(load, vary=_BY_LANGUAGE), far=FarStore(), near=near)
+        await speaking(site, b"en")
+        await site.rest_of_loads()
+        long, site.policy = site.policy, Policy(ttl=5.0, early_refresh=0.0)
+        await speaking(site, b"de")
+        await site.rest_of_loads()
+        site.policy = long
+        await asyncio.sleep(10)
+        assert (await speaking(site, b"en")).result == "hit"
+        assert sum(site.loads.values()) == 2
+        await site.rest()
+
+    run(scenario)
+
+
 def test_a_newer_marker_is_left_alone() -> None:
     async def scenario(world: World) -> None:
         site = make(world, origin=lambda load: answer(load, vary=_BY_LANGUAGE))

@@ -206,16 +206,18 @@ class Run(Flight):
         return entry
 
     def _keep_marker(self, marker: Entry, variant: Entry) -> None:
-        """The marker must be there for as long as the variant that it leads to, unless there is a newer one. One that
+        """The marker must be there for as long as the variants that it leads to, unless there is a newer one. One that
         this load has opened is only near yet.
         """
-        asked, until = self._ask.key, variant.dead_from
+        asked, until, found = self._ask.key, variant.dead_from, self._ask.marker
         kept = self._state.near.peek(asked)
         if kept is not None and kept.vary:
-            is_told = marker is self._ask.marker or not self._state.has_far
+            is_told = marker is found or not self._state.has_far
             if kept.chunks != marker.chunks or (kept.dead_from >= until and is_told):
                 return
             until = max(until, kept.dead_from)
+        elif found is not None and found.chunks == marker.chunks:  # not near, or no more
+            until = max(until, found.dead_from)
         lifetime, number = until - variant.born, variant.number
         self._keep(
             asked, make_marker(marker.vary, marker.chunks[0], now=variant.born, lifetime=lifetime, number=number)
