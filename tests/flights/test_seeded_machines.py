@@ -131,3 +131,32 @@ def test_a_server_that_fails_now_and_then_costs_loads_and_no_answer() -> None:
         await machines.rest()
 
     prove(scenario)
+
+
+def test_what_cannot_be_told_holds_at_once_where_it_was_said_and_everywhere_when_it_is_told() -> None:
+    async def scenario(world: World) -> None:
+        machines, chance = Machines(world), world.random.random
+        await machines.settle()
+        crowds, version = machines.crowd(1), 0
+        for _ in range(4):
+            await machines.sites[0].pause(0.05)
+            if chance() < 0.6:
+                machines.server.fail(world.random.choice(("mark", "mark", "read", "look", "commit", "delete")))
+            site, version = world.random.choice(machines.sites), version + 1
+            for each in machines.sites:
+                each.version = version
+            how = world.random.choice(({"key": b"k"}, {"tag": "tag:k"}, {"tag": "tag:k"}, {"everything": True}))
+            await site.engine.invalidate(**how)
+            site.invalidated = max(site.invalidated, version)
+            crowds += machines.crowd(1)
+            if chance() < 0.6:
+                machines.server.heal()
+        machines.server.heal()
+        await machines.survivors(crowds)
+        await asyncio.sleep(machines.server.lease_seconds)  # of what could not be given back; all is told meanwhile
+        for site in machines.sites:
+            site.invalidated = version
+        await machines.survivors(machines.crowd(2))
+        await machines.rest()
+
+    prove(scenario)
