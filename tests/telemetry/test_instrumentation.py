@@ -24,6 +24,8 @@ from tests.telemetry import contract
 from tests.telemetry.processes import Client, client_of, site
 from tests.telemetry.story import CALLERS, TRACES, calling
 
+pytestmark = pytest.mark.no_cover  # instrumented processes: twice as slow when they are traced for coverage, too
+
 UNSAMPLED = {"traceparent": f"00-{'d' * 32}-{'e' * 16}-00"}
 RESULTS = Counter(["miss", "hit", "stale", "collapsed", "collapsed", "bypass", "error"])
 
