@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--cov={name}: give the folder, such as --cov=middleware/glasscache/asgi")
 
 
+@pytest.hookimpl(optionalhook=True)  # `make package` tests without xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One more than processors: a fifth of the time tests wait for servers, processes and their deadlines."""
     return (os.cpu_count() or 1) + 1
@@ -52,9 +53,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """`no_cover` holds for the processes that a test starts, too."""
+    if item.get_closest_marker("no_cover") is None:
+        return (yield)
     with patch.dict(os.environ):
-        if item.get_closest_marker("no_cover"):
-            os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
         return (yield)
 
 
