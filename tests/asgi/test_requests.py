@@ -325,6 +325,17 @@ def test_what_the_cache_must_not_answer_passes_untouched_and_is_counted(
     run(scenario)
 
 
+def test_a_part_of_an_answer_to_a_post_is_for_the_origin_to_cut_out() -> None:
+    async def scenario() -> None:
+        site = Site(Echo(), ASK)
+        await site.post()
+        response = await site.post(headers=[(b"range", b"bytes=0-1")])
+        assert response.cache_status == "glasscache; fwd=bypass; detail=range"
+        assert site.bypasses == {"range": 1}
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("name", [b"if-none-match", b"if-modified-since"])
 def test_a_condition_on_a_post_is_for_the_origin_to_judge(name: bytes) -> None:
     # RFC 9110, 13.1.2: a match means 412 there; 13.1.3: If-Modified-Since means nothing there. Never a 304.
