@@ -100,6 +100,7 @@ class Machine(Commands):
         say(
             kind="status",
             waiters=self._cache.waiters,
+            holders=self._cache.holders,
             waiting_abroad=self._cache.abroad[0],
             leases=self._cache.abroad[1],
             tiers=dict(self._cache.tier_states()),

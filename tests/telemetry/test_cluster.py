@@ -125,6 +125,7 @@ class Script:
         of = self.of
         three = of.fleet.machines[2]
         until(lambda: "detail=revalidating" in of.answer(three, "never", path="/soon/"))
+        until(lambda: not three.status()["holders"])  # one that loses its server meanwhile takes what is near
 
     def outage(self) -> None:
         of = self.of
