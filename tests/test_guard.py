@@ -218,6 +218,28 @@ def test_a_removal_that_failed_while_all_else_went_well_is_made_up_for_too() -> 
     run(scenario)
 
 
+def test_a_removal_that_is_under_way_is_not_made_up_for() -> None:
+    async def scenario(rig: Rig) -> None:
+        asked, go = list[Key](), asyncio.Event()
+        delete = rig.store.delete
+
+        async def slow(key: Key) -> None:
+            asked.append(key)
+            await go.wait()
+            await delete(key)
+
+        rig.store.delete = slow  # type: ignore[method-assign]
+        removal = asyncio.create_task(rig.guard.delete(b"a"))
+        await until(lambda: bool(asked))
+        await rig.guard.get(b"b")
+        go.set()
+        await removal
+        await rig.probe()
+        assert asked == [b"a"], "else what was put there meanwhile would go, too"
+
+    run(scenario)
+
+
 def test_removals_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_guard, "_MAX_REMOVALS", 2)
 

@@ -115,12 +115,18 @@ class Guard:
 
     async def delete(self, key: Key) -> None:
         """Remove the entry; if that cannot be done now, as soon as it can."""
+        try:
+            await self._ask(self.store.delete(key))
+        except BaseException:  # not before: what is under way would be made up for, too
+            self._make_up_for(key)
+            raise
+        self._removals.pop(key, None)
+
+    def _make_up_for(self, key: Key) -> None:
         self._removals[key] = None
         self._removals.move_to_end(key)
         if len(self._removals) > _MAX_REMOVALS:  # its marker (see _markers.py) still says that it is dead
             self._removals.popitem(last=False)
-        await self._ask(self.store.delete(key))
-        self._removals.pop(key, None)
 
     async def look(self, key: Key, claim: Claim) -> Lookup:
         """The entry, or the lease, or who holds it. A lease that comes too late, or not at all, is given back."""
