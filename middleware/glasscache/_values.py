@@ -156,15 +156,18 @@ class Values:
         """The value that is asked for, where it is absent: loaded, unless the engine finds it after all."""
         begun, question.counters = self._now(), self._counters.group(question.group)
         question.wish, question.is_missing = absent.wish, absent.is_missing
-        answer = await self._engine.answer(question)
-        body = answer.entry.body if answer.entry is not None else await whole(answer.reader)
-        self._note(question, answer, begun)
-        if answer.result in _ITS_OWN:
-            return question.value
-        try:
-            return self.codec.decode(body, question.wanted)
-        except Exception:  # made by another release of the app, or for a caller that wants another type
-            return await self._anew(question.again(), begun)
+        asked = question
+        for _ in range(2):
+            answer = await self._engine.answer(asked)
+            body = answer.entry.body if answer.entry is not None else await whole(answer.reader)
+            self._note(asked, answer, begun)
+            if answer.result in _ITS_OWN:
+                return asked.value
+            try:
+                return self.codec.decode(body, asked.wanted)
+            except Exception:  # made by another release of the app, or for a caller that wants another type
+                asked = asked.again()
+        return await _called(question.loader)  # beside the cache: others load what this call has no use for
 
     def warm(self, question: Question) -> Awaitable[Warmth]:
         """See to it that there is a fresh value, as `load` would get it; nobody gets it."""
@@ -176,18 +179,6 @@ class Values:
     ) -> Awaitable[Warmed]:
         """Warm one after the other, so many at once."""
         return self._engine.warm_all(wanted, warm, concurrency)
-
-    async def _anew(self, question: Question, begun: float) -> Any:
-        """The value, by a load of its own: at last beside the cache, where others load what it has no use for."""
-        answer = await self._engine.answer(question)
-        body = answer.entry.body if answer.entry is not None else await whole(answer.reader)
-        self._note(question, answer, begun)
-        if answer.result not in _ITS_OWN:
-            try:
-                return self.codec.decode(body, question.wanted)
-            except Exception:
-                return await _called(question.loader)
-        return question.value
 
     def _note(self, question: Question, answer: Answer, begun: float) -> None:
         """It has been answered: count it, and hand on its tags."""
