@@ -44,7 +44,7 @@ def shared(server: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_help_names_every_command() -> None:
-    command = [sys.executable, "-m", "glasscache.cli", "--help"]
+    command = [sys.executable, "-m", "glasscache", "--help"]
     plain = os.environ | {"NO_COLOR": "1"}  # Python 3.14 colours it, for a terminal or FORCE_COLOR
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
     assert all(
@@ -310,7 +310,7 @@ def test_an_interrupt_and_a_reader_who_left_are_told_by_the_exit_status(monkeypa
 
     monkeypatch.setattr("secrets.token_urlsafe", interrupted)
     assert main(["key"]) == 130
-    command = [sys.executable, "-m", "glasscache.cli", "check"]
+    command = [sys.executable, "-m", "glasscache", "check"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout is not None
         process.stdout.close()

@@ -26,7 +26,7 @@ from tests.support.servers import live_server
 def proxy(*words: str, **environment: str) -> Iterator[str]:
     """The URL of a proxy that serves while the block runs; it must end well when it is told to."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("GLASSCACHE_", "CACHE_", "OTEL_"))}
-    command = [sys.executable, "-m", "glasscache.cli", "proxy", "--port", "0", *words]
+    command = [sys.executable, "-m", "glasscache", "proxy", "--port", "0", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env | environment, text=True) as process:
         assert process.stdout is not None
         try:

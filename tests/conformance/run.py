@@ -26,7 +26,7 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "conformance"
 KNOWN = Path(__file__).with_name("known_failures.toml")
-PROXY = f"{shlex.quote(sys.executable)} -m glasscache.cli proxy --upstream {{upstream}} --port {{port}}"
+PROXY = f"{shlex.quote(sys.executable)} -m glasscache proxy --upstream {{upstream}} --port {{port}}"
 
 # The suite asks everything at once, each test under its own URLs: of the default of 100 entries some would be evicted.
 _ENVIRONMENT = {"CACHE_MAX_SIZE": "10000"}

@@ -172,7 +172,7 @@ def run(seconds: int) -> int:
         origin, port = stack.enter_context(free_port()), stack.enter_context(free_port())
         command = [sys.executable, "-m", "tests.proxy.load", "--serve", str(origin)]
         stack.enter_context(running("the upstream", command, origin, folder / "origin.log"))
-        command = [sys.executable, "-m", "glasscache.cli", "proxy", "--port", str(port)]
+        command = [sys.executable, "-m", "glasscache", "proxy", "--port", str(port)]
         command += ["--upstream", f"http://127.0.0.1:{origin}"]
         env = os.environ | {"CACHE_MAX_SIZE": "1000"}
         stack.enter_context(running("the proxy", command, port, folder / "proxy.log", env=env))
