@@ -2,7 +2,8 @@
 
 Decides which those are: the versions that pyproject.toml names, found on the path or among pyenv's, and working. Each
 gets an environment of its own below build/. `--eager`: the first that can start tasks eagerly does it once more, with
-that. Must never pass where tests fail; a version that is not there is named.
+that. Must never pass where tests fail, and ends with the first that does: what failed is then the end of what is
+printed, of which a CI may keep no more. A version that is not there is named.
 """
 
 import os
@@ -59,16 +60,20 @@ def passes_eagerly(minor: int) -> bool:
 
 def main() -> int:
     """Exit code 1 if the tests fail on one of them."""
-    told, failed = [], False
+    told = []
     for minor in supported():
         if minor == sys.version_info.minor:
             continue  # `make test` is run with this one
         python, began = found(minor), time.monotonic()
-        ended = "not on this machine" if python is None else "passed" if passes(minor, python) else "FAILED"
-        failed = failed or ended == "FAILED"
-        told.append(f"Python 3.{minor}: {ended}" + (f", {time.monotonic() - began:.0f} s" if python else ""))
+        if python is None:
+            told.append(f"Python 3.{minor}: not on this machine")
+        elif passes(minor, python):
+            told.append(f"Python 3.{minor}: passed, {time.monotonic() - began:.0f} s")
+        else:
+            print(f"Python 3.{minor}: FAILED")
+            return 1
     print("", *told, sep="\n")
-    return int(failed)
+    return 0
 
 
 if __name__ == "__main__":
