@@ -603,6 +603,35 @@ def test_what_could_not_be_told_is_told_later_and_holds_here_at_once() -> None:
     fleet(2, scenario)
 
 
+def test_an_invalidation_holds_on_this_machine_too_if_its_caller_leaves_before_it_is_answered() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await one.request()
+        await machines.rest_of_loads()
+        backplane: Any = one.state.coherence.backplane
+        mark = backplane.mark
+
+        async def late(*what: Any, **how: Any) -> int:
+            number: int = await mark(*what, **how)
+            await asyncio.sleep(60)
+            return number
+
+        backplane.mark = late
+        leaving = machines.world.spawn(one.engine.invalidate(tag="tag:k"))
+        await asyncio.sleep(0.5)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert leaving.cancelled()
+        backplane.mark = mark
+        for site in (one, two):
+            site.version = site.invalidated = 1
+        assert (await one.request()).result == "miss", "the shared tier still has what was told invalid"
+        await machines.rest_of_loads()
+        assert one.state.coherence.in_step
+        assert (await two.request()).result == "hit"
+
+    fleet(2, scenario)
+
+
 def test_what_was_loaded_before_an_invalidation_could_be_told_is_no_newer_than_what_another_machine_tells() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         machines.server.fail("mark")

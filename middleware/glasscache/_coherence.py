@@ -7,6 +7,7 @@ holds on this machine at once, and is told when the others can be reached again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -99,11 +100,11 @@ class Coherence:
         try:
             number = await self._mark(tags, everything=everything, source=source)
         except Exception:
-            self._keep_untold(tags, everything=everything)
-            number = self.markers.number + 1
-            self._note(Mark(number=number, tags=tags, everything=everything))
-        else:
-            self._hear(Mark(number=number, tags=tags, everything=everything))
+            return count + self.invalidate_here(tags, everything=everything)
+        except asyncio.CancelledError:  # whether it was told, and by which number, who leaves does not learn
+            self.invalidate_here(tags, everything=everything)
+            raise
+        self._hear(Mark(number=number, tags=tags, everything=everything))
         # what came from another tier while the mark was on its way may be older than it
         return count + self._reach.forget(tags, everything=everything)
 
