@@ -15,7 +15,7 @@ from glasscache._entry import Entry, Key
 from glasscache._events import TierState
 from glasscache._far_tiers import FarTiers
 from glasscache._guard import Guard
-from glasscache._lease import Claim, Lookup
+from glasscache._lease import Claim, Lease, Lookup
 from glasscache._tiers import TieredStore
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import LeaseStore
@@ -154,6 +154,18 @@ def test_a_probe_that_nobody_waits_for_finds_out_that_it_is_back() -> None:
     run(scenario)
 
 
+def test_what_fails_together_counts_as_one_reason_to_leave_it_alone() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.fail()
+        await asyncio.gather(*[rig.guard.get(KEY) for _ in range(64)], return_exceptions=True)
+        rig.server.heal()
+        rig.clock.advance(0.75)
+        await rig.probe()
+        assert rig.guard.state == "ok"
+
+    run(scenario)
+
+
 def test_a_store_that_stays_well_is_soon_asked_again_the_next_time() -> None:
     async def scenario(rig: Rig) -> None:
         for _ in range(6):
@@ -214,6 +226,22 @@ def test_a_removal_that_failed_while_all_else_went_well_is_made_up_for_too() -> 
         assert await rig.guard.get(b"a") is None
         assert rig.server.calls["delete"] == 3
         assert rig.guard.state == "ok"
+
+    run(scenario)
+
+
+def test_an_answer_that_is_not_taken_does_not_stand_for_a_removal() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.guard.set(KEY, entry())
+        rig.server.fail("delete")
+        await rig.fails(rig.guard.delete(KEY))
+        rig.server.heal()
+        lease = Lease(token=7, seconds=5.0)  # long lost
+        assert await rig.guard.commit(KEY, lease, entry(b"newer")) is None
+        rig.clock.advance(4.0)
+        await rig.guard.get(b"other")
+        await rig.probe()
+        assert await rig.guard.get(KEY) is None
 
     run(scenario)
 

@@ -58,7 +58,7 @@ class Breaker:
         self._in_a_row += 1
         self._last.append(False)
         many = len(self._last) == _WINDOW and self._last.count(False) >= _WINDOW * _SHARE
-        if self.is_open or many or self._in_a_row >= _IN_A_ROW:
+        if not self.is_open and (many or self._in_a_row >= _IN_A_ROW):  # what was under way fails after the others
             self.open()
 
     def open(self) -> None:

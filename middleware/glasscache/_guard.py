@@ -180,7 +180,8 @@ class Guard:
             if not isinstance(error, UnstorableError):  # given back already
                 self._returns.add(key, lease, 0.0)
             raise
-        self._removals.pop(key, None)
+        if told is not None:
+            self._removals.pop(key, None)
         return told
 
     async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
