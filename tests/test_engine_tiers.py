@@ -562,13 +562,17 @@ def test_what_a_closed_loop_left_behind_holds_up_nobody() -> None:
     sites: list[Site] = []
     held: list[Any] = []
 
+    async def ahead(site: Site) -> None:
+        await site.engine.warm_all([b"w"], lambda key: site.engine.warm(site.ask(key)), 1)
+
     async def begin(world: World) -> None:
         site = make(world, max_loads=1, origin=answer, limits=Limits(max_parallel_loads=1))
         sites.append(site)
         site.state.uncacheable.add(b"x")
         held.extend(world.spawn(site.request(key)) for key in (b"k", b"k", b"l", b"x", b"x"))
+        held.append(world.spawn(ahead(site)))
         await asyncio.sleep(1.5)
-        assert site.engine.holders == 3
+        assert site.engine.holders == 4
         assert site.engine.waiters == 1
         assert site.gate.is_full
 
@@ -587,7 +591,7 @@ def test_what_a_closed_loop_left_behind_holds_up_nobody() -> None:
         await site.engine.aclose()
 
     asyncio.run(go_on())
-    assert {str(work.error) for work in loads(site)[:3]} == {"the event loop was closed under the load"}
+    assert {str(work.error) for work in loads(site)[:4]} == {"the event loop was closed under the load"}
     for task in [*held, *first.pending()]:  # asyncio would complain of them when they are collected
         task._log_destroy_pending = False
         task.get_coro().close()

@@ -124,7 +124,8 @@ class State:
         if loop is not self._loop and not self.is_elsewhere():
             self._loop, self._sweeper = loop, None
             self.glances.clear()
-            self.tasks.difference_update([task for task in self.tasks if task.get_loop().is_closed()])
+            for tasks in (self.tasks, self.warmers):
+                tasks.difference_update([task for task in tasks if task.get_loop().is_closed()])
             for flight in [flight for flight in self.running if flight.loop.is_closed()]:
                 flight.bury()
             if self.is_shared:
