@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from glasscache._lease import Claim, Lookup
 from glasscache._warming import Warmth
 from glasscache.asgi import CacheMiddleware, Rule, WarmRequest
 from glasscache.policy import Limits, Policy, Share
@@ -85,6 +87,65 @@ def test_while_a_machine_warms_what_is_stale_elsewhere_its_requests_get_that_at_
         assert ((await two.request()).result, machines.loads) == ("hit", 2)
 
     fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
+
+
+def test_what_is_told_replaced_before_it_could_be_lent_is_not_put_back() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await two.request()
+        await machines.rest_of_loads()
+        await asyncio.sleep(15)
+        look, looks = one.state.far.look, list[bytes]()
+
+        async def late(key: bytes, claim: Claim) -> Lookup:
+            looks.append(key)
+            found = await look(key, claim)
+            await asyncio.sleep(5)
+            return found
+
+        one.state.far.look = late  # type: ignore[method-assign]
+        other = machines.world.spawn(two.engine.warm(two.ask(b"k")))
+        await asyncio.sleep(0.5)
+        warming = machines.world.spawn(one.engine.warm(one.ask(b"k")))
+        assert await other == LOADED
+        while len(looks) < 2:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.1)
+        assert one.stored() is None
+        assert await warming == FRESH
+
+    fleet(2, scenario, policy=Policy(ttl=10, stale_while_revalidate=60))
+
+
+def test_what_is_told_invalid_by_a_mark_that_is_on_its_way_is_loaded_anew() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        backplane: Any = one.state.coherence.backplane
+        mark = backplane.mark
+
+        async def late(*what: Any, **how: Any) -> int:
+            number: int = await mark(*what, **how)
+            await asyncio.sleep(3)
+            return number
+
+        backplane.mark = late
+        warming = machines.world.spawn(one.engine.warm(one.ask(b"k")))
+        await asyncio.sleep(0.5)
+        telling = machines.world.spawn(one.engine.invalidate(tag="tag:k"))
+        assert await warming == LOADED
+        await telling
+
+    fleet(2, scenario)
+
+
+def test_a_load_that_nobody_asked_for_goes_on_though_one_who_came_to_read_it_has_left() -> None:
+    async def scenario(machines: Fleet, one: Site) -> None:
+        warming = machines.world.spawn(one.engine.warm(one.ask(b"k")))
+        await asyncio.sleep(0.5)
+        leaving = machines.world.spawn(one.request())
+        await asyncio.sleep(0.1)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert await warming == LOADED
+
+    fleet(1, scenario, limits=Limits(finish_abandoned=False))
 
 
 def test_what_a_machine_has_found_to_be_each_ones_own_is_not_loaded_by_the_others() -> None:

@@ -86,6 +86,10 @@ class Flight(Stream):
     def _voided(self) -> None:
         """It was told invalid: out of the table, so that later requests do not join it."""
 
+    def _goes_on_unread(self) -> bool:
+        """Whether it is of use though nobody is left to read it."""
+        return self._commons.limits.finish_abandoned
+
     def outdate(self) -> None:
         """Another machine has a newer answer: what a far tier had before is none."""
 
@@ -220,7 +224,7 @@ class Flight(Stream):
             self.buffer.release()
             return
         self._progress = self.loop.time()  # unread: from here it has load_timeout in all
-        if self.share not in (None, Share.ALL) or self.buffer.paced or not self._commons.limits.finish_abandoned:
+        if self.share not in (None, Share.ALL) or self.buffer.paced or not self._goes_on_unread():
             self.stop(ReaderCutError(_NOBODY))
 
     # --- pace, time and the end -------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Right:
 
     def _lend(self, look: Lookup) -> None:
         """While it warms, requests are answered with what is stale, as they would be without it."""
-        if self._warms and look.entry is not None and not look.is_answer:
+        if self._warms and look.entry is not None and not (look.is_answer or self.is_outdated):
             self._state.keep_near(self._at, look.entry)
 
     async def _look_hushed(self) -> Lookup | None:

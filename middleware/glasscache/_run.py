@@ -233,6 +233,10 @@ class Run(Flight):
     def _keep(self, key: Key, entry: Entry) -> None:
         self._state.keep_near(key, entry)
 
+    def _goes_on_unread(self) -> bool:
+        """See Flight. What began for nobody does not end with whoever came to read it."""
+        return self.trigger in ("refresh", "warm") or super()._goes_on_unread()
+
     def _closed(self) -> None:
         """Out of the table: later requests start anew."""
         flights, variant = self._state.flights, self.variant

@@ -22,7 +22,7 @@ from glasscache._inside import awaiting, forbid_recursion, loading
 from glasscache._lookups import Lookups
 from glasscache._state import State
 from glasscache.errors import ConfigurationError, LoadStoppedError, ReaderCutError
-from glasscache.policy import Verdict
+from glasscache.policy import Share, Verdict
 
 log = logging.getLogger("glasscache")
 
@@ -93,7 +93,6 @@ class Warming:
     async def warm(self, ask: Ask) -> Warmth:
         """See to it that there is a fresh answer. RecursiveLoadError inside of the load of the same key."""
         ask.wish = fresh_only
-        markers = self._state.coherence.markers
         for _ in range(_MAX_TURNS):
             if self._lookups.look(ask) is not None:
                 return _FRESH
@@ -106,10 +105,10 @@ class Warming:
             if flight is not None:
                 await awaiting(flight.chain, flight.until_over(), inside)
                 continue  # whatever became of it: look again
-            run, number = open_run(self._state, ask, "warm"), markers.number
+            run = open_run(self._state, ask, "warm")
             run.start()
             await awaiting(run.chain, _to_the_end(run), inside)
-            warmth = _became(ask, run, is_told=markers.number > number)
+            warmth = _became(ask, run)
             if warmth is not None:
                 return warmth
         return Warmth("not_stored", "invalidated")
@@ -166,15 +165,15 @@ async def _to_the_end(run: Flight) -> None:
         raise
 
 
-def _became(ask: Ask, run: Flight, *, is_told: bool) -> Warmth | None:
-    """What became of a load of our own; None: look again. `is_told`: something was told invalid meanwhile."""
+def _became(ask: Ask, run: Flight) -> Warmth | None:
+    """What became of a load of our own; None: look again."""
     entry = run.entry
     if entry is not None and run.tier != "origin":
         if not entry.vary:
             return _FRESH
         ask.select(entry)
         return None
-    return None if run.void and is_told else _of(run)
+    return None if run.void else _of(run)
 
 
 def _of(run: Flight) -> Warmth:
@@ -191,4 +190,4 @@ def _of(run: Flight) -> Warmth:
         reason = reason or "too_large"
     elif error is not None:
         return Warmth("failed", type(error).__name__)
-    return Warmth("not_stored", reason or ("incomplete" if run.void else "lease_lost"))
+    return Warmth("not_stored", reason or ("lease_lost" if run.share is Share.ALL else "incomplete"))

@@ -79,7 +79,7 @@ class Limits:
     - `far_timeout`: what the tiers outside of this process may cost one request, all their answers together.
     - `suspect_ttl`: how long an entry is served that may have been told invalid, if the tier that knows cannot answer.
     - `contention_threshold`: a wait for another request's load that is longer is kept and told as contention.
-    - `finish_abandoned`: whether a storable load goes on when nobody is left to read it.
+    - `finish_abandoned`: whether a storable load that a request began goes on when nobody is left to read it.
 
     Raises ConfigurationError for values that cannot work.
     """

@@ -151,8 +151,9 @@ def test_an_answer_that_is_not_as_long_as_it_says_is_not_stored(length: bytes) -
     async def scenario() -> None:
         site = Site(Echo(headers=[(b"content-length", length)]), PAGE)
         client = Client(site.middleware, strict_length=False)
-        assert (await client.request("GET", "/page")).body == b"1 /page"
-        assert (await client.request("GET", "/page")).body == b"2 /page"
+        responses = [await client.request("GET", "/page") for _ in range(2)]
+        assert [response.body for response in responses] == [b"1 /page", b"2 /page"]
+        assert {response.cache_status for response in responses} == {"glasscache; fwd=uri-miss"}
 
     run(scenario)
 

@@ -215,7 +215,8 @@ class Recorder(Struct, eq=False):
     def _finish(self, head: Head) -> None:
         flight = self._flight
         if self._length not in (None, self._received) or not self._notes.is_stored:
-            flight.void = True  # cut short, too long, or taken back by the handler: nothing to keep
+            if flight.share is Share.ALL:  # cut short, too long, or taken back by the handler: nothing to keep
+                flight.share = Share.WHEN_COMPLETE
         elif self._terms is not None:
             if not self._notes.is_silent:  # the handler may have said more after the head
                 terms = self._notes.apply(self._terms, is_error=head.status >= 400)
