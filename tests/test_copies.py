@@ -32,13 +32,18 @@ class Disk(FlakyStore):
         store = MemoryStore(max_entries=1000)
         store.name = "disk"
         super().__init__(store)
-        self.answers = asyncio.Event()
+        self.answers, self.is_told = asyncio.Event(), asyncio.Event()
         self.answers.set()
+        self.is_told.set()
 
     async def get(self, key: Key) -> Entry | None:
         found = await super().get(key)
         await self.answers.wait()
         return found
+
+    async def set(self, key: Key, entry: Entry) -> None:
+        await super().set(key, entry)
+        await self.is_told.wait()
 
 
 class Rig:
@@ -55,6 +60,12 @@ class Rig:
         """One process of this machine."""
         return FarTiers(TieredStore([self.disk]), self.last, clock=self.clock, max_ttl=math.inf)
 
+    def hold(self, operation: str) -> asyncio.Event:
+        """Until the gate is opened, the disk does none of these."""
+        gate = asyncio.Event()
+        self.disk.hold(gate, operation)
+        return gate
+
     async def begin(self, *, copy: Entry | None = OLD, kept: Entry = OLD) -> None:
         if copy is not None:
             await self.disk.set(KEY, copy)
@@ -67,6 +78,7 @@ class Rig:
         return look.entry.body
 
     async def copy(self) -> bytes | None:
+        await turns()  # it is written behind
         found = await self.disk.store.get(KEY)
         return None if found is None else found.body
 
@@ -106,6 +118,122 @@ async def overwritten(rig: Rig) -> None:
 async def removed(rig: Rig) -> None:
     await rig.far.delete(KEY)
     await rig.last.set(KEY, NEW)
+
+
+# --- written behind an answer -----------------------------------------------------------------------------------------
+
+
+def test_an_answer_does_not_wait_for_its_copy_and_the_end_does() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin(copy=None)
+        gate = rig.hold("set")
+        assert await rig.look() == b"old"
+        assert await rig.copy() is None
+        closing = asyncio.create_task(rig.far.aclose())
+        await turns()
+        assert rig.disk.calls == {"get": 1, "set": 1}
+        gate.set()
+        await closing
+        assert rig.disk.calls["aclose"] == 1
+        assert not rig.far._copies.under_way
+
+    run(scenario)
+
+
+def test_a_disk_that_cannot_keep_up_gets_no_more_copies_than_a_hundred_at_once() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin(copy=None)
+        keys = [b"%d" % number for number in range(120)]
+        for key in keys:
+            await rig.last.set(key, OLD)
+        gate = rig.hold("set")
+        for key in keys:
+            look = await rig.far.look(key, Claim())
+            assert look.entry is not None
+        gate.set()
+        await turns()
+        assert [await rig.disk.store.get(key) is not None for key in keys] == [True] * 100 + [False] * 20
+        assert (await rig.far.look(keys[-1], Claim())).entry is not None
+        await turns()
+        assert await rig.disk.store.get(keys[-1]) is not None
+
+    run(scenario)
+
+
+def test_what_another_event_loop_left_unwritten_takes_no_room() -> None:
+    rig = Rig()
+    loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
+
+    async def looks() -> None:
+        await rig.begin(copy=None)
+        rig.hold("set")
+        for number in range(100):
+            await rig.last.set(b"%d" % number, OLD)
+            await rig.far.look(b"%d" % number, Claim())
+
+    async def looks_again() -> None:
+        rig.disk.heal()
+        assert await rig.look() == b"old"
+        assert await rig.copy() == b"old"
+        await rig.far.aclose()
+
+    loops[0].run_until_complete(looks())
+    loops[1].run_until_complete(looks_again())
+    for loop in loops:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(turns())
+        loop.close()
+    assert not rig.far._copies.under_way
+
+
+def test_a_copy_of_which_nobody_knows_whether_it_was_written_is_passed_over() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin(copy=None)
+        gate = rig.hold("set")
+        await rig.look()
+        await turns()
+        for task in rig.far._behind:
+            task.cancel()
+        await turns()
+        gate.set()
+        await rig.disk.store.set(KEY, entry(b"of nobody"))
+        assert await rig.look() == b"old"
+        assert await rig.copy() == b"old"
+
+    run(scenario)
+
+
+def test_an_old_copy_that_is_written_after_its_successor_is_never_taken() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin(copy=None)
+        gate = rig.hold("set")
+        assert await rig.look() == b"old"
+        await turns()
+        rig.disk.heal()
+        await committed(rig)
+        assert await rig.copy() == b"new"
+        rig.disk.is_told.clear()
+        gate.set()  # the write that came first is done last, and nobody knows yet
+        assert await rig.copy() == b"old"
+        assert await rig.look() == b"new"
+        rig.disk.is_told.set()
+        assert await rig.copy() is None
+        assert await rig.look() == b"new"
+        assert await rig.copy() == b"new"
+
+    run(scenario)
+
+
+def test_where_nothing_is_nearer_nothing_is_copied() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin(copy=None)
+        far = TieredStore([rig.last], max_ttl={rig.last.name: 5.0}).far(rig.clock)
+        assert isinstance(far, FarTiers)
+        assert await rig.look(far) == b"old"
+        assert not far._behind
+
+    run(scenario)
 
 
 CHANGES = (dropped, committed, overwritten, removed)
@@ -152,7 +280,7 @@ def test_a_copy_of_what_the_last_tier_had_before_its_key_changed_does_not_stay(
         if until == "before it is written":
             monkeypatch.setattr(rig.last, "look", late)
         else:
-            rig.disk.hold(gate, "set")
+            gate = rig.hold("set")
         looked = asyncio.create_task(rig.look())
         await turns()
         rig.disk.heal()
@@ -268,6 +396,7 @@ def test_what_another_process_puts_back_before_it_hears_is_not_taken_meanwhile()
         await dropped(rig)
         await rig.disk.store.set(KEY, OLD)  # the other one had asked the last tier before
         assert await rig.look() == b"new"
+        await turns()
         rig.clock.advance(2.0)
         rig.disk.calls.clear()
         assert await rig.look() == b"new"

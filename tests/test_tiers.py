@@ -179,6 +179,7 @@ def test_between_memory_and_the_last_tier_others_are_asked_first_and_get_what_wa
         await disk.delete(KEY)
         found = (await far.look(KEY, Claim())).entry
         assert found is not None
+        await asyncio.sleep(0)  # its copy is written behind
         assert await disk.get(KEY) is found
         disk.fail()
         assert (await far.get(KEY)) is not None

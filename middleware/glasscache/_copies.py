@@ -23,14 +23,15 @@ it drops it when it hears."""
 
 
 class Asking:
-    """One lookup of a key, around which it is entered; or from `begin` to `end`."""
+    """One lookup of a key, around which it is entered; or from `begin` to `end`. `copies`: it writes what was found."""
 
-    __slots__ = ("_copies", "has_changed", "key")
+    __slots__ = ("_copies", "copies", "has_changed", "key")
 
-    def __init__(self, copies: Copies, key: Key) -> None:
-        self._copies = copies
+    def __init__(self, known: Copies, key: Key, *, copies: bool = False) -> None:
+        self._copies = known
         self.key: Key = key
-        self.has_changed: bool = copies.is_changing(key)
+        self.copies: bool = copies
+        self.has_changed: bool = known.is_changing(key)
         """Whether something has changed since it began."""
 
     def is_sound(self) -> bool:
@@ -71,8 +72,11 @@ class Copies:
         self._old = Lately(_MOST, math.inf, clock)
 
     def is_changing(self, key: Key) -> bool:
-        """Whether another answer takes the place of what there is, now."""
-        return key in self._changing
+        """Whether another answer takes the place of what there is, now, or an older one may yet take its own."""
+        if key in self._changing:
+            return True
+        under_way = self.under_way.get(key)
+        return under_way is not None and any(asking.copies and asking.has_changed for asking in under_way)
 
     def is_doubted(self, key: Key) -> bool:
         """Whether there may be a copy that should be there no more."""

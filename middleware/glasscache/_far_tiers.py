@@ -1,21 +1,28 @@
 """Tiers outside of this process as one that grants leases: the last one does, the nearer ones have copies.
 
 Decides who is asked first, and which copies are taken and kept: none that is older than what the last tier had when the
-lookup began, as far as this process can know (see `_copies.py`). What is wrong with a copy must never fail anything.
+lookup began, as far as this process can know (see `_copies.py`). What the last tier has is answered at once, and its
+copy written behind the answer. What is wrong with a copy must never fail anything, or hold it up.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 
 from glasscache._copies import Asking, Copies
 from glasscache._entry import Entry, Key
 from glasscache._events import SpanRef
 from glasscache._lease import Claim, Lease, Lookup
+from glasscache._tasks import Tasks
 from glasscache.errors import StoreError
 from glasscache.interfaces import Bell, Clock, LeaseStore, Store, Told
 from glasscache.policy import answers, shorten
-from glasscache.stores._null import never
+from glasscache.stores._null import NullStore, never
+
+_MOST_BEHIND = 100
+"""Copies that are written at once. Where a nearer tier cannot keep up with the last one, the others are not made."""
 
 
 class FarTiers:
@@ -27,6 +34,9 @@ class FarTiers:
         self._now = clock.now
         self._max_ttl = max_ttl
         self._copies = Copies(clock)
+        self._behind = Tasks()
+        """Copies that are being written."""
+        self._most_behind = 0 if isinstance(nearer, NullStore) else _MOST_BEHIND
         self._glance: Callable[[Key, Told], bool] = getattr(nearer, "glance", never)
         self.glanced: str = nearer.name
         """Which tier a glance asks."""
@@ -56,8 +66,10 @@ class FarTiers:
                 await self._changed(key, self._nearer.delete(key))
 
     async def aclose(self) -> None:
-        """Close every tier."""
+        """Close every tier. The last one first: it then answers nothing any more that would be copied."""
         await self._last.aclose()
+        if behind := self._behind.here():
+            await asyncio.wait(behind)
         await self._nearer.aclose()
 
     async def look(self, key: Key, claim: Claim) -> Lookup:
@@ -68,9 +80,7 @@ class FarTiers:
                 return Lookup(entry=entry, tier=self._nearer.name)
             look = await self._last.look(key, claim)
             if look.is_answer and look.entry is not None and asking.is_sound():
-                await self._changed(key, self._nearer.set(key, look.entry))
-                if not asking.is_sound():  # whoever has changed it meanwhile may have come first
-                    await self._drop(key)
+                self._copy_behind(key, look.entry)
             return look
 
     def glance(self, key: Key, then: Told) -> bool:
@@ -132,6 +142,24 @@ class FarTiers:
         except StoreError:
             return None
         return entry if asking.trusts() else None
+
+    def _copy_behind(self, key: Key, entry: Entry) -> None:
+        """Write it while its lookup is answered."""
+        if len(self._behind) < self._most_behind or len(self._behind.here()) < self._most_behind:
+            copying = Asking(self._copies, key, copies=True)
+            copying.begin()
+            self._behind.start(self._copy(copying, entry)).add_done_callback(partial(self._copied, copying))
+
+    async def _copy(self, copying: Asking, entry: Entry) -> None:
+        if copying.is_sound():
+            await self._changed(copying.key, self._nearer.set(copying.key, entry))
+            if not copying.is_sound():  # whoever has changed it meanwhile may have come first
+                await self._drop(copying.key)
+
+    def _copied(self, copying: Asking, task: asyncio.Task[None]) -> None:
+        copying.end()
+        if task.cancelled() or task.exception() is not None:  # nobody knows what was written
+            self._copies.may_be_old(copying.key)
 
     async def _changed(self, key: Key, change: Awaitable[None]) -> None:
         """Overwrite the copy, or remove it."""

@@ -76,8 +76,7 @@ class Returns:
 
     async def aclose(self) -> None:
         """Leave the rest to time."""
-        loop = asyncio.get_running_loop()
-        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        tasks = self._tasks.here()
         self._tasks.clear()
         for task in tasks:
             task.cancel()

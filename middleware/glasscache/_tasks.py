@@ -23,6 +23,11 @@ class Tasks(set[asyncio.Task[Any]]):
         task.add_done_callback(self._done)
         return task
 
+    def here(self) -> set[asyncio.Task[Any]]:
+        """Those of the running event loop: what another one left behind may never end."""
+        loop = asyncio.get_running_loop()
+        return {task for task in self if task.get_loop() is loop}
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.discard(task)
         if not task.cancelled():

@@ -143,7 +143,8 @@ class TieredStore:
         ttls = {store.name: self.max_ttl(store) for store in nearer if store.name in self._max_ttl}
         if not nearer and last.name not in self._max_ttl:
             return leased
-        between = TieredStore([guard(_leased(store, clock)) for store in nearer] or [NullStore()], max_ttl=ttls)
+        guarded = [guard(_leased(store, clock)) for store in nearer]
+        between = TieredStore(guarded, max_ttl=ttls) if guarded else NullStore()
         return FarTiers(between, leased, clock=clock, max_ttl=self.max_ttl(last))
 
     def max_ttl(self, store: Store) -> float:

@@ -49,8 +49,7 @@ class Calls:
 
     async def aclose(self, timeout: float) -> None:
         """Wait for the operations of this event loop; after `timeout` seconds end those that are left."""
-        loop = asyncio.get_running_loop()
-        mine = {task for task in self._tasks if task.get_loop() is loop}
+        mine = self._tasks.here()
         if not mine:
             return
         _, late = await asyncio.wait(mine, timeout=timeout)
