@@ -664,6 +664,41 @@ def test_what_another_machine_tells_is_news_though_this_one_has_given_itself_tha
     fleet(2, scenario)
 
 
+@pytest.mark.parametrize("heard_after", [0.2, 1.2])
+def test_what_another_machine_tells_is_heard_though_this_one_tells_the_same_or_has_just_told_it(
+    heard_after: float,
+) -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        machines.server.fail("mark")
+        await one.engine.invalidate(tag="tag:k")
+        old = asyncio.ensure_future(one.request())
+        await asyncio.sleep(0.5)  # its load has begun
+        machines.server.heal()
+        backplane: Any = one.state.coherence.backplane
+        mark, hear, messages = backplane.mark, backplane.pass_on, list[Any]()
+
+        async def slow(*what: Any, **how: Any) -> int:
+            number: int = await mark(*what, **how)
+            await asyncio.sleep(1)
+            return number
+
+        backplane.mark, backplane.pass_on = slow, messages.append
+        await two.engine.invalidate(tag="tag:k")
+        one.version = two.version = 1
+        telling = machines.world.spawn(one.state.coherence.catch_up())
+        await asyncio.sleep(heard_after)
+        assert telling.done() == (heard_after > 1)
+        assert one.state.coherence.in_step == telling.done()
+        for message in messages:
+            hear(message)
+        backplane.pass_on = hear
+        one.invalidated = two.invalidated = 1
+        assert (await one.request()).result == "miss", "that load is none to join any more"
+        await asyncio.gather(old, telling)
+
+    fleet(2, scenario)
+
+
 def test_what_could_not_be_told_is_told_later_even_if_nobody_asks_for_anything() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         await two.request()

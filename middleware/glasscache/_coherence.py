@@ -68,8 +68,11 @@ class Coherence:
         self._gaps = 0
         self._has_read = alone
         self._read_to = 0
-        self._untold: dict[str, None] = {}
-        self._all_untold = False
+        self._untold: dict[str, int] = {}
+        self._all_untold = 0
+        self._kept = 0
+        """How often something could not be told: behind each tag, and all, stands which time it was last."""
+        self._telling: asyncio.AbstractEventLoop | None = None
         self.when_restored: Callable[[], None] = lambda: None
         """Called when messages arrive again: what came in between should be read."""
         self.when_untold: Callable[[], None] = lambda: None
@@ -83,7 +86,7 @@ class Coherence:
     @property
     def has_untold(self) -> bool:
         """Whether the others have to be told something yet."""
-        return self._all_untold or bool(self._untold)
+        return bool(self._all_untold or self._untold)
 
     def dead_below(self, entry: Entry, asked: Key) -> int:
         """The number that an entry must have to be alive; `asked`: its key, whatever the variant."""
@@ -130,10 +133,10 @@ class Coherence:
                 call.ended = self._commons.clock.now()
 
     def _keep_untold(self, tags: tuple[str, ...], *, everything: bool) -> None:
-        self._all_untold = self._all_untold or everything
-        self._untold.update(dict.fromkeys(tags))
-        if self._all_untold or len(self._untold) > _MAX_UNTOLD:
-            self._all_untold = True
+        self._kept += 1
+        self._untold.update(dict.fromkeys(tags, self._kept))
+        if everything or self._all_untold or len(self._untold) > _MAX_UNTOLD:
+            self._all_untold = self._kept
             self._untold.clear()
         self.when_untold()
 
@@ -153,22 +156,29 @@ class Coherence:
 
     async def catch_up(self) -> None:
         """Tell what could not be told, read what was not heard. StoreError if that cannot be done now."""
-        gaps = self._gaps
-        if self.has_untold:
-            await self._tell_untold()
+        gaps, loop = self._gaps, asyncio.get_running_loop()
+        if self.has_untold and self._telling is not loop:  # one call for all who ask meanwhile
+            await self._tell_untold(loop)
         self._apply(await self.backplane.read(self._read_to))
         if gaps == self._gaps:
             self._has_read = True
 
-    async def _tell_untold(self) -> None:
-        tags, everything = tuple(self._untold), self._all_untold
-        self._untold, self._all_untold = {}, False
+    async def _tell_untold(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._telling = loop
+        tags, everything, told = tuple(self._untold), bool(self._all_untold), self._kept
         try:
             number = await self._mark(tags, everything=everything, source=None)
         except BaseException:
-            self._keep_untold(tags, everything=everything)
+            self.when_untold()
             raise
+        finally:
+            self._telling = None
+        self._untold = {tag: kept for tag, kept in self._untold.items() if kept > told}
+        if self._all_untold <= told:
+            self._all_untold = 0
         self._hear(Mark(number=number, tags=tags, everything=everything))
+        # what others have told of these meanwhile, below this number, is no news any more when it is heard
+        self._reach.forget(tags, everything=everything)
 
     def _apply(self, marks: Marks) -> None:
         self.markers.raise_floor(marks.floor)
