@@ -436,6 +436,36 @@ def test_a_caller_that_is_cancelled_does_not_disturb_the_mark(server: RedisProce
     on(server, scenario)
 
 
+def test_a_new_answer_is_told_without_a_task_and_whoever_leaves_meanwhile_does_not_keep_it_back(
+    server: RedisProcess,
+) -> None:
+    async def scenario(site: Site) -> None:
+        a, (_, ear) = site.join(), await site.join_hearing()
+        await a.tell_replaced(b"first")  # there is a connection from here on
+        callers = [asyncio.create_task(a.tell_replaced(b"%d" % number)) for number in range(20)]
+        await asyncio.sleep(0)
+        assert not a._calls._tasks
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        assert all(caller.cancelled() for caller in callers)
+        await ear.until(lambda: set(ear.keys) == {b"first", *(b"%d" % number for number in range(20))})
+
+    on(server, scenario)
+
+
+def test_a_new_answer_that_cannot_be_told_is_a_store_error() -> None:
+    def nobody() -> Redis:
+        raise OSError("no client")
+
+    async def scenario() -> None:
+        a = RedisBackplane(nobody, machine="a")
+        with pytest.raises(StoreError, match="OSError: no client"):
+            await a.tell_replaced(b"key")
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("kind", ["server", "cluster"])
 def test_a_flood_of_new_answers_needs_one_connection(kind: str, request: pytest.FixtureRequest) -> None:
     """Each over one of its own would leave none for what goes on beside it, and most would not be told."""

@@ -26,7 +26,7 @@ from glasscache.stores._hearing import Hearing, ServerTime
 from glasscache.stores._messages import MAX_NUMBER, VERSION, Marked, Message, Replaced, encode
 from glasscache.stores._null import NullMiddle
 from glasscache.stores._redis_batches import Batches
-from glasscache.stores._redis_calls import Calls
+from glasscache.stores._redis_calls import Calls, plainly
 from glasscache.stores._redis_channel import PING_EVERY, Subscription
 from glasscache.stores._redis_clients import Client
 from glasscache.stores._redis_lua import ON
@@ -207,7 +207,7 @@ class RedisBackplane:
     async def tell_replaced(self, key: Key) -> None:
         """Tell all others that there is a new answer."""
         message = Message(VERSION, 0, 0, "", 0, Replaced(key, self.machine, self.middle.put_last(key)))
-        await self._calls.run(self._publish(message))
+        await plainly(self._publish(message))
 
     async def read(self, since: int) -> Marks:
         """All markers above `since`."""

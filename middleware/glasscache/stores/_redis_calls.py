@@ -1,4 +1,5 @@
-"""How an operation on Redis is run: in a task of its own, that its caller's cancellation does not reach.
+"""How an operation on Redis is run: in a task of its own, that its caller's cancellation does not reach; or without,
+where it waits only for what `Batches` were called for.
 
 A command that is cut off between its request and its answer leaves a connection on which the next reader finds the
 answer of another: so no command is ever cut off by who waits for it. Decides which errors come out: StoreError, and
@@ -13,11 +14,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from glasscache._tasks import Tasks
 from glasscache.errors import GlasscacheError, StoreError
+from glasscache.stores._redis_line import failure
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
 T = TypeVar("T")
+
+
+async def plainly(operation: Awaitable[T]) -> T:
+    """What an operation returns that needs no task. Errors come out as from `Calls.run`."""
+    try:
+        return await operation
+    except GlasscacheError:
+        raise
+    except Exception as error:
+        raise failure(error) from error
 
 
 class Calls:
@@ -41,7 +53,7 @@ class Calls:
         except asyncio.CancelledError:
             raise StoreError("closed while the operation was under way") from None
         except Exception as error:
-            raise StoreError(f"{type(error).__name__}: {error}") from error
+            raise failure(error) from error
 
     def soon(self, operation: Coroutine[Any, Any, T], context: contextvars.Context) -> asyncio.Task[T]:
         """Run it with nobody waiting, in a copy of `context`. If it fails, it fails unseen."""

@@ -13,7 +13,7 @@ import hashlib
 import math
 from binascii import hexlify
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -32,9 +32,10 @@ from glasscache.stores._machine import Machine
 from glasscache.stores._redis_backplane import RedisBackplane
 from glasscache.stores._redis_batches import Batches
 from glasscache.stores._redis_bells import RedisBells
-from glasscache.stores._redis_calls import Calls
+from glasscache.stores._redis_calls import Calls, plainly
 from glasscache.stores._redis_clients import Client, ClientOptions, Clients, clients_from, clients_of
 from glasscache.stores._redis_glance import PEEK, Glances
+from glasscache.stores._redis_line import failure
 from glasscache.stores._redis_memo import Memo
 from glasscache.stores._redis_scripts import Script
 from glasscache.stores._redis_values import LARGE, Values, milliseconds, off_loop
@@ -154,7 +155,7 @@ class RedisStore:
 
     async def get(self, key: Key) -> Entry | None:
         """The entry under `key`, or None."""
-        return await _plainly(self._get(key))
+        return await plainly(self._get(key))
 
     async def set(self, key: Key, entry: Entry) -> None:
         """Keep the entry, in place of any other under `key`."""
@@ -162,7 +163,7 @@ class RedisStore:
 
     async def delete(self, key: Key) -> None:
         """Remove the entry and end its lease: what is being loaded is not kept."""
-        await _plainly(self._run(lua.DELETE, key, self._wake, key))
+        await plainly(self._run(lua.DELETE, key, self._wake, key))
 
     async def aclose(self) -> None:
         """Listen no more, let operations end for 1 s, close the client that was made from a URL."""
@@ -188,7 +189,7 @@ class RedisStore:
         except GlasscacheError:
             raise
         except Exception as error:
-            raise _nonsense(error) from error
+            raise failure(error) from error
 
     def glance(self, key: Key, then: Told) -> bool:
         """Ask for the entry alone, if the server is near and the last lookup found something."""
@@ -201,7 +202,7 @@ class RedisStore:
     async def renew(self, key: Key, lease: Lease) -> bool:
         """Hold the lease for `lease.seconds` from now; False: it is lost."""
         lasts = milliseconds(lease.seconds)
-        return bool(await _plainly(self._run(lua.RENEW, key, b"%d" % lease.token, lasts)) == 1)
+        return bool(await plainly(self._run(lua.RENEW, key, b"%d" % lease.token, lasts)) == 1)
 
     async def commit(self, key: Key, lease: Lease, entry: Entry) -> tuple[SpanRef, ...] | None:
         """Keep the entry, give the lease back and wake who waits; None: the lease is lost."""
@@ -209,7 +210,7 @@ class RedisStore:
 
     async def release(self, key: Key, lease: Lease, *, refuse_for: float = 0.0) -> tuple[SpanRef, ...]:
         """Give the lease back without an answer, and wake who waits."""
-        return await _plainly(self._release(key, lease, refuse_for))
+        return await plainly(self._release(key, lease, refuse_for))
 
     def listen(self, key: Key) -> KeyBell:
         """A bell that rings when another machine lets go of `key`."""
@@ -217,7 +218,7 @@ class RedisStore:
 
     async def _run_whole(self, operation: Coroutine[Any, Any, T], entry: Entry) -> T:
         """A large entry is packed before it is sent: nobody's cancellation may fall between the two."""
-        return await (self._large.run(operation) if entry.size > LARGE else _plainly(operation))
+        return await (self._large.run(operation) if entry.size > LARGE else plainly(operation))
 
     # --- one script each --------------------------------------------------------------------------------------------
 
@@ -306,20 +307,6 @@ class RedisStore:
             digest = hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()  # what Redis can compute, too
             await self._run(lua.REJECT, key, digest)
             return None
-
-
-async def _plainly(operation: Awaitable[T]) -> T:
-    """What the operation returns. StoreError for whatever nonsense from a server makes of our own code."""
-    try:
-        return await operation
-    except GlasscacheError:
-        raise
-    except Exception as error:
-        raise _nonsense(error) from error
-
-
-def _nonsense(error: Exception) -> StoreError:
-    return StoreError(f"{type(error).__name__}: {error}")
 
 
 def _refs(told: Sequence[bytes]) -> tuple[SpanRef, ...]:
