@@ -19,7 +19,7 @@ from glasscache._tasks import Tasks
 from glasscache.errors import StoreError
 from glasscache.interfaces import Bell, Clock, LeaseStore, Store, Told
 from glasscache.policy import answers, shorten
-from glasscache.stores._null import NullStore, never
+from glasscache.stores._null import NullStore, beside
 
 _MOST_BEHIND = 100
 """Copies that are written at once. Where a nearer tier cannot keep up with the last one, the others are not made."""
@@ -37,7 +37,7 @@ class FarTiers:
         self._behind = Tasks()
         """Copies that are being written."""
         self._most_behind = 0 if isinstance(nearer, NullStore) else _MOST_BEHIND
-        self._glance: Callable[[Key, Told], bool] = getattr(nearer, "glance", never)
+        self._glance: Callable[[Key, Told], bool] = beside(nearer).glance
         self.glanced: str = nearer.name
         """Which tier a glance asks."""
 

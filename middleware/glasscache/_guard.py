@@ -24,7 +24,7 @@ from glasscache._sweep import Sweep
 from glasscache._tasks import Tasks
 from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import Bell, Clock, LeaseStore, Told
-from glasscache.stores._null import never
+from glasscache.stores._null import beside
 
 T = TypeVar("T")
 
@@ -86,11 +86,7 @@ class Guard:
         self._budget = budget
         self._now = clock.now
         self._breaker = Breaker(clock.now, random)
-        self._glance: Callable[[Key, Told], bool] = getattr(store, "glance", never)
-        self.glanced: str = getattr(store, "glanced", store.name)
-        """Which tier a glance asks."""
-        self.drop_copy: Callable[[Key], Coroutine[Any, Any, None]] | None = getattr(store, "drop_copy", None)
-        """Where the store keeps copies on this machine: removes one of them."""
+        self._glance, self.glanced, self.drop_copy = beside(store)
         self._sweep = Sweep["asyncio.Future[Any] | _InTime"](budget, self._no_answer)
         self._returns = Returns(self._release, self._recall, random)
         self._tasks = Tasks()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from contextlib import suppress
 from contextvars import Context
 from random import Random
@@ -28,9 +28,9 @@ from glasscache._lately import Lately
 from glasscache._null import NullBackplane
 from glasscache._wait import Commons
 from glasscache.errors import ConfigurationError, LoadStoppedError
-from glasscache.interfaces import Backplane, LeaseStore, NearStore, Told
+from glasscache.interfaces import Backplane, LeaseStore, NearStore
 from glasscache.policy import shorten
-from glasscache.stores._null import NullLeases, NullNear, never
+from glasscache.stores._null import NullLeases, NullNear, beside
 
 _log = logging.getLogger("glasscache")
 
@@ -68,11 +68,7 @@ class State:
     def __init__(self, tiers: Tiers, commons: Commons, random: Random) -> None:
         self.near: NearStore = NullNear() if tiers.near is None else tiers.near
         self.far: LeaseStore = NullLeases() if tiers.far is None else tiers.far
-        far = self.far
-        self.ask_far: Callable[[Key, Told], bool] = getattr(far, "glance", never)
-        self.glanced: str = getattr(far, "glanced", far.name)
-        """Which tier a glance asks."""
-        self._drop_copy: Callable[[Key], Coroutine[object, object, None]] | None = getattr(far, "drop_copy", None)
+        self.ask_far, self.glanced, self._drop_copy = beside(self.far)
         self.commons = commons
         self.counters = Counters()
         self.has_far: bool = tiers.far is not None
@@ -80,7 +76,7 @@ class State:
         self.is_shared: bool = tiers.backplane is not None
         """Whether machines share the far tier."""
         backplane = NullBackplane() if tiers.backplane is None else tiers.backplane
-        self.coherence = Coherence(backplane, self, commons, alone=not self.is_shared, tier=far.name)
+        self.coherence = Coherence(backplane, self, commons, alone=not self.is_shared, tier=self.far.name)
         self.leases = 0
         """Leases of the shared tier that are held, now."""
         self.leased: dict[Key, object] = {}

@@ -17,7 +17,7 @@ from glasscache._lease import Claim, Lease, Lookup
 from glasscache.errors import ConfigurationError, StoreError
 from glasscache.interfaces import Backplane, Bell, Clock, LeaseStore, Middle, NearStore, Store, Told
 from glasscache.policy import answers, shorten
-from glasscache.stores._null import NullBell, NullStore, never
+from glasscache.stores._null import NullBell, NullStore, beside
 
 _FOR_EVER = Lease(token=0, seconds=math.inf)
 
@@ -103,8 +103,8 @@ class TieredStore:
         if any(isinstance(store, NearStore) for store in self.stores[1:]):
             raise ConfigurationError(f"TieredStore({names}): a store in memory can only be the first")
         _introduce(self.stores)
-        alone = self.stores[0] if len(names) == 1 else None
-        self._glance: Callable[[Key, Told], bool] = getattr(alone, "glance", never)
+        alone = self.stores[0] if len(names) == 1 else NullStore()
+        self._glance: Callable[[Key, Told], bool] = beside(alone).glance
         for name, ttl in self._max_ttl.items():
             if name not in names:
                 raise ConfigurationError(f"TieredStore(max_ttl={{{name!r}: ...}}): there are {', '.join(names)}")

@@ -1,4 +1,5 @@
-"""Stores that keep nothing: what the engine holds where no tier is set up, so that it never has to ask.
+"""Stores that keep nothing, and what a store need not have: what the engine holds in their place, so that it never has
+to ask.
 
 Must never keep, count or tell anything.
 """
@@ -7,19 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glasscache._events import Cause, SpanRef, TierGauge
 from glasscache._lease import Claim, Lease, Lookup
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from glasscache._entry import Entry, Key
-    from glasscache.interfaces import RemovalHook, Told
+    from glasscache.interfaces import RemovalHook, Store, Told
 
 
-def never(key: Key, then: Told) -> bool:
+def _never(key: Key, then: Told) -> bool:
     """The glance of a store that has none."""
     return False
+
+
+class Beside(NamedTuple):
+    """What a store may have beside (see `interfaces.Glancing`)."""
+
+    glance: Callable[[Key, Told], bool]
+    glanced: str
+    """Which tier a glance asks."""
+    drop_copy: Callable[[Key], Coroutine[Any, Any, None]] | None
+    """Where the store keeps copies on this machine: removes one of them."""
+
+
+def beside(store: Store) -> Beside:
+    """What this one has."""
+    return Beside(
+        getattr(store, "glance", _never), getattr(store, "glanced", store.name), getattr(store, "drop_copy", None)
+    )
 
 
 class NullStore:
