@@ -104,14 +104,17 @@ def test_zero_starts_from_nothing_and_keeps_the_groups_that_others_hold() -> Non
     group.others["miss", "origin"] = 1
     group.saved_seconds = group.hit_seconds = group.miss_seconds = 1.5
     group.saved_bytes = group.hit_samples = group.misses_timed = 7
-    counters.bypasses["method"] = 1
+    group.bypasses["method"] = 1
+    counters.group("other").bypasses["method"] = 2
+    group.unstored["private"] = 1
+    assert (counters.bypasses, counters.unstored) == ({"method": 3}, {"private": 1})
     counters.removals["memory", "evicted"] = 1
     counters.zero()
     assert counters.group("rule") is group
     assert group.requests() == {}
     numbers = (group.saved_seconds, group.hit_seconds, group.miss_seconds, group.saved_bytes)
     assert (*numbers, group.hit_samples, group.misses_timed) == (0,) * 6
-    assert counters.bypasses == {}
+    assert (counters.bypasses, counters.unstored) == ({}, {})
     assert counters.removals == {}
 
 

@@ -54,8 +54,9 @@ def busy() -> Seen:
         {("collapsed", "origin"): 2, ("error", "none"): 1, ("revalidated", "memory"): 1, ("hit", "disk"): 1}
     )
     find.saved_seconds, find.saved_bytes = 0.5, 100
-    seen.counters.bypasses.update({"unkeyed_field": 2, "uncacheable": 1})
-    seen.counters.unstored.update({"set_cookie": 2})
+    ask.bypasses.update({"unkeyed_field": 2, "uncacheable": 1})
+    ask.unstored.update({"set_cookie": 1})
+    find.unstored.update({"set_cookie": 1, "codec": 3})
     seen.counters.removals.update({("memory", "evicted"): 4, ("redis", "evicted"): 1, ("memory", "expired"): 2})
     seen.counters.doubted = 4
     return seen
@@ -72,7 +73,7 @@ def test_each_figure_counts_what_its_description_says() -> None:
         "revalidated": 1,
         "errors": 1,
         "bypass": {"unkeyed_field": 2, "uncacheable": 1},
-        "not_stored": {"set_cookie": 2},
+        "not_stored": {"set_cookie": 2, "codec": 3},
         "avg_hit_time_ms": 1.5,
         "avg_miss_time_ms": 500.0,
         "saved_seconds": 5.0,

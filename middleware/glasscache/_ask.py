@@ -71,6 +71,10 @@ class Ask:
     def joined(self, reader: Reader) -> None:
         """Be told, every time this request joins a flight: most have nothing to do then."""
 
+    def unstored(self, reason: str) -> None:
+        """Count that what it loads is not stored."""
+        self.counters.unstored[reason] += 1
+
     def confirms(self, entry: Entry) -> bool:
         """Whether the origin can be asked to confirm such an answer."""
         return False

@@ -7,7 +7,7 @@ other threads, as they are.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from glasscache._durations import Durations
 from glasscache._events import Cause, Result
@@ -20,6 +20,7 @@ class GroupCounters:
     """The integers of one key group (a rule, or a cached function). `hits` are fresh answers from memory."""
 
     __slots__ = (
+        "bypasses",
         "hit_samples",
         "hit_seconds",
         "hits",
@@ -31,6 +32,7 @@ class GroupCounters:
         "saved_price",
         "saved_seconds",
         "timed_at",
+        "unstored",
     )
 
     def __init__(self, name: str) -> None:
@@ -43,6 +45,9 @@ class GroupCounters:
         self.timed_at: int = 1
         """How many hits there are when the next of them is timed."""
         self.others: defaultdict[tuple[Result, str], int] = defaultdict(int)
+        self.bypasses: Counter[str] = Counter()
+        self.unstored: Counter[str] = Counter()
+        """Loads whose answer was not stored, by why not."""
         self.saved_seconds: float = 0.0
         self.saved_bytes: int = 0
         self.saved_price: float = 0.0
@@ -76,15 +81,22 @@ class Counters:
         """Start from nothing, keeping the groups that others already hold."""
         for group in self.groups.values():
             group.zero()
-        self.bypasses: Counter[str] = Counter()
-        self.unstored: Counter[str] = Counter()
-        """Loads whose answer was not stored, by why not."""
         self.removals: Counter[tuple[str, Cause]] = Counter()
         """(tier, cause) -> entries."""
         self.doubted: int = 0
         """Lookups that memory has answered although nobody could vouch for the answer."""
         self.durations: Durations = Durations()
         """By result and tier."""
+
+    @property
+    def bypasses(self) -> Counter[str]:
+        """Of all groups."""
+        return _all(group.bypasses for group in list(self.groups.values()))
+
+    @property
+    def unstored(self) -> Counter[str]:
+        """Of all groups."""
+        return _all(group.unstored for group in list(self.groups.values()))
 
     def reject(self, tier: str) -> None:
         """A tier had something that was no entry."""
@@ -97,3 +109,10 @@ class Counters:
             name = name if len(self.groups) < _MOST_GROUPS else "_other"
             found = self.groups.setdefault(name, GroupCounters(name))
         return found
+
+
+def _all(counts: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total += Counter(each)  # a copy, made in one step
+    return total

@@ -125,6 +125,7 @@ class Flight(Stream):
         """
         if chunk and not self.stopping:
             if not self.buffer.append(chunk) and not self.buffer.paced:
+                self._not_kept("too_large")
                 self._pace()
             if self.paused:
                 self._wake()
@@ -146,6 +147,15 @@ class Flight(Stream):
         if not self.ended:
             self.entry = self._complete()
             self._land()
+
+    def spoil(self, reason: str) -> None:
+        """It ends otherwise than its head has said: nothing of it is stored."""
+        if self.share is _ALL:
+            self._not_kept(reason)
+            self.share = Share.WHEN_COMPLETE
+
+    def _not_kept(self, reason: str) -> None:
+        """Be told why it is not stored, if its head allows it."""
 
     def found(self, entry: Entry, tier: str) -> None:
         """A far tier had the answer: no load is needed."""

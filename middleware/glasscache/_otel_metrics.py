@@ -77,9 +77,13 @@ def _requests(source: Observable) -> Iterator[tuple[float, Attributes]]:
             yield number, {names.RESULT: result, names.TIER: tier, names.GROUP: bounded_group(group.name)}
 
 
-def _bypasses(source: Observable) -> Iterator[tuple[float, Attributes]]:
-    for reason, number in list(source.counters.bypasses.items()):
-        yield number, {names.BYPASS_REASON: reason}
+def _reasons(field: str, attribute: str) -> _Reader:
+    def read(source: Observable) -> Iterator[tuple[float, Attributes]]:
+        for group in list(source.counters.groups.values()):
+            for reason, number in list(getattr(group, field).items()):
+                yield number, {attribute: reason, names.GROUP: bounded_group(group.name)}
+
+    return read
 
 
 def _evictions(source: Observable) -> Iterator[tuple[float, Attributes]]:
@@ -125,7 +129,8 @@ def _gauge(field: str, *, is_limit: bool = False) -> _Reader:
 
 _READERS: dict[Metric, _Reader] = {
     names.REQUESTS: _requests,
-    names.REQUEST_BYPASSES: _bypasses,
+    names.REQUEST_BYPASSES: _reasons("bypasses", names.BYPASS_REASON),
+    names.UNSTORED_ANSWERS: _reasons("unstored", names.UNSTORED_REASON),
     names.LOCK_WAITERS: _waiters,
     names.LOCK_HOLDERS: _holders,
     names.TIER_STATES: _tier_states,

@@ -26,6 +26,7 @@ KEY = "cache.key"
 AGE = "cache.age"
 TTL = "cache.ttl"
 BYPASS_REASON = "cache.bypass.reason"
+UNSTORED_REASON = "cache.unstored.reason"
 LOAD_TRIGGER = "cache.load.trigger"
 LOCK_SCOPE = "cache.lock.scope"
 LOCK_OUTCOME = "cache.lock.outcome"
@@ -95,7 +96,14 @@ REQUEST_BYPASSES = Metric(
     "observable_counter",
     "{request}",
     "Requests for which the cache was not asked, by reason.",
-    (BYPASS_REASON,),
+    (BYPASS_REASON, GROUP),
+)
+UNSTORED_ANSWERS = Metric(
+    "glasscache.unstored.answers",
+    "observable_counter",
+    "{answer}",
+    "Answers that were loaded and not stored, by reason.",
+    (UNSTORED_REASON, GROUP),
 )
 REQUEST_DURATION = Metric(
     "glasscache.request.duration",

@@ -146,6 +146,8 @@ class Run(Flight):
         """Remember what the head says about others: uncacheable, or which headers select."""
         uncacheable, share = self._state.uncacheable, self.share
         if share is not _ALL:
+            if head.reason:
+                self._ask.unstored(head.reason)
             if share is Share.NONE:
                 uncacheable.add(self.key)
         elif uncacheable:
@@ -171,6 +173,10 @@ class Run(Flight):
         self.variant = self._ask.variant(marker)
         if self._shared and not self.void:
             self._state.flights.setdefault(self.variant, self)
+
+    def _not_kept(self, reason: str) -> None:
+        if self.share is _ALL:  # else that has been told
+            self._ask.unstored(reason)
 
     def _complete(self) -> Entry | None:
         """Store the answer, if it may be: near at once, far behind."""

@@ -47,7 +47,7 @@ class Tally:
         counters, entry = ask.counters, answer.entry
         counters.others[answer.result, answer.tier] += 1
         if answer.bypass is not None:
-            self.counters.bypasses[answer.bypass] += 1
+            counters.bypasses[answer.bypass] += 1
         if entry is not None:
             counters.save(entry.cost, entry.price, entry.size)
             if self._detail.trace_hits:

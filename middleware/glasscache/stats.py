@@ -42,7 +42,7 @@ def stats(cache: Observable, *, groups: bool = False, of: int | None = None) -> 
     - `revalidated`: answered from a store after the origin had confirmed the answer.
     - `errors`: the load failed, and nothing stale could stand in.
     - `bypass`: not looked up, by reason.
-    - `not_stored`: loads whose answer was not kept, by what its head said (`glasscache why REASON` says it in words).
+    - `not_stored`: loads whose answer was not kept, by why not (`glasscache why REASON` says it in words).
     - `hit_rate`: `total_hits` / (`total_requests` - all bypasses), 0 to 1; 0.0 as long as there were none.
     - `avg_hit_time_ms`, `avg_miss_time_ms`: of those that were timed (of hits a sample); None without any.
     - `saved_seconds`, `saved_bytes`: load time and bytes that stored and shared answers spared the origin.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glasscache import Cache
+from glasscache import Cache, Limits
 from glasscache.asgi import CacheMiddleware, Rule, answer, json_body
 from glasscache.asgi._why import BYPASSED, UNSTORED
 from glasscache.asgi.types import Receive, Scope, Send
@@ -23,12 +23,18 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def ask(rule: Rule, origin: Origin, *requests: tuple[str, list[tuple[bytes, bytes]], bytes]) -> Cache:
+def ask(
+    rule: Rule,
+    origin: Origin,
+    *requests: tuple[str, list[tuple[bytes, bytes]], bytes],
+    cache: Cache | None = None,
+    strict_length: bool = True,
+) -> Cache:
     """Each of these requests (method, headers, body) to the path of the rule."""
-    cache = Cache()
+    cache = cache or Cache()
 
     async def scenario() -> None:
-        client = Client(CacheMiddleware(origin, cache=cache, rules=[rule]))
+        client = Client(CacheMiddleware(origin, cache=cache, rules=[rule]), strict_length=strict_length)
         for method, headers, body in requests:
             await client.request(method, rule.path, headers=headers, body=body)
 
@@ -114,3 +120,48 @@ def test_what_a_handler_takes_out_is_counted_and_not_told(caplog: pytest.LogCapt
     cache = ask(Rule("/a", ttl=60), Silent(), ("GET", [], b""))
     assert told(caplog) == []
     assert stats(cache)["not_stored"] == {"no_store": 1}
+
+
+def test_what_its_handler_takes_back_at_the_end_is_counted_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Late(Origin):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            answer().no_store()
+            await send({"type": "http.response.body", "body": b"b"})
+
+    cache = ask(Rule("/a", ttl=60), Late(), ("GET", [], b""))
+    assert told(caplog) == []
+    assert stats(cache)["not_stored"] == {"no_store": 1}
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_what_is_too_large_to_be_stored_is_counted_and_told_once(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache(limits=Limits(max_entry_bytes=4))
+    rule = Rule("/a", ttl=60)
+    ask(rule, Origin(status=status), *[("GET", [], b"")] * 2, cache=cache)
+    if status == 200:
+        assert told(caplog) == [f"Rule('/a'): an answer was not stored (told once; too_large): {UNSTORED['too_large']}"]
+    assert stats(cache)["not_stored"] == {"too_large" if status == 200 else "status": 2}
+
+
+def test_an_answer_that_is_not_as_long_as_it_says_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    short = Origin(headers=[(b"content-length", b"100")])
+    cache = ask(Rule("/a", ttl=60), short, ("GET", [], b""), strict_length=False)
+    assert told(caplog) == []
+    assert stats(cache)["not_stored"] == {"incomplete": 1}
+
+
+def test_the_reason_is_counted_with_its_rule_and_a_value_has_its_own() -> None:
+    cache = Cache()
+    ask(Rule("/a", name="mine", ttl=60), Origin(headers=[(b"set-cookie", b"a=b")]), ("GET", [], b""), cache=cache)
+
+    async def load() -> int:
+        return 7
+
+    async def scenario() -> None:
+        assert await cache.get_or_load("seven", load, group="values", store_if=lambda value: False) == 7
+
+    run(scenario)
+    groups = {name: dict(group.unstored) for name, group in cache.counters.groups.items()}
+    assert groups == {"mine": {"set_cookie": 1}, "values": {"store_if": 1}}

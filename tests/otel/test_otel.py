@@ -23,7 +23,8 @@ _LOAD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 
 # name: (what it is, unit, attributes beside cache.name, bucket boundaries)
 CONTRACT: dict[str, tuple[str, str, set[str], tuple[float, ...]]] = {
     "glasscache.requests": ("total", "{request}", {"cache.result", "cache.tier", "cache.key_group"}, ()),
-    "glasscache.request.bypasses": ("total", "{request}", {"cache.bypass.reason"}, ()),
+    "glasscache.request.bypasses": ("total", "{request}", {"cache.bypass.reason", "cache.key_group"}, ()),
+    "glasscache.unstored.answers": ("total", "{answer}", {"cache.unstored.reason", "cache.key_group"}, ()),
     "glasscache.request.duration": (
         "histogram",
         "s",
@@ -140,7 +141,8 @@ def test_the_integers_of_a_cache_are_read_at_collection(rig: Rig) -> None:
         ("/ask", "hit", "memory"): 5,
         ("/ask", "collapsed", "origin"): 2,
     }
-    assert rig.values("glasscache.request.bypasses") == {("unscoped",): 4}
+    assert rig.values("glasscache.request.bypasses") == {("unscoped", "/ask"): 4}
+    assert rig.values("glasscache.unstored.answers") == {("/ask", "set_cookie"): 3}
     assert rig.values("glasscache.evictions") == {("evicted", "memory"): 6}
     assert rig.values("glasscache.saved.time") == {("/ask",): 1.5}
     assert rig.values("glasscache.saved.price") == {("/ask",): 0.25}
@@ -182,8 +184,8 @@ def test_two_caches_report_to_one_meter_each_under_its_name(rig: Rig) -> None:
     first, second = Source("first"), Source("second")
     rig.telemetry.observe(first)
     rig.cache("second").observe(second)
-    first.counters.bypasses["private"] = 1
-    second.counters.bypasses["private"] = 2
+    first.counters.group("/ask").bypasses["range"] = 1
+    second.counters.group("/ask").bypasses["range"] = 2
     told = {p.attributes["cache.name"]: p.value for p in rig.points("glasscache.request.bypasses")}
     assert told == {"first": 1, "second": 2}
 
@@ -192,15 +194,15 @@ def test_caches_of_the_same_name_are_added_up(rig: Rig) -> None:
     sources = [Source(), Source()]
     for source in sources:
         rig.telemetry.observe(source)
-        source.counters.bypasses["private"] = 2
-    assert rig.values("glasscache.request.bypasses") == {("private",): 4}
+        source.counters.group("/ask").bypasses["range"] = 2
+    assert rig.values("glasscache.request.bypasses") == {("range", "/ask"): 4}
 
 
 def test_caches_of_other_meters_do_not_mix() -> None:
     rigs, sources = [Rig(), Rig()], [Source("first"), Source("second")]
     for rig, source in zip(rigs, sources, strict=True):
         rig.telemetry.observe(source)
-        source.counters.bypasses["private"] = 1
+        source.counters.group("/ask").bypasses["range"] = 1
     names = [[p.attributes["cache.name"] for p in r.points("glasscache.request.bypasses")] for r in rigs]
     assert names == [["first"], ["second"]]
 

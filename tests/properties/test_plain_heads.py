@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glasscache._counters import Counters
 from glasscache._entry import Headers
 from glasscache._gate import Gate
 from glasscache.asgi import Rule, _http
@@ -58,7 +57,7 @@ def origin(rule: Rule) -> Origin:
         clock=ManualClock(),
         credentials=frozenset(),
         statuses=None,
-        hints=Hints(rule, Counters()),
+        hints=Hints(rule),
     )
 
 

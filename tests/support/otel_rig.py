@@ -160,7 +160,8 @@ def drive_everything(rig: Rig, source: Source) -> None:
     group = source.counters.group("/ask")
     group.hits, group.saved_seconds, group.saved_price, group.saved_bytes = 5, 1.5, 0.25, 2048
     group.others["collapsed", "origin"] = 2
-    source.counters.bypasses["unscoped"] = 4
+    group.bypasses["unscoped"] = 4
+    group.unstored["set_cookie"] = 3
     source.counters.removals["memory", "evicted"] = 6
     holder = load()
     run_load(tell, holder)

@@ -20,7 +20,7 @@ def words(text: str) -> frozenset[str]:
 
 
 RESULTS = words("hit stale revalidated collapsed miss bypass error")
-GROUPS = words("/ask /page /documents/{id} /question /slow /broken /late /ask/{name} /soon/{name}")
+GROUPS = words("/ask /page /documents/{id} /question /slow /broken /late /mine /ask/{name} /soon/{name}")
 TIER = words("memory")
 SHARED = words("redis")
 SCOPE = words("process cluster")
@@ -63,7 +63,10 @@ METRICS: dict[str, Kind] = {
         cache__tier=words("memory redis origin none"),
         cache__key_group=GROUPS,
     ),
-    "request.bypasses": counter("{request}", cache__bypass__reason=words("credentials range unscoped method")),
+    "request.bypasses": counter(
+        "{request}", cache__bypass__reason=words("credentials range unscoped method"), cache__key_group=GROUPS
+    ),
+    "unstored.answers": counter("{answer}", cache__unstored__reason=words("private"), cache__key_group=GROUPS),
     "request.duration": histogram(
         "s",
         ".00005 .0001 .00025 .0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10",

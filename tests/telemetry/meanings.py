@@ -17,7 +17,7 @@ from glasscache._events import (
     Trigger,
     WaitOutcome,
 )
-from glasscache.asgi._why import BYPASSED
+from glasscache.asgi._why import BYPASSED, UNSTORED
 
 TOP = """\
 glasscache speaks to the OpenTelemetry API alone, under the instrumentation scope `glasscache`: set up the SDK yourself, or
@@ -56,6 +56,7 @@ All carry `cache.name`, beside the attributes of the table. Ratios are for queri
 METRICS: dict[str, str] = {
     "glasscache.requests": "Hit ratio, origin offload, and errors, for each rule.",
     "glasscache.request.bypasses": "A reason that grows is traffic that is paid for in full: see `cache.bypass.reason`.",
+    "glasscache.unstored.answers": "A rule that is here with as many as it has misses keeps nothing: `cache.unstored.reason` says what its answers have, [why.md](why.md) what to change. What a store had no room for is in `glasscache.evictions`, as `rejected`.",
     "glasscache.request.duration": "Hits are not in it unless `Detail(time_hits=N)` says so. Its exemplars lead to the server span.",
     "glasscache.load.duration": "What a miss costs, without the cache's own work. Compare with `lock.wait.duration`: a wait cannot be shorter than what is left of the load.",
     "glasscache.lock.wait.duration": "Who waits here has a duplicate question. `rate(sum)` is the number of requests that are blocked on average. Its exemplars lead to the span of the wait, and that to the load: [locks.md](locks.md).",
@@ -127,7 +128,7 @@ def _of(kind: type, field: str) -> tuple[str, ...]:
     return get_args(get_type_hints(kind)[field])
 
 
-BYPASSES = tuple(BYPASSED)
+BYPASSES, UNKEPT = tuple(BYPASSED), tuple(UNSTORED)
 
 ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
     "cache.name": ((), "`Cache(name=)`"),
@@ -151,6 +152,7 @@ ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
         BYPASSES,
         "why the cache was not asked ([why.md](why.md)); or a word of your own `KeyBuilder`",
     ),
+    "cache.unstored.reason": (UNKEPT, "why an answer was loaded and not stored ([why.md](why.md))"),
     "cache.load.trigger": (get_args(Trigger), "why it was loaded; `warm`: before anybody asked"),
     "cache.lock.scope": (get_args(LockScope), "among the requests of one process, or among machines"),
     "cache.lock.outcome": (

@@ -49,7 +49,8 @@ class Origin:
                 await self._server.rpush(f"loads:{name}", os.getpid())
             if not {"never", "free"} & {*name.split("-")}:
                 await self._server.blpop([f"gate:{name}:{os.getpid()}"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        headers = [(b"cache-control", b"private")] if "private" in name else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": f"{os.getpid()}".encode()})
 
 

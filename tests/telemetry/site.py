@@ -100,6 +100,10 @@ async def late(request: Request) -> Response:
     return Response(b"done, nearly", background=BackgroundTask(work))
 
 
+async def mine(request: Request) -> Response:
+    return Response(b"for you alone", headers={"cache-control": "private"})
+
+
 async def page(request: Request) -> Response:
     """Follows HTTP: who has it already is told that it has not changed."""
     fields = {"etag": '"page-1"', "cache-control": "max-age=5"}
@@ -116,6 +120,7 @@ ENDPOINTS = {
     "/slow": slow,
     "/broken": broken,
     "/late": late,
+    "/mine": mine,
 }
 RULES = [
     Rule("/ask", ttl=10, stale_while_revalidate=60, tags=("docs",)),
@@ -125,6 +130,7 @@ RULES = [
     Rule("/slow", ttl=60),
     Rule("/broken", ttl=60),
     Rule("/late", ttl=60),
+    Rule("/mine", ttl=60),
 ]
 
 

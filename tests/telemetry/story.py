@@ -29,6 +29,7 @@ REQUESTS = Counter(
         ("error", "none", "/broken"): 1,
         ("miss", "origin", "/page"): 1,
         ("revalidated", "origin", "/page"): 1,
+        ("miss", "origin", "/mine"): 1,
     }
 )
 EVICTIONS = {"evicted": 15, "replaced": 2, "rejected": 1, "invalidated": 8}
@@ -47,6 +48,7 @@ async def tell(client: Client) -> None:
     assert [answer.text for answer in crowd] == ["at last"] * 4
     await client.get("/ask?q=one", authorization="Bearer somebody")
     await client.get("/ask?q=never", range="bytes=0-1")  # of what is not stored
+    assert (await client.get("/mine")).headers["cache-status"] == "glasscache; fwd=uri-miss; detail=private"
     await client.desk(open="broken")
     assert (await client.get("/broken?q=broken")).status_code == 500
     await client.get("/page")
@@ -115,8 +117,9 @@ def assert_figures(metrics: dict[str, Metric]) -> None:
         wanted = {f"cache.{key.replace('__', '.')}": value for key, value in attributes.items()}
         return metrics[f"glasscache.{name}"].point(wanted).value
 
-    assert point("request.bypasses", bypass__reason="credentials") == 1
-    assert point("request.bypasses", bypass__reason="range") == 1
+    assert point("request.bypasses", bypass__reason="credentials", key_group="/ask") == 1
+    assert point("request.bypasses", bypass__reason="range", key_group="/ask") == 1
+    assert point("unstored.answers", unstored__reason="private", key_group="/mine") == 1
     waits = metrics["glasscache.lock.wait.duration"].point({"cache.lock.outcome": "served"})
     assert waits.count == 3
     assert waits.sum == pytest.approx(0.9)
@@ -129,7 +132,7 @@ def assert_figures(metrics: dict[str, Metric]) -> None:
     for reason, number in EVICTIONS.items():
         assert point("evictions", eviction__reason=reason) == number
     assert point("invalidations", invalidation__source="tag") == 8
-    assert point("lock.acquisitions", lock__result="immediate") == 26
+    assert point("lock.acquisitions", lock__result="immediate") == 27
     assert point("saved.time", key_group="/slow") == pytest.approx(1.5)
     for name in ("lock.waiter.count", "lock.holder.count", "entry.count", "memory.usage"):
         assert point(name) == 0, name

@@ -107,6 +107,7 @@ class Script:
         for _ in range(2):  # from the shared tier, then from memory
             assert of.answer(two, "crowd").startswith("glasscache; hit")
         assert of.answer(two, "free", more="authorization: Bearer somebody").startswith("glasscache; fwd=bypass")
+        assert of.answer(two, "free-private") == "glasscache; fwd=uri-miss; detail=private"
         one.do("invalidate", tag="docs")
         one.hear("invalidated")
 

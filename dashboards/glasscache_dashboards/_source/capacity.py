@@ -123,8 +123,9 @@ _TOLD = Band(
     panels.lines(
         Words(
             "Rejected",
-            "Answers that never came in: larger than an entry may be. Steady: store less of them, or raise "
-            "max_entry_bytes= of Limits and the bytes of the store.",
+            "Answers that never came in: larger than the tier may be (GLASSCACHE_MAX_BYTES), refused by its policy, "
+            "or no entry at all. Steady: store less of them, or raise the bytes. Longer than max_entry_bytes= of "
+            "Limits: too_large in Answers not stored (Overview).",
             "ops",
         ),
         Query(

@@ -209,15 +209,37 @@ _STALE = Band(
         *panels.p50_and_p99(_LENS, names.STALE_AGE),
         exemplars=True,
     ),
+)
+
+_NOT_CACHED = Band(
+    8,
     panels.lines(
         Words(
             "Bypassed requests by reason",
-            "credentials, unscoped: say on the rule who shares an answer (tenant=, shared=True). "
-            "unkeyed_field: list the field or ignore it. method, range: normal. uncacheable: the origin "
-            "forbids storing.",
+            "Requests that went past the cache. credentials, unscoped: say on the rule who shares an answer "
+            "(tenant=, shared=True). unkeyed_field: list the field or ignore it. method, range: normal. "
+            "uncacheable: Answers not stored, beside, says why. All words: docs/why.md, or glasscache why REASON.",
             "reqps",
         ),
-        Query(_LENS.rate(names.REQUEST_BYPASSES, names.BYPASS_REASON), legend(names.BYPASS_REASON)),
+        Query(
+            _LENS.rate(names.REQUEST_BYPASSES, names.BYPASS_REASON, names.GROUP),
+            f"{legend(names.BYPASS_REASON)}, {legend(names.GROUP)}",
+        ),
+        stacked=True,
+    ),
+    panels.lines(
+        Words(
+            "Answers not stored, by reason",
+            "Answers that were loaded and not kept. As many as a key group has loads: nothing of it is ever "
+            "cached. set_cookie, private, no_store: its handler, or middleware inside of the cache, says so. "
+            "status: list it (statuses=). no_freshness: give the rule a ttl=. too_large: raise "
+            "max_entry_bytes= of Limits. All words: docs/why.md, or glasscache why REASON.",
+            "ops",
+        ),
+        Query(
+            _LENS.rate(names.UNSTORED_ANSWERS, names.UNSTORED_REASON, names.GROUP),
+            f"{legend(names.UNSTORED_REASON)}, {legend(names.GROUP)}",
+        ),
         stacked=True,
     ),
 )
@@ -265,7 +287,8 @@ def board() -> Board:
             Section("At a glance", (_FIGURES,)),
             Section("Requests", (_OUTCOMES, _LATENCY)),
             Section("The origin", (_LOADS,)),
-            Section("Answers that are late or not asked for", (_STALE,)),
+            Section("Why is this not cached?", (_NOT_CACHED,)),
+            Section("Stale answers", (_STALE,)),
             Section("Saved, and alerts", (_SAVED,)),
         ),
         texts=(

@@ -179,6 +179,12 @@ class Exchange(Ask):
         """RFC 9110, section 13.1.2: to a POST nobody answers 304."""
         return entry.kept > 0 and self._scope["method"] != "POST" and _http.has_validator(entry.headers)
 
+    def unstored(self, reason: str) -> None:
+        """Count it, and say so where nobody else does."""
+        super().unstored(reason)
+        if reason == "too_large":
+            self._route.origin.hints.unstored(reason)
+
     def joined(self, reader: Reader) -> None:
         """The request reads this flight from now on."""
         self._reader = reader
@@ -260,7 +266,7 @@ class Exchange(Ask):
     def _told_bypass(self, reason: str) -> None:
         route = self._route
         route.counters.others["bypass", "none"] += 1
-        route.engine.counters.bypasses[reason] += 1
+        route.counters.bypasses[reason] += 1
         if route.telemetry.annotates:
             route.telemetry.annotate(Outcome(result="bypass", tier="none", group=route.counters.name, bypass=reason))
 

@@ -151,8 +151,8 @@ class Recorder(Struct, eq=False):
         share, terms, reason = found.share, found.terms, found.reason
         if has_trailers or not notes.is_stored:
             share, terms, reason = Share.NONE, None, reason or ("trailers" if has_trailers else "no_store")
-        if reason:
-            self._origin.hints.unstored(reason, is_meant=status >= 300 or not notes.is_stored)
+        if reason and status < 300 and notes.is_stored:  # else nobody will miss it
+            self._origin.hints.unstored(reason)
         if terms is not None:
             if self._confirmed is not None:  # what its load said of it still holds
                 tags = dict.fromkeys((*terms.tags, *self._confirmed.tags))
@@ -214,9 +214,10 @@ class Recorder(Struct, eq=False):
 
     def _finish(self, head: Head) -> None:
         flight = self._flight
-        if self._length not in (None, self._received) or not self._notes.is_stored:
-            if flight.share is Share.ALL:  # cut short, too long, or taken back by the handler: nothing to keep
-                flight.share = Share.WHEN_COMPLETE
+        if self._length not in (None, self._received):
+            flight.spoil("incomplete")
+        elif not self._notes.is_stored:  # taken back by its handler
+            flight.spoil("no_store")
         elif self._terms is not None:
             if not self._notes.is_silent:  # the handler may have said more after the head
                 terms = self._notes.apply(self._terms, is_error=head.status >= 400)

@@ -52,7 +52,7 @@ class Route:
             clock=cache.clock,
             credentials=credentials,
             statuses=None if rule.statuses is None else frozenset(rule.statuses),
-            hints=Hints(rule, engine.counters),
+            hints=Hints(rule),
         )
         self.hears = rule.ttl is None or rule.client_may_refresh
         self.near = near = engine.near

@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Mapping
 
-from glasscache._counters import Counters
 from glasscache.asgi.rules import Rule
 from glasscache.keys import JsonBody
 
@@ -41,9 +40,11 @@ BYPASSED: Mapping[str, str] = {
 
 UNSTORED: Mapping[str, str] = {
     "clear_site_data": "it has `Clear-Site-Data`, which is for one client",
+    "codec": "it is a value in code that cannot be kept as what is annotated: a warning names the function",
     "cors_without_vary": "it allows one origin, without `Vary: Origin`: mount CORS outside of the cache",
     "credentials": "its request says who asks, the rule has neither `ttl=` nor `tenant=`, and the app does not say "
     "`Cache-Control: public`",
+    "incomplete": "it was shorter, or longer, than its Content-Length. That shows at its end, after `Cache-Status`",
     "no_cache": "its `Cache-Control` says `no-cache`",
     "no_freshness": "the app does not say for how long it is fresh: give the rule a `ttl=`, or send "
     "`Cache-Control: max-age=60`",
@@ -53,7 +54,10 @@ UNSTORED: Mapping[str, str] = {
     "set_cookie": "it sets a cookie, which all who share it would get: set cookies elsewhere, or outside of the cache",
     "status": "its status is not stored. Under a `ttl=` only 200 is; others by `statuses=(200, 201)`, errors by "
     "`statuses=(200, 404), negative_ttl=10`",
-    "store_if": "the rule's `store_if=` says no (an exception, also of `tags=`, is in the log)",
+    "store_if": "`store_if=` says no (an exception, also of `tags=`, is in the log)",
+    "too_large": "it is longer than `Limits(max_entry_bytes=...)` (8 MiB) allows, or with all that loads at the time "
+    "longer than `max_flight_bytes`. That shows after `Cache-Status`, which says `stored`",
+    "too_many_tags": "it is a value in code that was made of others with so many tags that not all can be told",
     "trailers": "it has trailer fields, which are for one client",
     "vary_malformed": "its `Vary` names what is no header field",
     "vary_star": "its `Vary: *` says that nobody can tell whom else it would suit",
@@ -62,7 +66,8 @@ UNSTORED: Mapping[str, str] = {
 
 _TOLD_BYPASSED = frozenset({"body_size", "credentials", "unkeyed_field"})
 _TOLD_UNSTORED = frozenset(
-    {"cors_without_vary", "no_cache", "no_store", "private", "set_cookie", "status", "vary_malformed", "vary_star"}
+    {"cors_without_vary", "no_cache", "no_store", "private", "set_cookie", "status", "too_large"}
+    | {"vary_malformed", "vary_star"}
 )
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
@@ -70,13 +75,12 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 
 class Hints:
-    """What is told of one rule, and counted of all: what it does not keep."""
+    """What is told of one rule: what it does not keep."""
 
-    __slots__ = ("_counters", "_rule", "_told")
+    __slots__ = ("_rule", "_told")
 
-    def __init__(self, rule: Rule, counters: Counters) -> None:
+    def __init__(self, rule: Rule) -> None:
         self._rule = rule
-        self._counters = counters
         self._told: set[tuple[str, str]] = set()
 
     def bypassed(self, reason: str, content: bytes) -> None:
@@ -84,10 +88,9 @@ class Hints:
         if reason in _TOLD_BYPASSED and self._is_new("bypassed", reason):
             self._tell("a request went past the cache", reason, BYPASSED[reason] + self._unkeyed(reason, content))
 
-    def unstored(self, reason: str, *, is_meant: bool) -> None:
-        """An answer was not stored. `is_meant`: nobody will miss it (its handler said so; an error, a redirect)."""
-        self._counters.unstored[reason] += 1
-        if reason in _TOLD_UNSTORED and not is_meant and self._is_new("unstored", reason):
+    def unstored(self, reason: str) -> None:
+        """An answer was not stored that somebody will miss (no error, no redirect; its handler wants it stored)."""
+        if reason in _TOLD_UNSTORED and self._is_new("unstored", reason):
             self._tell("an answer was not stored", reason, UNSTORED[reason])
 
     def _is_new(self, kind: str, reason: str) -> bool:

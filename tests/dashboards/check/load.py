@@ -81,6 +81,7 @@ class Load:
             await self.everywhere(f"/broken?q={number}")
             await self.everywhere(f"/huge?q={number}")
             await self.everywhere(f"/flaky?q={number % 2}")
+            await self.everywhere(f"/mine?q={number}")
             for site in "ABC":
                 await self.get(site, "/answer?q=0", authorization="Bearer somebody")
                 await self.get(site, "/answer?q=0", range="bytes=0-1")

@@ -65,6 +65,11 @@ async def huge(request: Request) -> Response:
     return Response(b"a" * 400_000, media_type="text/plain")
 
 
+async def mine(request: Request) -> Response:
+    """For one client alone. (Not by a cookie: the client would send it, and go past the cache from then on.)"""
+    return Response(b"yours", headers={"cache-control": "private"})
+
+
 async def forget(request: Request) -> Response:
     """Tell something invalid: what carries a tag, or the answer to a question."""
     if "tag" in request.query_params:
@@ -86,10 +91,12 @@ RULES = [
     Rule("/flaky", ttl=1, stale_if_error=60, host=False),
     Rule("/broken", ttl=60, host=False),
     Rule("/huge", ttl=60, host=False),
+    Rule("/mine", ttl=60, host=False),
 ]
 
 # A router alone: an app's own handler would make a complete answer of what broken() raises.
-paths = [Route(f"/{each.__name__}", each, methods=["GET"]) for each in (search, answer, report, flaky, broken, huge)]
+routed = (search, answer, report, flaky, broken, huge, mine)
+paths = [Route(f"/{each.__name__}", each, methods=["GET"]) for each in routed]
 site = Router([*paths, Route("/forget", forget, methods=["POST"]), Mount("/metrics", metrics_app())], lifespan=lifespan)
 middleware = CacheMiddleware(site, cache=cache, rules=RULES)
 app = OpenTelemetryMiddleware(middleware, excluded_urls="metrics,forget")
