@@ -114,8 +114,9 @@ class Coherence:
     def invalidate_here(self, tags: tuple[str, ...], *, everything: bool) -> int:
         """At once on this machine, and by and by on all others; how many entries this machine had."""
         self._note(Mark(number=self.markers.number + 1, tags=tags, everything=everything))
-        self._keep_untold(tags, everything=everything)
-        return self._reach.forget(tags, everything=everything)
+        count = self._reach.forget(tags, everything=everything)
+        self._keep_untold(tags, everything=everything)  # last: another thread may tell it, and forget, from here on
+        return count
 
     async def _mark(self, tags: tuple[str, ...], *, everything: bool, source: SpanRef | None) -> int:
         seen = self.markers.number
