@@ -1,6 +1,7 @@
 """Asking the pages of a running cache, under its `stats_path`.
 
-Decides how long to wait for one, and with which words a refusal is told. Must never show the token.
+Decides how long to wait for one, and with which words a refusal is told. Must never show the token, nor send it to
+where a redirect leads.
 """
 
 from __future__ import annotations
@@ -12,12 +13,25 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from glasscache.errors import ConfigurationError, StoreError
 
 PATIENCE = 10.0  # seconds
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it is an answer, too, and where it leads is not told who asks."""
+
+    def redirect_request(self, *_: object) -> None:
+        """No other request."""
+
+
+def ask(request: urllib.request.Request, patience: float = PATIENCE) -> Any:
+    """The answer of whom is asked, and of nobody else. Raises what urllib raises."""
+    return urllib.request.build_opener(_Stay).open(request, timeout=patience)
 
 
 def token_of(options: argparse.Namespace) -> str | None:
@@ -32,12 +46,12 @@ def fetch(url: str, token: str | None, content: bytes | None = None, *, patience
         raise ConfigurationError(f"{url!r}: give the URL of a stats page, such as http://127.0.0.1:8080/metrics/cache")
     request = urllib.request.Request(url, content, {"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.urlopen(request, timeout=patience) as answer:
+        with ask(request, patience) as answer:
             said = json.load(answer)
     except urllib.error.HTTPError as error:
         with error:  # it is the connection, too
             raise StoreError(f"{url} answers {error.code} {error.reason}: {_remedy(error)}") from None
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise StoreError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
     except ValueError:
         return {}
@@ -48,6 +62,8 @@ def _remedy(error: urllib.error.HTTPError) -> str:
     """What the page says itself of a refusal, if it is one of ours."""
     if error.code == 401:
         return "give its token with --token"
+    if where := error.headers["location"]:
+        return f"it leads to {where}: ask there"
     try:
         return str(json.load(error)["error"])
     except (OSError, ValueError, LookupError, TypeError):

@@ -15,7 +15,7 @@ from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from glasscache.asgi import _why
-from glasscache.cli._page import PATIENCE
+from glasscache.cli._page import ask
 from glasscache.errors import ConfigurationError, StoreError
 
 _OUTCOMES = (
@@ -28,13 +28,6 @@ _OUTCOMES = (
 """What a field has in it, and what it means; the first one that is found."""
 _NAME = re.compile(r"^\s*cache-status:\s*", re.IGNORECASE)
 _DETAIL = re.compile(r'detail="?([^";]+)')
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it is an answer, too, and where it leads is not told who asks."""
-
-    def redirect_request(self, *_: object) -> None:
-        """No other request."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,7 +60,7 @@ def _ask(options: argparse.Namespace) -> tuple[str, list[str]]:
     data = None if options.data is None else options.data.encode()
     try:
         request = urllib.request.Request(options.what, data, headers, method=options.method)
-        with urllib.request.build_opener(_Stay).open(request, timeout=PATIENCE) as answer:
+        with ask(request) as answer:
             return _seen(answer.status, answer.reason, answer.headers)
     except urllib.error.HTTPError as error:
         with error:  # it is the connection, too
