@@ -21,6 +21,7 @@ from glasscache.errors import StoreError, UnstorableError
 from glasscache.interfaces import LeaseStore
 from glasscache.testing import LeaseStoreContract, ManualClock, SharedServer, entry
 from tests.support.patience import PATIENCE
+from tests.support.seeded_loop import SeededLoop
 
 KEY = b"k"
 
@@ -317,6 +318,39 @@ def test_a_probe_that_gets_no_answer_is_not_the_last_one() -> None:
             task.cancel()
 
     run(scenario, budget=0.01)
+
+
+def test_a_probe_that_another_loop_has_left_behind_is_not_the_last_one() -> None:
+    rig, first = Rig(), SeededLoop(0)
+    answer = rig.store.get
+
+    async def silent(key: bytes) -> None:
+        await asyncio.Event().wait()
+
+    async def break_and_probe() -> None:
+        await rig.break_it()
+        rig.store.get = silent  # type: ignore[method-assign]
+        rig.clock.advance(2.0)
+        await rig.fails(rig.guard.get(KEY))
+        await asyncio.sleep(0.01)
+
+    async def end(left: list[asyncio.Task[Any]]) -> None:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
+
+    first.run_until_complete(break_and_probe())
+
+    async def go_on() -> None:
+        rig.store.get = answer  # type: ignore[method-assign]
+        rig.server.heal()
+        rig.clock.advance(5.0)
+        await rig.fails(rig.guard.get(KEY))
+        await until(lambda: rig.guard.state == "ok")
+
+    asyncio.run(asyncio.wait_for(go_on(), PATIENCE))
+    first.run_until_complete(end(first.pending()))
+    first.close()
 
 
 def test_who_waits_longer_than_the_budget_gets_no_answer_and_disturbs_nothing() -> None:

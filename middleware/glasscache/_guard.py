@@ -277,7 +277,8 @@ class Guard:
 
     @property
     def _is_idle(self) -> bool:
-        return self._behind is None or self._behind.done()
+        behind = self._behind
+        return behind is None or behind.done() or behind.get_loop() is not asyncio.get_running_loop()  # left behind
 
     def _probe_if_due(self) -> None:
         if self._breaker.is_due and self._is_idle:
