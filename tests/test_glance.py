@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from glasscache._ask import unwanted
 from glasscache._entry import Entry
 from glasscache._events import TierCall
 from glasscache._guard import Guard
@@ -100,6 +101,43 @@ def test_who_came_meanwhile_waits_for_the_load_if_there_has_to_be_one() -> None:
         assert machines.server.calls["glance"] == 1
 
     glancing(scenario)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_was_asked_before_this_machine_has_stored_its_own_is_not_kept_in_its_place(is_late: bool) -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        far: Any = two.state.far
+        commit, go = far.commit, asyncio.Event()
+
+        async def slow(*what: Any) -> Any:
+            await go.wait()
+            return await commit(*what)
+
+        far.commit = slow
+        two.version = 1
+        await two.request(wish=unwanted)
+        two.state.forget_replaced(b"k")  # an answer before it, told late
+        ask, answers = two.state.ask_far, list[Callable[[], object]]()
+
+        def held_back(key: bytes, then: Told) -> bool:
+            return ask(key, lambda found: answers.append(partial(then, found)))
+
+        two.state.ask_far = held_back
+        old = machines.world.spawn(two.request())
+        await asyncio.sleep(0.1)
+        [told] = answers
+        if not is_late:
+            told()
+            assert (await old).tier == "shared"
+        go.set()
+        await machines.rest_of_loads()
+        two.state.ask_far, two.invalidated = ask, 1
+        if is_late:
+            told()
+            await old
+        await two.request()
+
+    glancing(scenario, near=None)
 
 
 def test_who_would_take_a_stale_answer_soon_does_not_begin_with_a_wait_for_the_shared_tier() -> None:

@@ -699,6 +699,38 @@ def test_what_another_machine_tells_is_heard_though_this_one_tells_the_same_or_h
     fleet(2, scenario)
 
 
+def test_what_could_not_be_told_while_something_else_is_told_is_told_after_it() -> None:
+    async def scenario(machines: Fleet, one: Site, two: Site) -> None:
+        await two.request()
+        await machines.rest_of_loads()
+        backplane: Any = one.state.coherence.backplane
+        mark = backplane.mark
+
+        async def slow(*what: Any, **how: Any) -> int:
+            await asyncio.sleep(1)
+            number: int = await mark(*what, **how)
+            return number
+
+        machines.server.fail("mark")
+        await one.engine.invalidate(tag="other")
+        machines.server.heal()
+        backplane.mark = slow
+        telling = machines.world.spawn(one.state.coherence.catch_up())
+        await asyncio.sleep(0.5)
+        backplane.mark = mark
+        machines.server.fail("mark")
+        await one.engine.invalidate(everything=True)
+        machines.server.heal()
+        await telling
+        assert one.state.coherence.has_untold
+        await machines.rest_of_loads()
+        await asyncio.sleep(3)
+        assert two.stored() is None
+        assert not one.state.coherence.has_untold
+
+    fleet(2, scenario)
+
+
 def test_what_could_not_be_told_is_told_later_even_if_nobody_asks_for_anything() -> None:
     async def scenario(machines: Fleet, one: Site, two: Site) -> None:
         await two.request()

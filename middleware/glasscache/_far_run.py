@@ -166,8 +166,10 @@ class FarRun(Run):
         if not await back:
             if leased is not None and state.near.peek(self.key) is leased[1]:
                 state.near.drop(self.key)
-        elif leased is not None and state.is_shared:
-            await state.tell_replaced(self.key)
+        elif leased is not None:
+            state.has_replaced(self.key, leased[1])
+            if state.is_shared:
+                await state.tell_replaced(self.key)
 
 
 def open_run(state: State, ask: Ask, trigger: Trigger, fresh_for: float = 0.0) -> Run:

@@ -258,12 +258,26 @@ class State:
     def forget_replaced(self, key: Key) -> None:
         """Another machine has a newer answer."""
         self.near.drop(key, "replaced")
+        self._outdate(key)
+        if self._drop_copy is not None:
+            self.spawn(self._drop_copy(key))
+
+    def has_replaced(self, key: Key, kept: Entry) -> None:
+        """This machine has put its own into the far tier: another one that is near came from there before, if `kept`
+        had left (an older answer of another machine was told late), and so may what was asked for before.
+        """
+        if isinstance(self.near, NullNear):
+            return  # nothing that is older stays there
+        if self.near.peek(key) is not kept:
+            self.near.drop(key, "replaced")
+        self._outdate(key)
+
+    def _outdate(self, key: Key) -> None:
+        """What is being asked of the far tier now may be older than what it has."""
         if (flight := self.flights.get(key)) is not None:
             flight.outdate()
         if (glance := self.glances.get(key)) is not None:
             glance.is_outdated = True
-        if self._drop_copy is not None:
-            self.spawn(self._drop_copy(key))
 
     def doubt(self) -> None:
         """Everything in the near tier may have been told invalid."""
