@@ -103,6 +103,20 @@ def test_what_a_second_event_loop_invalidates_is_gone_at_once_here_and_soon_on_a
             at_home(cache.aclose())
 
 
+def test_what_a_second_event_loop_invalidates_has_left_and_been_counted_before_the_first_one_may_tell_it(
+    tmp_path: Path,
+) -> None:
+    cache, left = machine(tmp_path), list[int]()
+    with loop_in_a_thread() as at_home:
+        at_home(cache.get_or_load("k", Origin(), tags=["docs"]))
+        coherence = cache._engine._state.coherence
+        tell = coherence.when_untold
+        coherence.when_untold = lambda: (left.append(cache._engine.near.gauge().entries), tell())[1]  # type: ignore[func-returns-value]
+        assert asyncio.run(cache.invalidate(tag="docs")) == 1
+        assert left == [0]
+        at_home(cache.aclose())
+
+
 def test_a_message_for_an_event_loop_that_has_just_been_closed_is_told_at_the_next_occasion(tmp_path: Path) -> None:
     class Closed:
         def is_running(self) -> bool:
