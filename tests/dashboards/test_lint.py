@@ -209,6 +209,12 @@ def test_heatmaps_are_of_buckets_or_else_of_native_histograms_and_lead_to_traces
     assert_classic_then_native(model.selectors(target["expr"]))
 
 
+@pytest.mark.parametrize(("where", "expr"), EXPRESSIONS, ids=[where for where, _ in EXPRESSIONS])
+def test_a_share_is_nought_before_its_part_has_happened_for_the_first_time(where: str, expr: str) -> None:
+    """A counter's series is not there before that: nothing over something is nothing, and says "no requests"."""
+    assert not re.search(r"^\(*sum.*(rate|increase)\(.*\n/\nsum", expr, re.MULTILINE)
+
+
 def assert_classic_then_native(found: list[Selector]) -> None:
     classic, native = found
     assert classic.name == f"{native.name}_bucket"

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from glasscache.otel import names
-from glasscache_dashboards._source.promql import ASKED, INSTANCE, JOB, Lens, prometheus_name, ratio
+from glasscache_dashboards._source.promql import ASKED, HITS, INSTANCE, JOB, Lens, prometheus_name, share
 
 PREFIX: Final = "Glasscache"
 """What all alerts' names begin with."""
 CACHE: Final = (JOB, names.NAME)
 
+THREE: Final = Lens(window="3m")
+"""The shortest that has two points of what is exported each minute, as the SDK does unless told otherwise."""
 FIVE: Final = Lens(window="5m")
 HALF_HOUR: Final = Lens(window="30m")
 YESTERDAY: Final = Lens(window="30m", offset="1d")
@@ -40,13 +42,12 @@ class Alert:
 
 
 def _hit_ratio(lens: Lens) -> str:
-    hits = lens.rate(names.REQUESTS, *CACHE, where={names.RESULT: "hit"})
-    return f"({ratio(hits, lens.rate(names.REQUESTS, *CACHE, where={names.RESULT: ASKED}))})"
+    return f"({_share(lens, *HITS)})"
 
 
-def _share(lens: Lens, result: str) -> str:
-    part = lens.rate(names.REQUESTS, *CACHE, where={names.RESULT: result})
-    return ratio(part, lens.rate(names.REQUESTS, *CACHE, where={names.RESULT: ASKED}))
+def _share(lens: Lens, *results: str) -> str:
+    part = lens.rate(names.REQUESTS, *CACHE, where={names.RESULT: results})
+    return share(part, lens.rate(names.REQUESTS, *CACHE, where={names.RESULT: ASKED}))
 
 
 def _age(cause: str) -> str:
@@ -55,13 +56,17 @@ def _age(cause: str) -> str:
 
 _ANSWERED = ("miss", "collapsed", "error")
 """Results that end a load, or a wait for one."""
-_BUSY = f"({HALF_HOUR.rate(names.REQUESTS, *CACHE, where={names.RESULT: ASKED})} > 0.1)"
-_REQUESTS = prometheus_name(names.REQUESTS)
+_LIVED = f"({_age('expired')} >= 0\nor\n0 * {_age('evicted')} + 300)"
+"""How old things grow here: five minutes, where nothing lives to expire."""
+_BUSY = f"and on (job, cache_name) ({HALF_HOUR.rate(names.REQUESTS, *CACHE, where={names.RESULT: ASKED})} > 0.1)"
+"""Of fewer requests a share says nothing."""
+_ALWAYS_TOLD = prometheus_name(names.LOCK_WAITERS)
+"""As soon as there is a cache, whether or not it is asked."""
 
 ALERTS: Final = (
     Alert(
         name="GlasscacheHitRatioDropped",
-        value=f"{_hit_ratio(HALF_HOUR)}\n/\n{_hit_ratio(YESTERDAY)}\nand on (job, cache_name) {_BUSY}",
+        value=f"{_hit_ratio(HALF_HOUR)}\n/\n{_hit_ratio(YESTERDAY)}\n{_BUSY}",
         is_bad="<",
         threshold=0.7,
         lasts="15m",
@@ -91,11 +96,11 @@ ALERTS: Final = (
         name="GlasscacheWaitersStuck",
         value=(
             f"{FIVE.total(names.LOCK_WAITERS, JOB, INSTANCE, names.NAME)}\nunless\n"
-            + Lens(window="1m").rate(names.REQUESTS, JOB, INSTANCE, names.NAME, where={names.RESULT: _ANSWERED})
+            + THREE.rate(names.REQUESTS, JOB, INSTANCE, names.NAME, where={names.RESULT: _ANSWERED})
             + " > 0"
         ),
         threshold=0,
-        lasts="2m",
+        lasts="1m",
         severity="critical",
         summary="Requests are stuck behind a load in {{ $labels.cache_name }} on {{ $labels.instance }}",
         description="{{ $value | humanize }} requests wait, and none has been answered for minutes.",
@@ -111,17 +116,18 @@ ALERTS: Final = (
     ),
     Alert(
         name="GlasscacheEvictedYoung",
-        value=f"{_age('evicted')}\n/\n{_age('expired')}",
+        value=f"{_age('evicted')}\n/\n{_LIVED}",
         is_bad="<",
         threshold=0.2,
         lasts="30m",
         severity="warning",
         summary="{{ $labels.cache_name }} of {{ $labels.job }} is too small for what is asked",
-        description="What goes for want of room has lived {{ $value | humanizePercentage }} of what its ttl allows.",
+        description="What goes for want of room has lived {{ $value | humanizePercentage }} of what expires (of 5 "
+        "minutes, if nothing does).",
     ),
     Alert(
         name="GlasscacheStaleShare",
-        value=_share(HALF_HOUR, "stale"),
+        value=f"{_share(HALF_HOUR, 'stale')}\n{_BUSY}",
         threshold=0.2,
         lasts="15m",
         severity="warning",
@@ -140,8 +146,8 @@ ALERTS: Final = (
     Alert(
         name="GlasscacheSilent",
         value=(
-            f"count by (job) (last_over_time({_REQUESTS}[1h]))\nunless\n"
-            f"count by (job) (last_over_time({_REQUESTS}[5m]))"
+            f"count by (job) (last_over_time({_ALWAYS_TOLD}[1h]))\nunless\n"
+            f"count by (job) (last_over_time({_ALWAYS_TOLD}[5m]))"
         ),
         threshold=0,
         lasts="5m",

@@ -27,6 +27,7 @@ _FIGURES = Band(
         _FULL_ENTRIES,
         base=GOOD,
         steps=((0.9, WATCH),),
+        empty="no limit",
     ),
     panels.figure(
         Words(
@@ -38,6 +39,7 @@ _FIGURES = Band(
         _FULL_BYTES,
         base=GOOD,
         steps=((0.9, WATCH),),
+        empty="no limit",
     ),
     panels.figure(
         Words(

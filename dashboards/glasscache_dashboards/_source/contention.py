@@ -6,7 +6,7 @@ from glasscache.otel import names
 from glasscache_dashboards._source import panels, traceql
 from glasscache_dashboards._source.board import Band, Board, Section, Text
 from glasscache_dashboards._source.panels import BAD, GOOD, WATCH, Query, Words
-from glasscache_dashboards._source.promql import DASHBOARD, legend, ratio
+from glasscache_dashboards._source.promql import DASHBOARD, legend, share
 
 _LENS = DASHBOARD
 _SCOPE = legend(names.LOCK_SCOPE)
@@ -44,7 +44,7 @@ _FIGURES = Band(
             "early_refresh=).",
             "percentunit",
         ),
-        ratio(
+        share(
             _LENS.rate(names.LOCK_ACQUISITIONS, where={names.LOCK_RESULT: ("contended", "timeout")}),
             _LENS.rate(names.LOCK_ACQUISITIONS),
         ),
@@ -111,7 +111,7 @@ _NOW = Band(
             "machines ask for the same at once, as after a deployment with an empty cache.",
             "percentunit",
         ),
-        Query(ratio(_CONTENDED, _LENS.rate(names.LOCK_ACQUISITIONS, names.LOCK_SCOPE)), _SCOPE),
+        Query(share(_CONTENDED, _LENS.rate(names.LOCK_ACQUISITIONS, names.LOCK_SCOPE)), _SCOPE),
         most=1,
     ),
 )

@@ -8,13 +8,13 @@ from glasscache.otel import names
 from glasscache_dashboards._source import panels
 from glasscache_dashboards._source.board import Band, Board, Section, Text
 from glasscache_dashboards._source.panels import BAD, GOOD, OUTCOMES, WATCH, Query, Words
-from glasscache_dashboards._source.promql import ASKED, DASHBOARD, OVER_RANGE, SOME, WITHOUT_LOAD, legend, ratio
+from glasscache_dashboards._source.promql import ASKED, DASHBOARD, HITS, OVER_RANGE, SOME, WITHOUT_LOAD, legend, share
 from glasscache_dashboards._source.rules import PREFIX
 
 _LENS = DASHBOARD
 _ASKED = _LENS.rate(names.REQUESTS, where={names.RESULT: ASKED})
-HIT_RATIO: Final = ratio(_LENS.rate(names.REQUESTS, where={names.RESULT: "hit"}), _ASKED)
-OFFLOAD: Final = ratio(_LENS.rate(names.REQUESTS, where={names.RESULT: WITHOUT_LOAD}), _LENS.rate(names.REQUESTS))
+HIT_RATIO: Final = share(_LENS.rate(names.REQUESTS, where={names.RESULT: HITS}), _ASKED)
+OFFLOAD: Final = share(_LENS.rate(names.REQUESTS, where={names.RESULT: WITHOUT_LOAD}), _LENS.rate(names.REQUESTS))
 MONEY_SAVED: Final = f"""sum(
 ({OVER_RANGE.increase(names.SAVED_PRICE, names.GROUP)} > 0)
 or
@@ -26,10 +26,10 @@ _FIGURES = Band(
     panels.figure(
         Words(
             "Hit ratio",
-            "Fresh answers from a tier, of all requests for which the cache was asked. Whoever was served by "
-            "another's load counts as collapsed, not as a hit. Too low: see Requests by outcome. Many misses: "
-            "is the ttl too short, the cache too small (Capacity), or do keys hold what does not change the "
-            "answer?",
+            "Answers from a tier, fresh or stale, of all requests for which the cache was asked (hit_rate on the "
+            "stats page). Whoever was served by another's load counts as collapsed, not as a hit. Too low: see "
+            "Requests by outcome. Many misses: are answers stored at all (Why is this not cached?), is the ttl too "
+            "short, the cache too small (Capacity), or do keys hold what does not change the answer?",
             "percentunit",
         ),
         HIT_RATIO,

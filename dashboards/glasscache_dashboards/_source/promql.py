@@ -25,6 +25,8 @@ ASKED: Final = tuple(result for result in RESULTS if result != "bypass")
 """Results of requests for which the cache was asked."""
 SOME: Final = (".+",)
 """Any value, but not none."""
+HITS: Final = ("hit", "stale")
+"""Results that were answered from a store, as the stats page counts hits."""
 WITHOUT_LOAD: Final = ("hit", "stale", "collapsed")
 """Results that cost their request no load of its own."""
 
@@ -57,8 +59,13 @@ def matcher(attribute: str, value: str | tuple[str, ...]) -> str:
 
 
 def ratio(part: str, whole: str) -> str:
-    """One over the other."""
+    """One over the other: of levels, which are always there."""
     return f"{part}\n/\n{whole}"
+
+
+def share(part: str, whole: str) -> str:
+    """The same of counters: 0 as long as nothing has counted the part, whose series is not there before."""
+    return ratio(f"(\n{part}\nor\n0 * {whole}\n)", whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from glasscache_dashboards._source import foreign, panels
 from glasscache_dashboards._source.board import Band, Board, Choice, Section
 from glasscache_dashboards._source.foreign import CLIENT, SERVER
 from glasscache_dashboards._source.panels import BAD, GOOD, WATCH, Query, State, Words
-from glasscache_dashboards._source.promql import DASHBOARD, INSTANCE, SOME, label, legend, prometheus_name, ratio
+from glasscache_dashboards._source.promql import DASHBOARD, HITS, INSTANCE, SOME, label, legend, prometheus_name, share
 
 _LENS = DASHBOARD
 _TIER = legend(names.TIER)
@@ -33,7 +33,7 @@ _FIGURES = Band(
             "are GLASSCACHE_KEY and the prefix the same on all, and is there room in the far tier?",
             "percentunit",
         ),
-        ratio(
+        share(
             _LENS.rate(names.TIER_OPERATION_DURATION, where={**_ASKING, names.RESULT: "hit"}, part="count"),
             _LENS.rate(names.TIER_OPERATION_DURATION, where={**_ASKING, names.RESULT: ("hit", "miss")}, part="count"),
         ),
@@ -73,7 +73,7 @@ _OURS = Band(
             "or requests of one question go to many machines (send them to the same one).",
             "reqps",
         ),
-        Query(_LENS.rate(names.REQUESTS, names.TIER, where={names.RESULT: ("hit", "stale")}), _TIER),
+        Query(_LENS.rate(names.REQUESTS, names.TIER, where={names.RESULT: HITS}), _TIER),
         stacked=True,
     ),
     panels.lines(

@@ -120,9 +120,8 @@ def ask(world: Backends, spans: load.Spans, programs: Programs, *, draw: bool) -
     with httpx.Client(timeout=60, trust_env=False) as http:
         victoria = Store("VictoriaMetrics", world.victoria, http, spans)
         prometheus = Store("Prometheus", world.prometheus, http, spans)
-        requests = "glasscache_requests_total"
-        move(victoria, requests, until=spans.good_until, by=DAY, job=JOB)
-        move(victoria, requests, until=spans.good_until, by=A_WHILE, job="gone")
+        move(victoria, "glasscache_requests_total", until=spans.good_until, by=DAY, job=JOB)
+        move(victoria, "glasscache_lock_waiter_count", until=spans.good_until, by=A_WHILE, job="gone")
         arrived = world.spans.spans()
         stores = (victoria, prometheus)
         names = tuple(store.name for store in stores)
