@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from glasscache import Cache
-from glasscache.asgi import CacheMiddleware, Rule
+from glasscache import Cache, Detail
+from glasscache.asgi import CacheMiddleware, Rule, _places
+from glasscache.asgi._places import ROUTED, Places
 from tests.support.asgi import ASGIApp, Client
 from tests.support.otel_rig import Rig
 
@@ -79,6 +80,42 @@ def test_whoever_is_answered_without_the_router_has_the_route_that_it_found_in_a
         ]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("rule", "detail"),
+    [
+        (Rule("/docs/*", ttl=60, tenant=lambda scope: "us"), Detail()),
+        (Rule("/docs/*", ttl=60, headers=("accept",)), Detail()),
+        (Rule("/docs/*", ttl=60), Detail(clear_keys=True)),
+    ],
+    ids=["tenant", "headers", "clear keys"],
+)
+def test_so_has_a_hit_that_takes_the_slow_way(rule: Rule, detail: Detail) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        cache = Cache(tracer_provider=rig.tracers, meter_provider=rig.meters, detail=detail)
+        app = FastAPI(telemetry={"tracer_provider": rig.tracers, "metrics": False, "logs": False})
+        app.add_api_route("/docs/{number}", page)
+        app.add_middleware(CacheMiddleware, cache=cache, rules=[rule])
+        client = Client(app)
+        for method in ("GET", "GET", "HEAD"):
+            await client.request(method, "/docs/7")
+        told = [("GET", "miss"), ("GET", "hit"), ("HEAD", "hit")]
+        assert served(rig) == [(f"{method} /docs/{{number}}", "/docs/{number}", result) for method, result in told]
+
+    asyncio.run(scenario())
+
+
+def test_no_more_routes_are_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_places, "_MEMO", 2)
+    places = Places(Rule("/docs/*", ttl=60, headers=("accept",)), Cache().keyring, frozenset(), hears=False)
+    asked = [
+        {"method": "GET", "path": path, ROUTED: "/docs/{n}"} for path in ("/docs/1", "/docs/2", "/" * 3000, "/docs/3")
+    ]
+    for scope in asked:
+        places.note_route(scope)
+    assert [places.routed(scope) for scope in asked] == [None, None, None, "/docs/{n}"]
 
 
 @frameworks

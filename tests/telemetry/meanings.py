@@ -185,7 +185,10 @@ ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
     "cache.invalidation.entry.count": ((), "entries that it removed from the memory of this machine"),
     "cache.tier.state": (get_args(TierState), "well; some operations fail; left alone"),
     "cache.stale.reason": (get_args(StaleReason), "refreshed behind, in place of an error, in place of a longer wait"),
-    "cache.operation": (_of(TierCall, "operation"), "what a tier was asked to do"),
+    "cache.operation": (
+        _of(TierCall, "operation"),
+        "what a tier was asked to do. `get` grants the right to load, too; `lease` renews it, or gives it back with nothing stored",
+    ),
     "cache.item_size": ((), "bytes of the body"),
     "error.type": ((), "the exception's class; only if there was one"),
     "cache.link.type": ((), "see above"),

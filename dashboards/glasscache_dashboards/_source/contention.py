@@ -19,8 +19,8 @@ _FIGURES = Band(
     panels.figure(
         Words(
             "Blocked now",
-            "Requests that wait for another's load at this moment. Much, and growing: a load hangs. Find who "
-            "holds it in Loads with the most waiters, below.",
+            "Requests that wait for another's load at this moment. Much, and growing: a load hangs. It has no span "
+            "before it ends: the live page of the process, or its stats page + /contention, says which one.",
             "none",
         ),
         _LENS.total(names.LOCK_WAITERS),

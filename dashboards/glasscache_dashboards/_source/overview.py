@@ -122,9 +122,9 @@ _LATENCY = Band(
     panels.heat(
         Words(
             "Latency",
-            "How long requests took, hits as a sample. Points are exemplars: each leads to the trace of a "
-            "request. A second band far above the first are misses; a third above it are waits (Lock "
-            "contention).",
+            "How long requests took; of hits one in so many, if GLASSCACHE_TIME_HITS says so. Points are exemplars: "
+            "each leads to the trace of a request. A second band far above the first are misses; a third above it "
+            "are waits (Lock contention).",
             "s",
         ),
         _LENS.buckets(names.REQUEST_DURATION),
@@ -133,7 +133,7 @@ _LATENCY = Band(
         Words(
             "Latency p99 by outcome",
             "collapsed far above miss: somebody waits for a load that began long before (Lock contention). hit "
-            "above a millisecond: a far tier answers, or the event loop is blocked.",
+            "(only with GLASSCACHE_TIME_HITS) above a millisecond: a far tier answers, or the event loop is blocked.",
             "s",
         ),
         Query(
@@ -150,8 +150,9 @@ _LOADS = Band(
     panels.lines(
         Words(
             "Loads by trigger",
-            "Runs of the origin. miss: a request waited for it. refresh: behind a stale answer, or early. "
-            "warm: before anybody asked. Refreshes far above misses: the ttl is short for what is asked often.",
+            "Runs of the origin. miss: a request waited for it. revalidate: it was asked to confirm what is stored. "
+            "refresh: behind a stale answer, or early. warm: before anybody asked. Refreshes far above "
+            "misses: the ttl is short for what is asked often.",
             "ops",
         ),
         Query(

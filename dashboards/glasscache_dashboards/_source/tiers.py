@@ -11,7 +11,7 @@ from glasscache_dashboards._source.promql import DASHBOARD, HITS, INSTANCE, SOME
 
 _LENS = DASHBOARD
 _TIER = legend(names.TIER)
-_ASKING = {names.OPERATION: ("get", "lease")}
+_ASKING = {names.OPERATION: "get"}
 
 _FIGURES = Band(
     4,
@@ -79,7 +79,7 @@ _OURS = Band(
     panels.lines(
         Words(
             "Operation p99",
-            "Per tier and operation. get and lease are on the way of a miss, set behind it. Near "
+            "Per tier and operation. get is on the way of a miss, all others behind it. Near "
             "GLASSCACHE_REDIS_TIMEOUT: the server or the way to it is slow.",
             "s",
         ),
@@ -92,8 +92,9 @@ _OURS = Band(
     panels.lines(
         Words(
             "Operations by kind",
-            "How often far tiers are asked. lease far above misses: requests repeat keys that cannot be "
-            "stored. publish: what was told invalid.",
+            "How often far tiers are asked. get: lookups, which grant the right to load, too. set: what was loaded. "
+            "lease: that right renewed, or given back with nothing stored; far above set: see Answers not stored "
+            "(Overview). publish: what was told invalid, or replaced.",
             "ops",
         ),
         Query(

@@ -67,6 +67,12 @@ class Way:
         self.lately.clear()
 
 
+def _asked_as(scope: Scope) -> str:
+    """The method that has the route: a HEAD is answered as a GET."""
+    method: str = scope["method"]
+    return "GET" if method == "HEAD" else method
+
+
 class Places:
     """What the short way of one rule recognises: by method the places, and keys of what was asked there."""
 
@@ -74,6 +80,8 @@ class Places:
         self._rule = rule
         self._keyring = keyring
         self._room = _MEMO
+        self._routes: dict[tuple[str, str], str] = {}
+        """By method and path, what the app's router found where there is no place to remember it."""
         self._takes_query = rule.query == QueryKey()
         self._body = rule.key if type(rule.key) is JsonBody else None
         self._skim = skimmer(self._body.fields, self._body.ignored) if self._body and self._body.fields else None
@@ -100,17 +108,22 @@ class Places:
     def note_route(self, scope: Scope) -> None:
         """Remember what the app's router has found for this request, if it was asked."""
         routed = scope.get(ROUTED)
-        if routed is not None and (place := self._last(scope)) is not None:
+        if routed is None:
+            return
+        if (place := self._last(scope)) is not None:
             place.routed = routed
+        elif len(scope["path"]) <= _MEMO_BYTES:
+            if len(self._routes) >= _MEMO:
+                self._routes.clear()
+            self._routes[_asked_as(scope), scope["path"]] = routed
 
     def routed(self, scope: Scope) -> str | None:
         """The route that the app's router found when it was asked for such a request."""
         place = self._last(scope)
-        return None if place is None else place.routed
+        return self._routes.get((_asked_as(scope), scope["path"])) if place is None else place.routed
 
     def _last(self, scope: Scope) -> Place | None:
-        method = scope["method"]
-        way = self.ways.get("GET" if method == "HEAD" else method)
+        way = self.ways.get(_asked_as(scope))
         return None if way is None else way.lately.get(scope["path"])
 
     def of(self, scope: Scope, way: Way) -> Place | None:
