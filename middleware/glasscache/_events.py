@@ -71,6 +71,8 @@ class Load(Struct, eq=False, kw_only=True):
     queue_length: int = 0
     """Followers that waited for it, counted at release."""
     error: BaseException | None = None
+    unstored: str = ""
+    """Why its answer is not stored, in one word; empty if nothing is known against it."""
     machine: str = ""
     """Where it runs, if not here."""
     waits_for: Load | None = None

@@ -61,6 +61,8 @@ class LoadSection(Section[Load]):
         span.set_attribute(names.LOCK_WAITER_COUNT, work.queue_length)
         if work.fencing_token:
             span.set_attribute(names.FENCING_TOKEN, work.fencing_token)
+        if work.unstored:
+            span.set_attribute(names.UNSTORED_REASON, work.unstored)
         local, remote = work.waiters[: names.MAX_WAITER_LINKS], work.remote_waiters[: names.MAX_WAITER_LINKS]
         for waiter in (*local, *remote):
             span.add_link(context_of(waiter), {names.LINK_TYPE: names.LINK_WAITER})

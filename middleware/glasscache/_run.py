@@ -147,7 +147,7 @@ class Run(Flight):
         uncacheable, share = self._state.uncacheable, self.share
         if share is not _ALL:
             if head.reason:
-                self._ask.unstored(head.reason)
+                self._tell_unstored(head.reason)
             if share is Share.NONE:
                 uncacheable.add(self.key)
         elif uncacheable:
@@ -176,7 +176,12 @@ class Run(Flight):
 
     def _not_kept(self, reason: str) -> None:
         if self.share is _ALL:  # else that has been told
-            self._ask.unstored(reason)
+            self._tell_unstored(reason)
+
+    def _tell_unstored(self, reason: str) -> None:
+        self._ask.unstored(reason)
+        if self._span is not None:
+            self.work.unstored = reason
 
     def _complete(self) -> Entry | None:
         """Store the answer, if it may be: near at once, far behind."""

@@ -85,6 +85,11 @@ def test_a_background_refresh_is_a_new_root_that_is_linked_to_the_request_that_s
     assert own.run(baggage.get_all) == {}
 
 
+def test_the_load_of_an_answer_that_is_not_stored_says_why(rig: Rig) -> None:
+    run_load(rig.telemetry, load(unstored="set_cookie"))
+    assert (rig.span("cache.load").attributes or {})["cache.unstored.reason"] == "set_cookie"
+
+
 def test_a_waiter_and_its_holder_are_linked_both_ways(rig: Rig) -> None:
     work = load(queue_length=1)
     holding = rig.telemetry.span(work)

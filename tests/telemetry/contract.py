@@ -132,7 +132,10 @@ SOMETIMES = {"error.type": None, "cache.result": "tier.operation.duration"}
 """Attributes that not every point has; of one metric alone, or of any."""
 
 SPANS: dict[str, frozenset[str]] = {
-    "cache.load": words("cache.key_group cache.load.trigger cache.lock.waiter.count cache.fencing_token error.type"),
+    "cache.load": words(
+        "cache.key_group cache.load.trigger cache.lock.waiter.count cache.fencing_token cache.unstored.reason"
+        " error.type"
+    ),
     "cache.lookup": words("cache.key_group cache.tier cache.item_size"),
     "cache.revalidate": words("cache.key_group cache.result error.type"),
     "cache.store": words("cache.tier cache.item_size cache.ttl error.type"),

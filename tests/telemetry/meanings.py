@@ -89,7 +89,7 @@ SPANS_TOP = "All are INTERNAL, and their names never carry a value. `error.type`
 
 SPANS: dict[str, str] = {
     "cache.lookup": "A hit, from asking to having it. Only with `Detail(trace_hits=True)`: it shows hits of values in code, which have no server span.",
-    "cache.load": "The origin's work for a miss or a refresh; the origin's own spans are below it. A child of the request that led it, and it may outlast it; a refresh is a trace of its own. `cache.lock.waiter.count` requests of this machine waited for it.",
+    "cache.load": "The origin's work for a miss or a refresh; the origin's own spans are below it. A child of the request that led it, and it may outlast it; a refresh is a trace of its own. `cache.lock.waiter.count` requests of this machine waited for it. `cache.unstored.reason` is there if its answer was not stored.",
     "cache.lock.wait": "A request that waits for another's load, until its first bytes can be passed on. Where the load runs on another machine, the link leads to the request that set it off there (of a refresh: to the load itself), and `cache.fencing_token` names the load in that trace. While nobody knows who will load, no span begins: it does when that is known, with its link and the time of the wait's own beginning (beyond the first 16 of a crowd: when the wait ends).",
     "cache.store": "An answer is written to a shared tier. Behind the answer: no request waits for it.",
     "cache.revalidate": "The origin is asked whether a stored answer still holds (a conditional request), inside of `cache.load`. `cache.result` is `revalidated` if it does.",

@@ -101,6 +101,11 @@ def assert_told(receiver: Receiver) -> None:
     assert_links(spans)
     assert_exemplars(metrics["glasscache.lock.wait.duration"], spans)
     assert_refresh(spans)
+    loads = [span.attributes for span in spans if span.name == "cache.load"]
+    unstored = [
+        (told["cache.key_group"], told["cache.unstored.reason"]) for told in loads if "cache.unstored.reason" in told
+    ]
+    assert unstored == [("/mine", "private")]
 
 
 def requests(metric: Metric) -> Counter[tuple[str, str, str]]:

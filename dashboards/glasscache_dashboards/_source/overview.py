@@ -234,7 +234,8 @@ _NOT_CACHED = Band(
             "Answers that were loaded and not kept. As many as a key group has loads: nothing of it is ever "
             "cached. set_cookie, private, no_store: its handler, or middleware inside of the cache, says so. "
             "status: list it (statuses=). no_freshness: give the rule a ttl=. too_large: raise "
-            "max_entry_bytes= of Limits. All words: docs/why.md, or glasscache why REASON.",
+            "max_entry_bytes= of Limits. All words: docs/why.md, or glasscache why REASON. Which requests: traces "
+            "whose cache.load has a cache.unstored.reason.",
             "ops",
         ),
         Query(
