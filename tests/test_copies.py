@@ -140,6 +140,17 @@ def test_an_answer_does_not_wait_for_its_copy_and_the_end_does() -> None:
     run(scenario)
 
 
+def test_a_copy_of_what_has_changed_before_it_is_begun_is_not_written() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.begin(copy=None)
+        assert await rig.look() == b"old"
+        await overwritten(rig)  # in the same turn of the event loop
+        assert await rig.copy() == b"new"
+        assert rig.disk.calls["set"] == 1
+
+    run(scenario)
+
+
 def test_a_disk_that_cannot_keep_up_gets_no_more_copies_than_a_hundred_at_once() -> None:
     async def scenario(rig: Rig) -> None:
         await rig.begin(copy=None)

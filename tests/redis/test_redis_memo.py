@@ -18,7 +18,7 @@ from glasscache import Cache
 from glasscache._entry import Entry
 from glasscache._lease import Claim
 from glasscache.errors import StoreError
-from glasscache.policy import Policy
+from glasscache.policy import Limits, Policy
 from glasscache.stores._envelope import Envelope
 from glasscache.stores._redis_glance import GlanceCall, Glances
 from glasscache.stores._redis_memo import _CLOSE, _PER_KEY, Memo
@@ -345,7 +345,12 @@ def test_what_another_machine_tells_invalid_by_its_tag_is_loaded_anew(server: Re
     async def scenario() -> None:
         url, key = f"redis://127.0.0.1:{server.port}", "for tests only, 0123456789 0123456"
         here, there = (
-            Cache(RedisStore.from_url(url, prefix="memo-tags", **UNHURRIED), key_secret=key, policy=Policy(ttl=300.0))
+            Cache(
+                RedisStore.from_url(url, prefix="memo-tags", **UNHURRIED),
+                key_secret=key,
+                policy=Policy(ttl=300.0),
+                limits=Limits(far_timeout=10.0),
+            )
             for _ in range(2)
         )
         loads = 0
