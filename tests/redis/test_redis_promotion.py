@@ -93,7 +93,7 @@ class Pair:
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[tuple[RedisProcess, RedisProcess]]:
     """A cluster of two; the first serves all slots."""
-    with two_nodes(tmp_path, STAYS) as made:
+    with two_nodes(tmp_path) as made:
         yield made
 
 
@@ -119,10 +119,6 @@ def test_a_cluster_whose_slots_have_all_moved_is_followed_by_every_operation(
         await pair.aclose()
 
     asyncio.run(scenario())
-
-
-STAYS = "cluster-allow-replica-migration no"
-"""Or a node that gives its last slots becomes a replica while it is still told of them."""
 
 
 def move_all(giver: RedisProcess, taker: RedisProcess) -> None:

@@ -20,6 +20,8 @@ _FAST, _SLOW = 500, 30_000
 
 
 _AT_ONCE = "repl-diskless-sync-delay 0"
+_STAYS = "cluster-allow-replica-migration no"
+"""Or a node that gives its last slots becomes a replica while it is still told of them."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ def _can_take_over(replicas: Sequence[Sequence[bytes]]) -> bool:
 
 
 @contextmanager
-def two_nodes(folder: Path, *options: str, first: int = 16384) -> Iterator[tuple[RedisProcess, RedisProcess]]:
+def two_nodes(folder: Path, *, first: int = 16384) -> Iterator[tuple[RedisProcess, RedisProcess]]:
     """A cluster of two, who know each other; the first one serves so many slots, the second one the rest."""
     with ExitStack() as stack:
-        one, two = (stack.enter_context(RedisProcess(folder, *cluster_options(), *options)) for _ in range(2))
+        one, two = (stack.enter_context(RedisProcess(folder, *cluster_options(), _STAYS)) for _ in range(2))
         one.do("CLUSTER", "ADDSLOTSRANGE", 0, first - 1)
         if first < 16384:
             two.do("CLUSTER", "ADDSLOTSRANGE", first, 16383)
