@@ -263,8 +263,8 @@ class State:
             self.spawn(self._drop_copy(key))
 
     def has_replaced(self, key: Key, kept: Entry) -> None:
-        """This machine has put its own into the far tier: another one that is near came from there before, if `kept`
-        had left (an older answer of another machine was told late), and so may what was asked for before.
+        """This machine has stored its own answer far. Where `kept` has left near meanwhile (told late that an older one
+        was replaced), what is there now was read before that; so may be what is being asked for.
         """
         if isinstance(self.near, NullNear):
             return  # nothing that is older stays there
